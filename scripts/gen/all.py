@@ -12,10 +12,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import native_paths
 import syscalls
 from tables import ROOT, DataError
 
-GENERATORS = (syscalls,)
+GENERATORS = (syscalls, native_paths)
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Import system call numbers and prototypes into data/syscalls.tsv.
+r"""Import system call numbers and prototypes into data/syscalls.tsv.
 
 Run once per kernel generation, by hand; nothing in the build needs it::
 
@@ -66,7 +66,7 @@ def read_definitions(source: Path) -> dict[str, str]:
                 if len(fields) != 1 + 2 * int(match[2]) or len(pairs) != int(match[2]):
                     sys.exit(f"{path}: {entry}: {match[2]} parameters announced, found {fields[1:]}")
                 joined = ", ".join(join_declaration(ctype, name) for ctype, name in pairs) or "void"
-                # The first definition wins: later ones are for other configurations (no MMU, other clone orders).
+                # The first one wins: later ones are for other configurations (no MMU, other clone orders).
                 prototypes.setdefault(entry, joined)
     return prototypes
 
@@ -122,11 +122,11 @@ def main() -> int:
     prototypes = read_definitions(args.source)
 
     lines = [
-        "# System call numbers: Linux 7.2 UAPI headers (asm/unistd_*.h), calls newer than Linux 6.18 left out.",
-        "# Prototypes: SYSCALL_DEFINE and COMPAT_SYSCALL_DEFINE macros of Linux 6.1 through its syscall tables.",
-        "# '-': not in this architecture. '?': no macro there; see prototypes.tsv. '=': as in the column 'x86_64 proto'",
-        "# (for calls that x86_64 lacks, the first architecture that has it). i386 is what a 64-bit kernel offers.",
-        "# Written by scripts/gen/import_syscalls.py.",
+        "# System call numbers: Linux 7.2 UAPI headers (asm/unistd_*.h), none newer than Linux 6.18.",
+        "# Prototypes: SYSCALL_DEFINE and COMPAT_SYSCALL_DEFINE macros of Linux 6.1, by its tables.",
+        "# '-': not in this architecture. '?': no macro there; see prototypes.tsv. '=': as in column 'proto',",
+        "# which is x86_64's (or, for calls that it lacks, the first other architecture's). i386 is what a",
+        "# 64-bit kernel offers to 32-bit programs. Written by scripts/gen/import_syscalls.py.",
         "name\tx86_64\ti386\taarch64\tproto\ti386 proto\taarch64 proto",
     ]
     every = sorted(set().union(*numbers.values()))

@@ -1,12 +1,13 @@
 """The kernel's ABI as data: numbers, names and signatures of system calls.
 
-Importing this costs about a millisecond at most: each architecture's tables are modules of their own, loaded when first
-asked for. ``abi.errno``, ``abi.signals``, ``abi.flags`` and ``abi.structs`` hold the rest.
+Importing this costs well under a millisecond: each architecture's tables are modules of their own, loaded
+when first asked for. ``abi.errno``, ``abi.signals``, ``abi.flags`` and ``abi.structs`` hold the rest.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 
 from trapline.errors import TraplineError, UnknownSyscallError
 
@@ -89,7 +90,7 @@ _MACHINES = {
     "i686": "i386",
     "aarch64": "aarch64",
 }
-_native: str | None = None
+_native: list[str] = []  # asked for once: uname costs more than a table lookup
 _by_number: dict[str, dict[int, str]] = {}
 _signatures: dict[tuple[str, str], Signature] = {}
 
@@ -104,19 +105,19 @@ def __getattr__(attribute: str) -> object:
 
 
 def native_arch() -> str:
-    """Return the architecture that this machine runs natively, as :data:`ARCHES` spells it.
+    """Return this process's own architecture, as :data:`ARCHES` spells it.
 
     :raises TraplineError: there are no tables for this machine.
     """
-    global _native
-    if _native is None:
+    if not _native:
         machine = os.uname().machine
-        if machine not in _MACHINES:
+        arch = "i386" if machine == "x86_64" and sys.maxsize < 1 << 32 else _MACHINES.get(machine)
+        if arch is None:
             raise TraplineError(
-                f"no system call tables for machine {machine!r}; there are some for {', '.join(ARCHES)}"
+                f"no system call tables for machine {machine!r}, only for {', '.join(ARCHES)}"
             )
-        _native = _MACHINES[machine]
-    return _native
+        _native.append(arch)
+    return _native[0]
 
 
 def _numbers(arch: str | None) -> dict[str, int]:
@@ -209,8 +210,8 @@ def exists(name: str, arch: str | None = None) -> bool:
 def signature(name: str, arch: str | None = None) -> Signature:
     """Return what is known of a system call's parameters and result.
 
-    A call without a known prototype (``syscall_<nr>``, or one that the kernel only reserves a number for) gets a signature
-    without parameters whose ``known`` is False.
+    A call without a known prototype (``syscall_<nr>``, or one that the kernel only reserves a number for)
+    gets a signature without parameters whose ``known`` is False.
 
     :raises UnknownSyscallError: *arch* has no call of that name.
     """

@@ -14,14 +14,14 @@ class Param:
     :ivar index: its position, 0 to 5.
     :ivar ctype: the kernel's type, without ``__user``.
     :ivar kind: what it means. Numbers: ``fd int flags size offset signal mode pid uid gid dev key timer addr
-        arg``; pointers: ``path str strv buf iovec array sockaddr fds ptr``; ``u64``: one half of a 64-bit value.
+        arg``; pointers: ``path str strv buf iovec array sockaddr fds ptr``; half a 64-bit value: ``u64``.
     :ivar bits: how much of the register counts, 32 or 64; the rest may be garbage.
     :ivar width: like *bits*, but 16 for the few types of which the kernel drops even more.
     :ivar signed: whether the value is signed.
     :ivar pointer: ``"in"``, ``"out"`` or ``"inout"``: who writes behind the pointer; None for numbers.
     :ivar family: for kind ``flags``, the family of :mod:`trapline.abi.flags`.
     :ivar struct: the layout in :mod:`trapline.abi.structs` of what it points to, where it has one.
-    :ivar size_of: the parameter that holds the pointed-to size in bytes (a pointer to it for ``getsockname``).
+    :ivar size_of: the parameter that holds the pointed-to size in bytes (or points to it: ``getsockname``).
     :ivar count_of: the parameter that holds the number of elements.
     :ivar filled: the call's result says how much was written.
     :ivar dirfd: for kind ``path``, the parameter it is relative to; None for the working directory.
