@@ -47,11 +47,6 @@ PyObject *tl_call_new(PyObject *type, PyObject *listener, const struct tl_call *
     return object;
 }
 
-bool tl_call_check(PyObject *object)
-{
-    return PyObject_TypeCheck(object, (PyTypeObject *)(void *)call_type);
-}
-
 enum tl_decision tl_call_decision(PyObject *call)
 {
     return as_call(call)->decision;
@@ -199,11 +194,13 @@ static PyObject *call_resolve(PyObject *object, PyObject *args)
     char name[PATH_MAX], path[TL_PATH_MAX];
     unsigned long long address;
     size_t length;
-    int dirfd;
+    int dirfd, empty_is_dirfd;
 
-    if (!PyArg_ParseTuple(args, "iK:_resolve", &dirfd, &address))
+    if (!PyArg_ParseTuple(args, "iKp:_resolve", &dirfd, &address, &empty_is_dirfd))
         return NULL;
     int error = tl_memory_read_string(self->call.tid, address, name, sizeof name - 1, &length);
+    if (!error && !length && !empty_is_dirfd)
+        error = ENOENT;
     if (!error) {
         name[length] = 0;
         error = tl_path_resolve(self->call.tid, dirfd, name, path);
@@ -362,6 +359,29 @@ void tl_call_decide_fail(PyObject *object, int error_number)
     as_call(object)->value = error_number;
 }
 
+int tl_call_check_result(PyObject *call, PyObject *result)
+{
+    bool decided = tl_call_decision(call) != TL_UNDECIDED;
+
+    if (result == Py_None && !decided)
+        return 0;
+    if (result == tl_decided && decided)
+        return 1;
+    if (result == Py_None)
+        PyErr_SetString(PyExc_TypeError, "the hook took a decision but returned None: write `return call.…`");
+    else
+        PyErr_Format(PyExc_TypeError, "a hook returns None or a decision of its own call such as call.reply(0), not %R",
+                     result);
+    return -1;
+}
+
+static PyObject *call_check(PyObject *object, PyObject *result)
+{
+    int decided = tl_call_check_result(object, result);
+
+    return decided < 0 ? NULL : PyBool_FromLong(decided);
+}
+
 static PyObject *call_answer(PyObject *object, PyObject *unused)
 {
     (void)unused;
@@ -434,6 +454,7 @@ static PyMethodDef call_methods[] = {
     {"_resolve", call_resolve, METH_VARARGS, NULL},
     {"_reply_fd", call_reply_fd, METH_VARARGS, NULL},
     {"_add_fd", call_add_fd, METH_VARARGS, NULL},
+    {"_check", call_check, METH_O, NULL},
     {"_answer", call_answer, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

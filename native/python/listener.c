@@ -81,28 +81,13 @@ static void hook_failed(struct listener_object *self, PyObject *call)
     Py_XDECREF(traceback);
 }
 
-// 1: decided, 0: the next hook is asked, -1: the hook failed.
-static int check_result(PyObject *call, PyObject *result)
-{
-    if (result == Py_None && tl_call_decision(call) == TL_UNDECIDED)
-        return 0;
-    if (result == tl_decided && tl_call_decision(call) != TL_UNDECIDED)
-        return 1;
-    if (result == Py_None)
-        PyErr_SetString(PyExc_TypeError, "the hook took a decision but returned None: write `return call.…`");
-    else
-        PyErr_Format(PyExc_TypeError, "a hook returns None or a decision of its own call such as call.reply(0), not %R",
-                     result);
-    return -1;
-}
-
 static void run_hooks(struct listener_object *self, PyObject *hooks, PyObject *call)
 {
     Py_ssize_t count = PyTuple_Size(hooks);
 
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *result = PyObject_CallFunctionObjArgs(PyTuple_GetItem(hooks, i), call, NULL);
-        int decided = result ? check_result(call, result) : -1;
+        int decided = result ? tl_call_check_result(call, result) : -1;
         Py_XDECREF(result);
         if (decided < 0) {
             hook_failed(self, call);

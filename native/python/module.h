@@ -6,6 +6,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <signal.h>
+
 #include "error.h"
 #include "listener.h"
 
@@ -23,19 +25,25 @@ extern PyObject *tl_memory_access_error;
 int tl_call_add_to(PyObject *module);
 int tl_listener_add_to(PyObject *module);
 int tl_spawn_add_to(PyObject *module);
+int tl_job_add_to(PyObject *module);
 
 // A decision that a hook took; see call.c.
 enum tl_decision { TL_UNDECIDED, TL_PROCEED, TL_REPLY, TL_FAIL, TL_REPLY_FD, TL_KILL };
 
 // A new call of TYPE (a subclass of _native.Call) for what LISTENER delivered.
 PyObject *tl_call_new(PyObject *type, PyObject *listener, const struct tl_call *call);
-bool tl_call_check(PyObject *object);
 enum tl_decision tl_call_decision(PyObject *call);
 // What a hook returns to say that the decision is in its call.
 extern PyObject *tl_decided;
+// What a hook's RESULT means: 1 decided, 0 ask the next hook, -1 with an exception set.
+int tl_call_check_result(PyObject *call, PyObject *result);
 // Carries out the decision (PROCEED when there is none); the GIL is held.
 void tl_call_answer(PyObject *call);
 void tl_call_decide_fail(PyObject *call, int error_number);
+
+// _native.Job, and the signal mask that a command gets under one.
+extern PyObject *tl_job_type;
+const sigset_t *tl_job_mask(PyObject *job);
 
 // The core's object behind a Python listener, valid as long as it.
 struct tl_listener *tl_listener_core(PyObject *listener);
