@@ -51,9 +51,11 @@ class Condition:
         :param name: of the system call, as in the architecture's table.
         :param args: six raw 64-bit registers.
         :param ip: the instruction pointer behind the ``syscall`` instruction.
+        :return: False only if it certainly does not: where the parameters are in memory (i386's ``mmap``),
+            tests of them count as fulfilled, as in the filter.
         :raises UsageError: the call has no such parameter.
         """
-        return self._test(resolver(name, arch), args, ip)
+        return self._test(resolver(name, arch), args, ip) is not False
 
     def parameters(self) -> set[str | int]:
         """Return the names and positions of parameters that this looks at."""
@@ -68,7 +70,8 @@ class Condition:
         """
         raise NotImplementedError
 
-    def _test(self, find: Resolver, args: Sequence[int], ip: int) -> bool:
+    def _test(self, find: Resolver | None, args: Sequence[int], ip: int) -> bool | None:
+        """Return whether it holds; None if that cannot be seen."""
         raise NotImplementedError
 
 
@@ -108,9 +111,12 @@ class _Group(Condition):
                 parts.append(lowered)
         return join(conjunction, parts)
 
-    def _test(self, find: Resolver, args: Sequence[int], ip: int) -> bool:
+    def _test(self, find: Resolver | None, args: Sequence[int], ip: int) -> bool | None:
         results = [part._test(find, args, ip) for part in self.parts]
-        return all(results) if self.kind == "and" else any(results)
+        decisive = self.kind == "or"
+        if decisive in results:
+            return decisive
+        return None if None in results else not decisive
 
 
 class _Not(Condition):
@@ -128,8 +134,9 @@ class _Not(Condition):
     def lower(self, find: Resolver | None, negate: bool = False) -> Lowered:
         return self.part.lower(find, not negate)
 
-    def _test(self, find: Resolver, args: Sequence[int], ip: int) -> bool:
-        return not self.part._test(find, args, ip)
+    def _test(self, find: Resolver | None, args: Sequence[int], ip: int) -> bool | None:
+        result = self.part._test(find, args, ip)
+        return None if result is None else not result
 
 
 class _Test(Condition):
@@ -156,11 +163,16 @@ class _Test(Condition):
     def parameters(self) -> set[str | int]:
         return set() if self.subject.key is None else {self.subject.key}
 
-    def _operand(self, find: Resolver) -> Operand:
-        return INSTRUCTION_POINTER if self.subject.key is None else find(self.subject.key)
+    def _operand(self, find: Resolver | None) -> Operand | None:
+        """Return where the value is; None if it cannot be seen."""
+        if self.subject.key is None:
+            return INSTRUCTION_POINTER
+        return None if find is None else find(self.subject.key)
 
-    def _test(self, find: Resolver, args: Sequence[int], ip: int) -> bool:
+    def _test(self, find: Resolver | None, args: Sequence[int], ip: int) -> bool | None:
         operand = self._operand(find)
+        if operand is None:
+            return None
         raw = operand.read(args, ip)
         full = (1 << operand.bits) - 1
         value = raw - full - 1 if operand.signed and raw > full >> 1 else raw
@@ -187,9 +199,9 @@ class _Test(Condition):
         return (raw & mask == wanted) == (kind == "&==")
 
     def lower(self, find: Resolver | None, negate: bool = False) -> Lowered:
-        if find is None and self.subject.key is not None:
+        operand = self._operand(find)
+        if operand is None:
             return True
-        operand = INSTRUCTION_POINTER if find is None else self._operand(find)
         words, full = operand.words, (1 << operand.bits) - 1
         kind = self.kind
         if kind in ("isin", "==", "!=", "within", "<", "<=", ">", ">="):

@@ -47,14 +47,22 @@ def _argument(index: int, bits: int, signed: bool) -> Operand:
     return Operand(bits, signed, (low, low + 4 if bits == 64 else -1))
 
 
-def resolver(name: str, arch: str) -> Resolver:
-    """Return what finds the parameters of the system call *name* on *arch*.
+#: i386 calls whose only register points to their parameters, which no filter can read.
+_IN_MEMORY = ("mmap", "select")
+_HALVES = (("_low", 0), ("_lo", 0), ("low", 0), ("lo", 0), ("_high", 1), ("_hi", 1), ("high", 1), ("hi", 1))
 
-    A call whose prototype is unknown has whole registers by position only. A 64-bit parameter that i386
-    passes in two registers, ``pos_lo`` and ``pos_hi``, is found as ``pos`` too.
+
+def resolver(name: str, arch: str) -> Resolver | None:
+    """Return what finds the parameters of the system call *name* on *arch*; None if they are all in memory.
+
+    A call whose prototype is unknown has whole registers by position only. On i386 a parameter also goes by
+    the name that it has on x86-64, and a 64-bit one in two registers is one value: ``pos`` is ``poslo`` and
+    ``poshi``.
 
     :raises UnknownSyscallError: when asked, if no table has *name*.
     """
+    if arch == "i386" and name in _IN_MEMORY:
+        return None
 
     def find(key: str | int) -> Operand:
         params = abi.signature(name, arch).params
@@ -66,13 +74,13 @@ def resolver(name: str, arch: str) -> Resolver:
         if key in names:
             index = names.index(key)
             return _argument(index, params[index].bits, params[index].signed)
-        for low, high in (
-            (f"{key}_lo", f"{key}_hi"),
-            (f"{key}_low", f"{key}_high"),
-            (f"{key}_l", f"{key}_h"),
-        ):
-            if low in names and high in names:
-                return Operand(64, False, (16 + 8 * names.index(low), 16 + 8 * names.index(high)))
+        if arch == "i386":
+            found = _translated(name, key, names)
+            if found is not None:
+                low, high = found
+                if low != high:
+                    return Operand(64, False, (16 + 8 * low, 16 + 8 * high))
+                return _argument(low, params[low].bits, params[low].signed)
         known = f"its parameters are {', '.join(names)}" if names else "it has none that is known by name"
         raise UsageError(
             f"{name} on {arch} has no parameter {key!r}: {known}; "
@@ -80,6 +88,43 @@ def resolver(name: str, arch: str) -> Resolver:
         )
 
     return find
+
+
+def _half(name: str) -> tuple[str, int]:
+    """Return ``("pos", 1)`` for ``pos_hi``, and -1 for a name that is no half."""
+    for suffix, half in _HALVES:
+        if name.endswith(suffix):
+            return name[: -len(suffix)], half
+    return name, -1
+
+
+def _translated(call: str, key: str, names: list[str]) -> tuple[int, int] | None:
+    """Return where i386's *names* have x86-64's parameter *key*: low and high word, or one position twice."""
+    folded: list[tuple[str, int, int]] = []
+    at = 0
+    while at < len(names):
+        base, half = _half(names[at])
+        if half >= 0 and at + 1 < len(names) and _half(names[at + 1]) == (base, 1 - half):
+            folded.append((base, at + half, at + 1 - half))
+            at += 2
+        else:
+            folded.append((names[at], at, at))
+            at += 1
+    for base, low, high in folded:
+        if base == key:
+            return low, high
+    if not abi.exists(call, "x86_64"):
+        return None
+    # What is called differently there and here corresponds in order.
+    there = [param.name for param in abi.signature(call, "x86_64").params]
+    for here in (folded, [(name, at, at) for at, name in enumerate(names)]):
+        own = [name for name, _, _ in here]
+        only_there = [name for name in there if name not in own]
+        only_here = [item for item in here if item[0] not in there]
+        if key in only_there and len(only_there) == len(only_here):
+            _, low, high = only_here[only_there.index(key)]
+            return low, high
+    return None
 
 
 # Conditions as the compiler takes them: nested tuples without names, negation pushed to the leaves, so that

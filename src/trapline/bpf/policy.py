@@ -292,7 +292,7 @@ def _lower(arch: str, nr: int | None, rule: Rule) -> Lowered | None:
         return True
     name = f"syscall_{X32_START - 1}" if nr is None else abi.name(nr, arch)
     find = resolver(name, arch)
-    if rule.nr is not None:
+    if rule.nr is not None or find is None:
         return condition.lower(find)
     try:
         # Of "*", calls that pass the parameters in the same way share the work.

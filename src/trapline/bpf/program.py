@@ -22,8 +22,8 @@ class ProgramTooLongError(UsageError):
         self.length = length
         super().__init__(
             f"the filter needs {length} instructions and the kernel takes {MAX_INSTRUCTIONS}: too many "
-            "ranges or conditions. Map the code that matters into one arena (a single huge reserved range), so that "
-            "one range tells it from the rest, or use fewer conditions"
+            "ranges or conditions. Map the code that matters into one arena (a single huge reserved range), "
+            "so that one range tells it from the rest, or use fewer conditions"
         )
 
 
