@@ -28,5 +28,7 @@ PyMODINIT_FUNC PyInit__native(void)
 {
     PyObject *module = PyModule_Create(&native_module);
 
+    if (module && tl_probe_add_to(module))
+        Py_CLEAR(module);
     return module;
 }

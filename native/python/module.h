@@ -11,4 +11,7 @@
 // Raises ERROR as OSError (ValueError when it has no errno), frees it, and returns NULL.
 PyObject *tl_raise(struct tl_error *error);
 
+// Each file's functions and types; 0, or -1 with an exception set.
+int tl_probe_add_to(PyObject *module);
+
 #endif
