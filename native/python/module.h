@@ -7,11 +7,38 @@
 #include <Python.h>
 
 #include "error.h"
+#include "listener.h"
 
 // Raises ERROR as OSError (ValueError when it has no errno), frees it, and returns NULL.
 PyObject *tl_raise(struct tl_error *error);
 
-// Each file's functions and types; 0, or -1 with an exception set.
+// Raises the OSError of ERROR_NUMBER.
+PyObject *tl_raise_errno(int error_number);
+
+// Classes of trapline.errors, borrowed.
+extern PyObject *tl_call_gone_error;
+extern PyObject *tl_memory_access_error;
+
+// One type or group of functions per file; each returns -1 with an exception set when it fails.
+int tl_call_add_to(PyObject *module);
+int tl_listener_add_to(PyObject *module);
+int tl_spawn_add_to(PyObject *module);
 int tl_probe_add_to(PyObject *module);
+
+// A decision that a hook took; see call.c.
+enum tl_decision { TL_UNDECIDED, TL_PROCEED, TL_REPLY, TL_FAIL, TL_REPLY_FD, TL_KILL };
+
+// A new call of TYPE (a subclass of _native.Call) for what LISTENER delivered.
+PyObject *tl_call_new(PyObject *type, PyObject *listener, const struct tl_call *call);
+bool tl_call_check(PyObject *object);
+enum tl_decision tl_call_decision(PyObject *call);
+// What a hook returns to say that the decision is in its call.
+extern PyObject *tl_decided;
+// Carries out the decision (PROCEED when there is none); the GIL is held.
+void tl_call_answer(PyObject *call);
+void tl_call_decide_fail(PyObject *call, int error_number);
+
+// The core's object behind a Python listener, valid as long as it.
+struct tl_listener *tl_listener_core(PyObject *listener);
 
 #endif

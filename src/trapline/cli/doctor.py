@@ -28,7 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser = subparsers.add_parser(
         "doctor",
         help="what works on this machine, what does not, and the exact remedy",
-        description="Try each kernel feature that trapline uses; say what works, what for, how to get the rest.",
+        description="Try each kernel feature that trapline uses; say what works, what for, how to get more.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
