@@ -13,6 +13,7 @@
 #include "probe_listener.h"
 
 #define MARK 0x5a
+#define SEEN 1000000 // no descriptor
 
 // Succeeds when the call answers with a descriptor that MARK can be read from.
 static void read_given_file(struct tl_listening *listening)
@@ -23,7 +24,7 @@ static void read_given_file(struct tl_listening *listening)
     if (fd < 0)
         listening->result = -errno;
     else
-        listening->result = read((int)fd, &byte, 1) == 1 && byte == MARK ? MARK : fd;
+        listening->result = read((int)fd, &byte, 1) == 1 && byte == MARK ? SEEN : fd;
 }
 
 // A file that holds MARK, or -1.
@@ -36,7 +37,12 @@ static int marked_file(struct tl_probe_result *out)
         tl_probe_untested(out, errno, "no file to give");
         return -1;
     }
-    return ends[0];
+    // The table is shared, so a number that a broken reply may hand out must not be ours by chance.
+    int file = fcntl(ends[0], F_DUPFD_CLOEXEC, 50);
+    close(ends[0]);
+    if (file < 0)
+        tl_probe_untested(out, errno, "no file to give");
+    return file;
 }
 
 static int give(struct tl_listening *listening, uint64_t id, int file, uint32_t flags)
@@ -50,7 +56,7 @@ static void finish(struct tl_listening *listening, struct tl_probe_result *out)
 {
     tl_probe_wait(listening->task, 0);
     listening->task = 0;
-    if (listening->result == MARK)
+    if (listening->result == SEEN)
         tl_probe_works(out, "%s", "");
     else
         tl_probe_missing(out, 0, "the caller got %ld instead of the file", listening->result);

@@ -89,6 +89,23 @@ static void probe_confined(struct tl_probe_result *out)
         tl_probe_works(out, "mode %ld, %ld filter%s", mode, filters, filters == 1 ? "" : "s");
 }
 
+static void probe_traced(struct tl_probe_result *out)
+{
+    static char status[8192];
+
+    if (tl_probe_read_file("/proc/self/status", status, sizeof status) < 0) {
+        tl_probe_untested(out, errno, "cannot read /proc/self/status");
+        return;
+    }
+    long tracer = status_field(status, "\nTracerPid:");
+    if (tracer < 0)
+        tl_probe_untested(out, 0, "/proc/self/status does not tell");
+    else if (tracer)
+        tl_probe_works(out, "by process %ld", tracer);
+    else
+        tl_probe_missing(out, 0, "%s", "");
+}
+
 static void probe_close_range(struct tl_probe_result *out)
 {
     int fd = dup(0);
@@ -196,6 +213,7 @@ const struct tl_probe tl_probes_host[] = {
     {"perf_event", probe_perf_event},
     {"no_new_privs", probe_no_new_privs},
     {"seccomp_confined", probe_confined},
+    {"traced", probe_traced},
     {"io_uring", probe_io_uring},
     {"vdso", probe_vdso},
     {NULL, NULL},

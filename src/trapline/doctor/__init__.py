@@ -55,14 +55,13 @@ def examine(*, timeout_ms: int = 5000) -> Examination:
     """
     start = time.perf_counter()
     found = {feature.name: feature for feature in features.probe_all(fresh=True, timeout_ms=timeout_ms)}
-    confined = "seccomp_confined" in found and bool(found["seccomp_confined"])
     findings = []
     for group in GROUPS:
         for entry in ENTRIES:
             if entry.group == group and entry.name in found:
                 feature = found[entry.name]
                 findings.append(
-                    Finding(entry, feature, _state(entry, feature), _remedy(entry, feature, confined))
+                    Finding(entry, feature, _state(entry, feature), _remedy(entry, feature, found))
                 )
     verdicts = tuple(judge(engine, found) for engine in ENGINES)
     return Examination(tuple(findings), verdicts, time.perf_counter() - start)
@@ -76,7 +75,9 @@ def _state(entry: Entry, feature: features.Feature) -> str:
     return "works" if feature.works else "missing"
 
 
-def _remedy(entry: Entry, feature: features.Feature, confined: bool) -> str | None:
+def _remedy(entry: Entry, feature: features.Feature, found: dict[str, features.Feature]) -> str | None:
+    confined = "seccomp_confined" in found and bool(found["seccomp_confined"])
+    traced = "traced" in found and bool(found["traced"])
     if feature.works or entry.fact:
         return None
     if feature.works is None:
@@ -93,6 +94,8 @@ def _remedy(entry: Entry, feature: features.Feature, confined: bool) -> str | No
             remedy = f"{_allow(entry)}; if the kernel itself lacks it: {remedy}"
         return remedy
     refused = entry.refused or entry.absent
+    if traced and "ptrace" in entry.calls:
+        refused = f"run trapline outside of strace or the debugger; if it is not that: {refused}"
     return f"{_allow(entry)}; if it is not the filter: {refused}" if confined and entry.calls else refused
 
 

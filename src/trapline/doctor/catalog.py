@@ -372,6 +372,7 @@ ENTRIES = (
         "under a seccomp filter",
         "another filter is below trapline's and may refuse calls",
     ),
+    _fact("traced", "our children are traced", "one tracer at a time: strace or a debugger is in the way"),
     _fact("io_uring", "io_uring usable", "programs could make calls unseen; refused unless --allow-io-uring"),
     _fact("vdso", "vDSO present", "no system call for clocks; hidden where clocks are hooked"),
     _fact("vsyscall", "vsyscall page", "calls there escape sud and rewrite, not notify, ptrace and trap"),

@@ -55,9 +55,10 @@ def _engine(verdict: Verdict, remedies: dict[str, str | None]) -> Iterator[str]:
     elif verdict.lacking:
         note = f"without {', '.join(verdict.lacking)}"
     yield from _wrapped(f"  {verdict.name:<8} {verdict.verdict:<11} ", note, " " * 22)
-    for name in verdict.missing:
-        if remedies.get(name):
-            yield from _wrapped(" " * 22 + "do: ", remedies[name] or "", " " * 26)
+    # Features that fail for one reason share their remedy.
+    for remedy in dict.fromkeys(remedies.get(name) for name in verdict.missing):
+        if remedy:
+            yield from _wrapped(" " * 22 + "do: ", remedy, " " * 26)
 
 
 def _finding(finding: Finding) -> Iterator[str]:
