@@ -26,6 +26,7 @@ int tl_call_add_to(PyObject *module);
 int tl_listener_add_to(PyObject *module);
 int tl_spawn_add_to(PyObject *module);
 int tl_job_add_to(PyObject *module);
+int tl_probe_add_to(PyObject *module);
 
 // A decision that a hook took; see call.c.
 enum tl_decision { TL_UNDECIDED, TL_PROCEED, TL_REPLY, TL_FAIL, TL_REPLY_FD, TL_KILL };
