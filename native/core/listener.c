@@ -50,6 +50,7 @@ struct tl_listener {
     unsigned last_tid_calls;
     struct queued *head, **tail;
     struct queued *delayed;  // by due time
+    uint64_t grow_at;        // when to look whether workers are lacking, or 0
     unsigned waiting;
     struct tl_listener_counts counts;
 
@@ -128,8 +129,8 @@ static void note_caller(struct tl_listener *l, const struct tl_call *call)
     }
 }
 
-// A worker is about to decide a call. True when another worker has to be started for what is still queued.
-static bool leave_to_decide(struct tl_listener *l)
+// A worker is about to decide a call.
+static void leave_to_decide(struct tl_listener *l)
 {
     l->vacancies++;
     if (!l->receiving) {
@@ -140,7 +141,6 @@ static bool leave_to_decide(struct tl_listener *l)
     }
     if (l->head && l->idle)
         pthread_cond_signal(&l->work);
-    return l->head && !l->idle;
 }
 
 static void finish(struct tl_listener *l)
@@ -174,18 +174,19 @@ static int receive_as(struct tl_listener *l, struct tl_call *call)
 }
 
 // Called with the lock held and returns with it held.
-static void more_workers(struct tl_listener *l)
+static void start_workers(struct tl_listener *l, unsigned count)
 {
-    if (l->idle || l->started >= l->workers_max || l->done)
-        return;
-    l->started++;
-    l->present++;
-    pthread_mutex_unlock(&l->lock);
-    bool started = l->start_worker(l->context);
-    pthread_mutex_lock(&l->lock);
-    if (!started) {
-        l->started--;
-        l->present--;
+    while (count-- && l->started < l->workers_max && !l->done) {
+        l->started++;
+        l->present++;
+        pthread_mutex_unlock(&l->lock);
+        bool started = l->start_worker(l->context);
+        pthread_mutex_lock(&l->lock);
+        if (!started) {
+            l->started--;
+            l->present--;
+            break;
+        }
     }
 }
 
@@ -218,10 +219,55 @@ bool tl_listener_next(struct tl_listener *l, struct tl_call *call)
             l->idle--;
         }
     }
-    if (got && leave_to_decide(l))
-        more_workers(l);
+    if (got)
+        leave_to_decide(l);
     pthread_mutex_unlock(&l->lock);
     return got;
+}
+
+// When calls still wait for a worker after a tick, there are too few.
+static void grow(struct tl_listener *l)
+{
+    unsigned lacking = l->waiting > l->idle ? l->waiting - l->idle : 0;
+
+    start_workers(l, lacking);
+    l->grow_at = l->head && l->started < l->workers_max ? now_ns() + tick_ns : 0;
+}
+
+static void append(struct tl_listener *l, struct queued *entry);
+
+static void *clock_main(void *argument)
+{
+    struct tl_listener *l = argument;
+
+    block_signals(l);
+    pthread_mutex_lock(&l->lock);
+    while (!l->done) {
+        struct queued *first = l->delayed;
+        uint64_t due = first ? first->due : 0;
+        if (l->grow_at && (!due || l->grow_at < due))
+            due = l->grow_at;
+        if (!due) {
+            pthread_cond_wait(&l->delay, &l->lock);
+        } else if (due > now_ns()) {
+            wait_until(l, &l->delay, due);
+        } else if (due == l->grow_at) {
+            grow(l);
+        } else {
+            l->delayed = first->next;
+            append(l, first);
+        }
+    }
+    pthread_mutex_unlock(&l->lock);
+    return NULL;
+}
+
+static int start_clock(struct tl_listener *l)
+{
+    int error = l->clock_runs || l->done ? 0 : pthread_create(&l->clock, NULL, clock_main, l);
+
+    l->clock_runs = l->clock_runs || (!l->done && !error);
+    return error;
 }
 
 static void append(struct tl_listener *l, struct queued *entry)
@@ -231,10 +277,13 @@ static void append(struct tl_listener *l, struct queued *entry)
     l->tail = &entry->next;
     if (++l->waiting > l->counts.most_waiting)
         l->counts.most_waiting = l->waiting;
-    if (l->idle)
+    if (l->idle) {
         pthread_cond_signal(&l->work);
-    else
-        more_workers(l);
+    } else if (!l->grow_at && l->started < l->workers_max && start_clock(l) == 0) {
+        // A worker that is about to come back is cheaper than a new one.
+        l->grow_at = now_ns() + tick_ns;
+        pthread_cond_signal(&l->delay);
+    }
 }
 
 static void enqueue(struct tl_listener *l, const struct tl_call *call)
@@ -250,27 +299,6 @@ static void enqueue(struct tl_listener *l, const struct tl_call *call)
     append(l, entry);
 }
 
-static void *clock_main(void *argument)
-{
-    struct tl_listener *l = argument;
-
-    block_signals(l);
-    pthread_mutex_lock(&l->lock);
-    while (!l->done) {
-        struct queued *first = l->delayed;
-        if (!first) {
-            pthread_cond_wait(&l->delay, &l->lock);
-        } else if (first->due > now_ns()) {
-            wait_until(l, &l->delay, first->due);
-        } else {
-            l->delayed = first->next;
-            append(l, first);
-        }
-    }
-    pthread_mutex_unlock(&l->lock);
-    return NULL;
-}
-
 int tl_listener_delay(struct tl_listener *l, const struct tl_call *call, uint64_t nanoseconds)
 {
     struct queued *entry = malloc(sizeof *entry);
@@ -281,10 +309,7 @@ int tl_listener_delay(struct tl_listener *l, const struct tl_call *call, uint64_
     entry->call = *call;
     entry->due = now_ns() + nanoseconds;
     pthread_mutex_lock(&l->lock);
-    if (!l->clock_runs && !l->done) {
-        error = pthread_create(&l->clock, NULL, clock_main, l);
-        l->clock_runs = !error;
-    }
+    error = start_clock(l);
     if (!error) {
         struct queued **at = &l->delayed;
         while (*at && (*at)->due <= entry->due)
@@ -370,7 +395,7 @@ struct tl_error *tl_listener_start(struct tl_listener *l)
         return tl_error_new(error, "cannot start a thread");
     pthread_mutex_lock(&l->lock);
     l->sentinel_runs = true;
-    more_workers(l);
+    start_workers(l, 1);
     bool started = l->started;
     pthread_mutex_unlock(&l->lock);
     return started ? NULL : tl_error_new(EAGAIN, "cannot start a worker thread");

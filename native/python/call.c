@@ -188,24 +188,55 @@ static PyObject *path_or_none(struct call_object *self, int error, const char *p
     return PyUnicode_DecodeFSDefault(path);
 }
 
-static PyObject *call_resolve(PyObject *object, PyObject *args)
+// The path argument number INDEX of PLACES.
+static PyObject *path_argument(struct call_object *self, const struct tl_path_places *places, int index)
 {
-    struct call_object *self = as_call(object);
+    const uint64_t *args = self->call.args;
+    int at = places->place[index].path, dirfd_at = places->place[index].dirfd, flags_at = places->place[index].empty_arg;
+    unsigned long mask = places->place[index].empty_mask;
+    int dirfd = dirfd_at < 0 ? AT_FDCWD : (int)args[dirfd_at];
     char name[PATH_MAX], path[TL_PATH_MAX];
-    unsigned long long address;
-    size_t length;
-    int dirfd, empty_is_dirfd;
+    size_t length = 0;
+    int error = 0;
 
-    if (!PyArg_ParseTuple(args, "iKp:_resolve", &dirfd, &address, &empty_is_dirfd))
-        return NULL;
-    int error = tl_memory_read_string(self->call.tid, address, name, sizeof name - 1, &length);
-    if (!error && !length && !empty_is_dirfd)
-        error = ENOENT;
+    if (args[at] || !places->place[index].nullable) {
+        error = tl_memory_read_string(self->call.tid, args[at], name, sizeof name - 1, &length);
+        if (!error && !length && !(flags_at < 0 ? mask : args[flags_at] & mask))
+            error = ENOENT;
+    }
     if (!error) {
         name[length] = 0;
         error = tl_path_resolve(self->call.tid, dirfd, name, path);
     }
     return path_or_none(self, error, path);
+}
+
+static PyObject *get_path(PyObject *object, void *closure)
+{
+    struct call_object *self = as_call(object);
+    const struct tl_path_places *places = tl_listener_path_places(self->listener, &self->call);
+
+    (void)closure;
+    if (!places)
+        return NULL;
+    if (!places->count)
+        Py_RETURN_NONE;
+    return path_argument(self, places, 0);
+}
+
+static PyObject *get_paths(PyObject *object, void *closure)
+{
+    struct call_object *self = as_call(object);
+    const struct tl_path_places *places = tl_listener_path_places(self->listener, &self->call);
+    PyObject *paths = places ? PyTuple_New(places->count) : NULL;
+
+    (void)closure;
+    for (int i = 0; paths && i < places->count; i++) {
+        PyObject *path = path_argument(self, places, i);
+        if (!path || PyTuple_SetItem(paths, i, path) < 0)
+            Py_CLEAR(paths);
+    }
+    return paths;
 }
 
 static PyObject *call_fd_path(PyObject *object, PyObject *args)
@@ -428,6 +459,8 @@ static PyObject *get_decided(PyObject *object, void *closure)
 static PyGetSetDef call_getset[] = {
     {"audit_arch", get_arch, NULL, "AUDIT_ARCH_* of the call's convention.", NULL},
     {"raw", get_raw, NULL, "The six argument registers, as unsigned 64-bit numbers.", NULL},
+    {"path", get_path, NULL, "The first path argument, absolute.", NULL},
+    {"paths", get_paths, NULL, "Every path argument.", NULL},
     {"pid", get_pid, NULL, "Process that the calling thread belongs to.", NULL},
     {"_is_decided", get_decided, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -451,7 +484,6 @@ static PyMethodDef call_methods[] = {
     {"fail", call_fail, METH_O, NULL},
     {"kill", call_kill, METH_VARARGS, NULL},
     {"waits", call_waits, METH_NOARGS, NULL},
-    {"_resolve", call_resolve, METH_VARARGS, NULL},
     {"_reply_fd", call_reply_fd, METH_VARARGS, NULL},
     {"_add_fd", call_add_fd, METH_VARARGS, NULL},
     {"_check", call_check, METH_O, NULL},

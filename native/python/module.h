@@ -46,6 +46,22 @@ void tl_call_decide_fail(PyObject *call, int error_number);
 extern PyObject *tl_job_type;
 const sigset_t *tl_job_mask(PyObject *job);
 
+// Where the paths of a call are among its arguments.
+enum { TL_MOST_PATHS = 3 };
+struct tl_path_places {
+    bool known;
+    int count;
+    struct {
+        int path, dirfd;           // argument positions; dirfd -1 is the working directory
+        int empty_arg;             // position of the flags with the bit under which "" means dirfd; -1: there is none
+        unsigned long empty_mask;  // that bit; with empty_arg -1 any bit says that "" always means dirfd
+        bool nullable;             // a null pointer means dirfd
+    } place[TL_MOST_PATHS];
+};
+
+// The places for a call, asked from Python once and kept; NULL with an exception set.
+const struct tl_path_places *tl_listener_path_places(PyObject *listener, const struct tl_call *call);
+
 // The core's object behind a Python listener, valid as long as it.
 struct tl_listener *tl_listener_core(PyObject *listener);
 

@@ -24,6 +24,20 @@ class Call:
         :raises CallGoneError: it is gone.
         """
 
+    @property
+    def path(self) -> str | None:
+        """The first path argument, absolute; None when the call has none or the kernel will refuse it anyway.
+
+        *dirfd* and working directory are resolved, ``.`` and ``..`` taken out of the text, symbolic links not
+        followed; as seen from the caller's own root directory. Bytes that are no UTF-8 are surrogate-escaped.
+
+        :raises CallGoneError: the caller is gone.
+        """
+
+    @property
+    def paths(self) -> tuple[str | None, ...]:
+        """Every path argument, as :attr:`path` gives the first."""
+
     def read(self, address: int, size: int, /) -> bytes:
         """Read exactly *size* bytes of the caller's memory.
 
@@ -65,7 +79,6 @@ class Call:
     def _is_decided(self) -> bool: ...
     @property
     def _id(self) -> int: ...
-    def _resolve(self, dirfd: int, address: int, empty_is_dirfd: bool, /) -> str | None: ...
     def _reply_fd(self, fd: int, close_on_exec: bool, /) -> Decision: ...
     def _add_fd(self, fd: int, close_on_exec: bool, /) -> int: ...
     def _check(self, result: object, /) -> bool: ...
@@ -82,6 +95,7 @@ class Listener:
         call_type: type[Call],
         on_error: Callable[..., int],
         defer: Callable[..., None],
+        describe: Callable[[int, int], tuple[tuple[int, int, int, int, bool], ...]],
         /,
     ) -> Listener: ...
     @property

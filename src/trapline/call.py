@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Args", "Call"]
 
 _ARCH_NAMES = {value: name for name, value in abi.AUDIT_ARCH.items()}
-_AT_FDCWD = -100
 _O_CLOEXEC = 0o2000000
 
 
@@ -81,6 +80,28 @@ class Args:
         if not self._signature.known:
             return f"({', '.join([hex(register) for register in self._registers])})"
         return f"({', '.join([f'{param.name}={self._value(param)!r}' for param in self._signature.params])})"
+
+
+def path_places(audit_arch: int, nr: int) -> tuple[tuple[int, int, int, int, bool], ...]:
+    """Return where the paths of a call are, for the native core.
+
+    :returns: for each: argument positions of path, dirfd (-1: working directory) and the flags (-1: none) with the bit
+        under which an empty path means dirfd, that bit, and whether a null pointer does.
+    """
+    arch = _ARCH_NAMES.get(audit_arch)
+    if arch is None:
+        return ()
+    signature = abi.signature(abi.name(nr, arch), arch) if abi.exists(abi.name(nr, arch), arch) else None
+    places = []
+    for param in signature.paths if signature is not None else ():
+        dirfd = None if param.dirfd is None else signature.param(param.dirfd)  # type: ignore[union-attr]
+        name, mask = param.empty_flag or ("", int(param.empty))
+        flags = signature.param(name)  # type: ignore[union-attr]
+        places.append((
+            param.index, -1 if dirfd is None else dirfd.index, -1 if flags is None else flags.index, mask,
+            param.nullable and dirfd is not None,
+        ))  # fmt: skip
+    return tuple(places)
 
 
 class Call(_native.Call):
@@ -157,32 +178,6 @@ class Call(_native.Call):
     def signature(self) -> Signature:
         """Parameters and result of this call; see :class:`trapline.abi.Signature`."""
         return self.args._signature
-
-    @property
-    def path(self) -> str | None:
-        """The first path argument, absolute; None when the call has none or the kernel will refuse it anyway.
-
-        *dirfd* and working directory are resolved, ``.`` and ``..`` taken out of the text, symbolic links not
-        followed; as seen from the caller's own root directory. Bytes that are no UTF-8 are surrogate-escaped.
-        """
-        paths = self.signature.paths
-        return self._path_of(paths[0]) if paths else None
-
-    @property
-    def paths(self) -> tuple[str | None, ...]:
-        """Every path argument, as :attr:`path` gives the first."""
-        return tuple([self._path_of(param) for param in self.signature.paths])
-
-    def _path_of(self, param: Param) -> str | None:
-        args = self.args
-        address = args._registers[param.index]
-        dirfd = _AT_FDCWD if param.dirfd is None else int(getattr(args, param.dirfd))
-        if address == 0 and param.nullable and param.dirfd is not None:
-            return self.fd_path(dirfd)
-        empty = param.empty or (
-            param.empty_flag is not None and bool(getattr(args, param.empty_flag[0]) & param.empty_flag[1])
-        )
-        return self._resolve(dirfd, address, empty)
 
     @property
     def process(self) -> Process:

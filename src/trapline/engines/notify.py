@@ -11,7 +11,7 @@ from trapline import _native, abi
 from trapline.bpf import action
 from trapline.bpf.policy import Rule as FilterRule
 from trapline.bpf.policy import compile_policy, native_arches, rules_for
-from trapline.call import Call
+from trapline.call import Call, path_places
 from trapline.errors import EngineStartError
 from trapline.rules import targets
 
@@ -87,7 +87,7 @@ class NotifyEngine:
     def start(self, listener: int, tree: ProcessTree, defer: Callable[..., None]) -> None:
         """Take over the listener and start to answer."""
         call_type = type("Call", (Call,), {"__slots__": (), "_tree": tree, "__doc__": Call.__doc__})
-        native = _native.Listener(listener, self.plan.workers, call_type, self.plan.on_error, defer)
+        native = _native.Listener(listener, self.plan.workers, call_type, self.plan.on_error, defer, path_places)
         self.listener = native
         for rule, filters in self._rule_calls:
             _add_rule(native, rule, filters)
