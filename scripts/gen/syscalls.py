@@ -164,6 +164,15 @@ def apply_paths(calls: dict[str, Call], values: dict[str, int], data: Path, used
                 param.words["nullable"] = "1"
 
 
+def keep_64_bit_times(calls: dict[str, Call]) -> None:
+    """On i386, ``timespec`` is the 32-bit one; calls whose type is the 64-bit one say so."""
+    for call in calls.values():
+        for param in call.params or ():
+            for name in ("timespec", "itimerspec"):
+                if param.words.get("struct") == name and f"__kernel_{name}" in param.ctype:
+                    param.words["struct"] = f"__kernel_{name}"
+
+
 def check(calls: dict[str, Call], arch: str) -> None:
     """Every pointer must have a direction and every string must be a path, a string or a buffer."""
     wrong = []
@@ -186,6 +195,8 @@ def load(data: Path) -> dict[str, dict[str, Call]]:
         calls = read_calls(arch, data)
         apply_params(calls, values, data, used)
         apply_paths(calls, values, data, used)
+        if arch == "i386":
+            keep_64_bit_times(calls)
         check(calls, arch)
         result[arch] = calls
     for table in ("params", "paths"):
