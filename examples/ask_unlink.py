@@ -3,12 +3,12 @@
     trapline run -s examples/ask_unlink.py -- rm -r old/
     trapline run -s examples/ask_unlink.py --set seconds=10 --set default=yes -- make clean
 
-A call that waits for a person needs a deadline: signals that the program handles wait as long as the answer does. After
-``seconds`` without one, or where there is no terminal, ``default`` is the answer. No means EPERM. One question is
-asked at a time; other threads and processes of the program go on meanwhile.
+A call that waits for a person needs a deadline: signals that the program handles wait as long as the answer
+does. After ``seconds`` without one, or where there is no terminal, ``default`` is the answer. No means
+EPERM. One question is asked at a time; other threads and processes of the program go on meanwhile.
 
-It guards against mistakes, not against attackers: after a yes the kernel reads the path again, and a hostile thread
-could have changed it. rename() over a file and truncation are not asked about.
+It guards against mistakes, not against attackers: after a yes the kernel reads the path again, and a
+hostile thread could have changed it. rename() over a file and truncation are not asked about.
 """
 
 import select

@@ -1,7 +1,7 @@
 """Looking at files on behalf of a caller: a module for the examples beside it, no hooks file.
 
-A hook that answers ``stat`` or ``open`` itself must mean the file that the caller means, so names go through the
-caller's own root, working directory and descriptors, as /proc shows them.
+A hook that answers ``stat`` or ``open`` itself must mean the file that the caller means, so names go
+through the caller's own root, working directory and descriptors, as /proc shows them.
 """
 
 import os
@@ -13,6 +13,12 @@ AT_FDCWD = -100
 AT_SYMLINK_NOFOLLOW = 0x100
 STATX_BASIC_STATS = 0x7FF
 
+#: What is somebody else's when this process looks, links to it included.
+_OWN = (
+    ("/proc/self", ""), ("/proc/thread-self", ""), ("/dev/fd", "/fd"),
+    ("/dev/stdin", "/fd/0"), ("/dev/stdout", "/fd/1"), ("/dev/stderr", "/fd/2"),
+)  # fmt: skip
+
 
 def name_for(call: trapline.Call) -> str:
     """Return where this process finds what the call's path argument, or descriptor, names."""
@@ -23,11 +29,10 @@ def name_for(call: trapline.Call) -> str:
     address = call.raw[paths[0].index]
     name = call.read_str(address) if address else ""
     if name.startswith("/"):
-        # In our own view /proc/self is somebody else.
-        first, _, rest = name.lstrip("/").partition("/")
-        if first == "proc" and rest.split("/")[0] in ("self", "thread-self"):
-            rest = f"{call.pid}{rest[rest.index('self') + 4 :]}"
-        return f"{here}/root/{first}/{rest}" if rest else f"{here}/root/{first}"
+        for own, place in _OWN:
+            if name == own or name.startswith(f"{own}/"):
+                return f"/proc/{call.pid}{place}{name[len(own) :]}"
+        return f"{here}/root{name}"
     dirfd = getattr(call.args, paths[0].dirfd) if paths[0].dirfd else AT_FDCWD
     base = f"{here}/cwd" if dirfd == AT_FDCWD else f"{here}/fd/{dirfd}"
     if name:
@@ -65,7 +70,7 @@ def reply_stat(call: trapline.Call, found: os.stat_result, **changes: int) -> ob
             members[f"stx_{name}"] = {"tv_sec": value // 10**9, "tv_nsec": value % 10**9}
         call.write_struct("statx", call.args.buffer, **members)
         return call.reply(0)
-    layout = params["statbuf"].struct
+    layout = params["statbuf"].struct or "stat"
     known = {field.name for field in structs.fields(layout, call.arch)}
     members = {name: getattr(found, name) for name in known if hasattr(found, name)}
     for name, value in times.items():

@@ -3,20 +3,21 @@
     trapline run -s examples/fake_root.py -- id
     trapline run -s examples/fake_root.py -- tar cf site.tar public/
 
-User and group ids are 0, every file belongs to root, and chown succeeds and is remembered (by device and inode, for
-as long as the program runs) without changing a thing on disk. Nothing is permitted that was not before: opening a
-file, binding a port, killing a process fail as ever. Works for static programs too, where an LD_PRELOAD does not.
+User and group ids are 0, every file belongs to root, and chown succeeds and is remembered (by device and
+inode, for as long as the program runs) without changing a thing on disk. Nothing is permitted that was not
+before: opening a file, binding a port, killing a process fail as ever. Works for static programs too, where
+an LD_PRELOAD does not.
 
-Not covered: access(2), which answers for the real user; device nodes; capabilities; ids inside ACLs. Files are looked
-at with this process's own rights, so run it as the user that the program runs as.
+Not covered: access(2), which answers for the real user; device nodes; capabilities; ids inside ACLs. Files
+are looked at with this process's own rights, so run it as the user that the program runs as.
 """
 
 import os
 
+from caller_files import follows_links, name_for, reply_stat
+
 import trapline
 from trapline import Errno
-
-from caller_files import follows_links, name_for, reply_stat
 
 #: What chown was told, by device and inode.
 _owners: dict[tuple[int, int], tuple[int, int]] = {}

@@ -2,21 +2,22 @@
 
     trapline run -s examples/redirect_directory.py --set from=/etc/ssl --set to=/tmp/my-ssl -- CMD
 
-What is opened, looked at or read as a link under ``from`` is taken from ``to``; a directory that was opened there is
-the other one, so listing it, and everything relative to it, needs no further help. The original need not exist.
-Files are opened here and handed over in one step, so the answer cannot be raced.
+What is opened, looked at or read as a link under ``from`` is taken from ``to``; a directory that was opened
+there is the other one, so listing it, and everything relative to it, needs no further help. The original
+need not exist. Files are opened here and handed over in one step, so the answer cannot be raced.
 
-Every other call that names something under ``from`` (unlink, rename, mkdir, chdir, execve, bind ...) fails with
-EOPNOTSUPP rather than reach the original. Paths are compared as text: a symbolic link elsewhere that leads into
-``from``, or a descriptor that was open before, still reaches it, so this redirects and does not confine.
+Every other call that names something under ``from`` (unlink, rename, mkdir, chdir, execve, bind ...) fails
+with EOPNOTSUPP rather than reach the original. Paths are compared as text: a symbolic link elsewhere that
+leads into ``from``, or a descriptor that was open before, still reaches it, so this redirects and does not
+confine.
 """
 
 import os
 
+from caller_files import follows_links, reply_stat
+
 import trapline
 from trapline import Errno, abi
-
-from caller_files import follows_links, reply_stat
 
 source = os.path.normpath(trapline.option("from", "/nonexistent/from", "directory to stand in for, absolute"))
 target = os.path.abspath(trapline.option("to", "/nonexistent/to", "directory that takes its place"))
@@ -35,7 +36,9 @@ def umask_of(call: trapline.Call) -> int:
 
 def open_it(call: trapline.Call, path: str) -> object:
     if call.name == "openat2":
-        return call.fail(Errno.ENOSYS)  # Its RESOLVE_ flags cannot be kept from here; programs fall back to openat.
+        return call.fail(
+            Errno.ENOSYS
+        )  # Its RESOLVE_ flags cannot be kept from here; programs fall back to openat.
     flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC if call.name == "creat" else int(call.args.flags)
     if flags & os.O_PATH:
         return call.fail(Errno.EOPNOTSUPP)  # The kernel hands over no such descriptors.

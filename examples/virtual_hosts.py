@@ -3,11 +3,12 @@
     trapline run -s examples/virtual_hosts.py -- getent hosts trapline.test
     trapline run -s examples/virtual_hosts.py --set 'add=127.0.0.1 api.test db.test' -- curl http://api.test:8000/
 
-The real file comes first, then the lines of ``add`` (separated by ``;``). Whoever opens /etc/hosts for reading gets a
-sealed memfd instead, in one step with the answer, so nothing can change it afterwards. glibc, musl, Go and the JVM
-all read that file before they ask a name server.
+The real file comes first, then the lines of ``add`` (separated by ``;``). Whoever opens /etc/hosts for
+reading gets a sealed memfd instead, in one step with the answer, so nothing can change it afterwards.
+glibc, musl, Go and the JVM all read that file before they ask a name server.
 
-Not covered: programs that ask a resolver daemon (nscd, systemd-resolved by D-Bus), which reads its own /etc/hosts.
+Not covered: programs that ask a resolver daemon (nscd, systemd-resolved by D-Bus), which reads its own
+/etc/hosts.
 """
 
 import os
