@@ -73,7 +73,7 @@ def use_address(call: trapline.Call) -> object:
     return answer(call, judge)
 
 
-# A plain send() is sendto without an address: a register, which nobody can change. In socketcall it is memory.
+# A plain send() is sendto without an address: a register, which cannot change. In socketcall it is memory.
 @trapline.on("sendto", when=trapline.arg("addr") != 0)
 def use_address_to_send(call: trapline.Call) -> object:
     return answer(call, judge)

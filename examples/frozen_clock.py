@@ -25,7 +25,7 @@ _since = _moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 SECONDS = _since // datetime.timedelta(seconds=1)
 MICROSECONDS = _since.microseconds
 
-#: CLOCK_REALTIME, CLOCK_REALTIME_COARSE, CLOCK_TAI. The condition is in the filter: other clocks never come here.
+#: CLOCK_REALTIME, CLOCK_REALTIME_COARSE, CLOCK_TAI. The filter tests this: other clocks never come here.
 WALL_CLOCKS = (0, 5, 11)
 
 
