@@ -56,7 +56,7 @@ def filtered(condition: Condition, name: str, arch: str) -> tuple:
     return compile_policy([Rule(arch, nr, condition, errno(1))], arches=(arch,)), nr
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(
     conditions,
     st.sampled_from(CALLS),

@@ -5,14 +5,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trapline.bpf import action
+from trapline.bpf.analysis import constant_allow, longest_path
 from trapline.bpf.instruction import LOAD_WORD, MAX_INSTRUCTIONS, RETURN
 from trapline.bpf.interpreter import (
     OPCODES,
     InvalidProgramError,
     SeccompData,
     check,
-    constant_allow,
-    longest_path,
     run,
 )
 
