@@ -309,7 +309,7 @@ def _alternatives(
         for arguments in product:
             if len({argument["index"] for argument in arguments}) < len(arguments):
                 raise UsageError(
-                    f"OCI cannot say {condition!r} of {name}: two tests of one argument are alternatives there"
+                    f"OCI cannot say {condition!r} of {name}: tests of one argument are alternatives there"
                 )
         return product
     assert isinstance(condition, Comparison)

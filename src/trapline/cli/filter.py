@@ -313,8 +313,8 @@ def _count_text(report: dict[str, Any]) -> list[str]:
     for arch, facts in report["arches"].items():
         share = 100 * facts["cached"] / facts["numbers"]
         lines.append(
-            f"{arch}: {facts['cached']} of {facts['numbers']} calls ({share:.1f} %) are allowed by number alone; "
-            "the kernel (5.11 and later) answers them without running the filter"
+            f"{arch}: {facts['cached']} of {facts['numbers']} calls ({share:.1f} %) are allowed by number "
+            "alone; the kernel (5.11 and later) answers them without running the filter"
         )
         paths = sorted(facts["longest_path_of"].items(), key=lambda item: (-item[1], item[0]))
         lines += [f"  {name}: at most {length} instructions" for name, length in paths[:12]]
@@ -356,9 +356,8 @@ def _oci_import(args: argparse.Namespace) -> int:
         print(json.dumps(report, indent=1))
         return 0
     _say(profile.notes)
-    print(
-        f"{len(profile.rules)} rules for {', '.join(profile.arches)}, otherwise {action.text(profile.default)}"
-    )
+    default = action.text(profile.default)
+    print(f"{len(profile.rules)} rules for {', '.join(profile.arches)}, otherwise {default}")
     print(f"{len(program)} instructions, longest path {program.longest_path()}")
     for arch in profile.arches:
         print(f"{arch}: {len(program.cacheable_numbers(arch))} numbers are answered from the kernel's cache")
