@@ -1,5 +1,7 @@
 #include "module.h"
 
+#include <errno.h>
+
 PyObject *tl_raise(struct tl_error *error)
 {
     if (error->code) {
@@ -15,6 +17,27 @@ PyObject *tl_raise(struct tl_error *error)
     return NULL;
 }
 
+PyObject *tl_raise_errno(int error_number)
+{
+    errno = error_number;
+    return PyErr_SetFromErrno(PyExc_OSError);
+}
+
+PyObject *tl_call_gone_error;
+PyObject *tl_memory_access_error;
+
+static int import_errors(void)
+{
+    PyObject *errors = PyImport_ImportModule("trapline.errors");
+
+    if (!errors)
+        return -1;
+    tl_call_gone_error = PyObject_GetAttrString(errors, "CallGoneError");
+    tl_memory_access_error = PyObject_GetAttrString(errors, "MemoryAccessError");
+    Py_DECREF(errors);
+    return tl_call_gone_error && tl_memory_access_error ? 0 : -1;
+}
+
 static struct PyModuleDef native_module = {
     PyModuleDef_HEAD_INIT,
     .m_name = "trapline._native",
@@ -28,5 +51,12 @@ PyMODINIT_FUNC PyInit__native(void)
 {
     PyObject *module = PyModule_Create(&native_module);
 
+    if (!module)
+        return NULL;
+    if (import_errors() < 0 || tl_call_add_to(module) < 0 || tl_listener_add_to(module) < 0 ||
+        tl_spawn_add_to(module) < 0 || tl_job_add_to(module) < 0 || tl_probe_add_to(module) < 0) {
+        Py_DECREF(module);
+        return NULL;
+    }
     return module;
 }

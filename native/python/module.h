@@ -6,9 +6,63 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <signal.h>
+
 #include "error.h"
+#include "listener.h"
 
 // Raises ERROR as OSError (ValueError when it has no errno), frees it, and returns NULL.
 PyObject *tl_raise(struct tl_error *error);
+
+// Raises the OSError of ERROR_NUMBER.
+PyObject *tl_raise_errno(int error_number);
+
+// Classes of trapline.errors, borrowed.
+extern PyObject *tl_call_gone_error;
+extern PyObject *tl_memory_access_error;
+
+// One type or group of functions per file; each returns -1 with an exception set when it fails.
+int tl_call_add_to(PyObject *module);
+int tl_listener_add_to(PyObject *module);
+int tl_spawn_add_to(PyObject *module);
+int tl_job_add_to(PyObject *module);
+int tl_probe_add_to(PyObject *module);
+
+// A decision that a hook took; see call.c.
+enum tl_decision { TL_UNDECIDED, TL_PROCEED, TL_REPLY, TL_FAIL, TL_REPLY_FD, TL_KILL };
+
+// A new call of TYPE (a subclass of _native.Call) for what LISTENER delivered.
+PyObject *tl_call_new(PyObject *type, PyObject *listener, const struct tl_call *call);
+enum tl_decision tl_call_decision(PyObject *call);
+// What a hook returns to say that the decision is in its call.
+extern PyObject *tl_decided;
+// What a hook's RESULT means: 1 decided, 0 ask the next hook, -1 with an exception set.
+int tl_call_check_result(PyObject *call, PyObject *result);
+// Carries out the decision (PROCEED when there is none); the GIL is held.
+void tl_call_answer(PyObject *call);
+void tl_call_decide_fail(PyObject *call, int error_number);
+
+// _native.Job, and the signal mask that a command gets under one.
+extern PyObject *tl_job_type;
+const sigset_t *tl_job_mask(PyObject *job);
+
+// Where the paths of a call are among its arguments.
+enum { TL_MOST_PATHS = 3 };
+struct tl_path_places {
+    bool known;
+    int count;
+    struct {
+        int path, dirfd;           // argument positions; dirfd -1 is the working directory
+        int empty_arg;             // position of the flags with the bit under which "" means dirfd; -1: there is none
+        unsigned long empty_mask;  // that bit; with empty_arg -1 any bit says that "" always means dirfd
+        bool nullable;             // a null pointer means dirfd
+    } place[TL_MOST_PATHS];
+};
+
+// The places for a call, asked from Python once and kept; NULL with an exception set.
+const struct tl_path_places *tl_listener_path_places(PyObject *listener, const struct tl_call *call);
+
+// The core's object behind a Python listener, valid as long as it.
+struct tl_listener *tl_listener_core(PyObject *listener);
 
 #endif

@@ -1,0 +1,533 @@
+// _native.Call: one system call that waits for a decision. trapline.call.Call adds what needs the ABI tables.
+#include "module.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stddef.h>
+#include <structmember.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "memory.h"
+#include "path.h"
+#include "task.h"
+
+// structmember.h is in the stable ABI, under its old names.
+struct call_object {
+    PyObject_HEAD
+    PyObject *listener;
+    struct tl_call call;
+    enum tl_decision decision;
+    bool close_on_exec;
+    bool answered;
+    int fd;  // ours, for TL_REPLY_FD
+    int64_t value;
+};
+
+PyObject *tl_decided;
+static PyObject *call_type;
+
+static struct call_object *as_call(PyObject *object)
+{
+    return (struct call_object *)(void *)object;
+}
+
+PyObject *tl_call_new(PyObject *type, PyObject *listener, const struct tl_call *call)
+{
+    allocfunc allocate = (allocfunc)PyType_GetSlot((PyTypeObject *)(void *)type, Py_tp_alloc);
+    PyObject *object = allocate((PyTypeObject *)(void *)type, 0);
+
+    if (!object)
+        return NULL;
+    as_call(object)->listener = Py_NewRef(listener);
+    as_call(object)->call = *call;
+    as_call(object)->fd = -1;
+    return object;
+}
+
+enum tl_decision tl_call_decision(PyObject *call)
+{
+    return as_call(call)->decision;
+}
+
+static void drop_fd(struct call_object *self)
+{
+    if (self->fd >= 0)
+        close(self->fd);
+    self->fd = -1;
+}
+
+static void call_dealloc(PyObject *object)
+{
+    struct call_object *self = as_call(object);
+    PyTypeObject *type = Py_TYPE(object);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+
+    drop_fd(self);
+    Py_XDECREF(self->listener);
+    release(object);
+    Py_DECREF(type);
+}
+
+static struct tl_listener *core(struct call_object *self)
+{
+    return tl_listener_core(self->listener);
+}
+
+static PyObject *raise_gone(struct call_object *self)
+{
+    return PyErr_Format(tl_call_gone_error, "thread %d does not wait for its call any more", self->call.tid);
+}
+
+// Whatever was read by a thread id counts only if that thread still waits: the id may be somebody else's by now.
+static bool still_waits(struct call_object *self)
+{
+    return tl_listener_is_waiting(core(self), self->call.id);
+}
+
+static PyObject *raise_memory(struct call_object *self, const char *what, uint64_t address, Py_ssize_t size, int error)
+{
+    if (error == ESRCH || !still_waits(self))
+        return raise_gone(self);
+    PyObject *exception =
+        PyObject_CallFunction(tl_memory_access_error, "siKni", what, self->call.tid, (unsigned long long)address, size, error);
+    if (exception) {
+        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+        Py_DECREF(exception);
+    }
+    return NULL;
+}
+
+static PyObject *call_read(PyObject *object, PyObject *args)
+{
+    struct call_object *self = as_call(object);
+    unsigned long long address;
+    Py_ssize_t size;
+    size_t done;
+
+    if (!PyArg_ParseTuple(args, "Kn:read", &address, &size))
+        return NULL;
+    if (size < 0) {
+        PyErr_SetString(PyExc_ValueError, "read: size must not be negative");
+        return NULL;
+    }
+    PyObject *data = PyBytes_FromStringAndSize(NULL, size);
+    if (!data)
+        return NULL;
+    int error = tl_memory_read(self->call.tid, address, PyBytes_AsString(data), (size_t)size, &done);
+    if (error || done < (size_t)size) {
+        Py_DECREF(data);
+        return raise_memory(self, "read", address, size, error ? error : EFAULT);
+    }
+    if (!still_waits(self)) {
+        Py_DECREF(data);
+        return raise_gone(self);
+    }
+    return data;
+}
+
+static PyObject *call_write(PyObject *object, PyObject *args)
+{
+    struct call_object *self = as_call(object);
+    unsigned long long address;
+    Py_buffer data;
+    size_t done;
+
+    if (!PyArg_ParseTuple(args, "Ky*:write", &address, &data))
+        return NULL;
+    if (!still_waits(self)) {
+        PyBuffer_Release(&data);
+        return raise_gone(self);
+    }
+    int error = tl_memory_write(self->call.tid, address, data.buf, (size_t)data.len, &done);
+    Py_ssize_t size = data.len;
+    PyBuffer_Release(&data);
+    if (error || done < (size_t)size)
+        return raise_memory(self, "write", address, size, error ? error : EFAULT);
+    Py_RETURN_NONE;
+}
+
+static PyObject *call_read_str(PyObject *object, PyObject *args)
+{
+    struct call_object *self = as_call(object);
+    unsigned long long address;
+    Py_ssize_t limit = PATH_MAX;
+    char fixed[PATH_MAX], *buffer = fixed;
+    size_t length;
+    PyObject *text = NULL;
+
+    if (!PyArg_ParseTuple(args, "K|n:read_str", &address, &limit))
+        return NULL;
+    if (limit <= 0) {
+        PyErr_SetString(PyExc_ValueError, "read_str: limit must be positive");
+        return NULL;
+    }
+    if ((size_t)limit > sizeof fixed && !(buffer = PyMem_Malloc((size_t)limit)))
+        return PyErr_NoMemory();
+    int error = tl_memory_read_string(self->call.tid, address, buffer, (size_t)limit, &length);
+    if (error && error != ENAMETOOLONG)
+        raise_memory(self, "read", address, limit, error);
+    else if (!still_waits(self))
+        raise_gone(self);
+    else
+        text = PyUnicode_DecodeFSDefaultAndSize(buffer, (Py_ssize_t)length);
+    if (buffer != fixed)
+        PyMem_Free(buffer);
+    return text;
+}
+
+// The result of a lookup in PATH, or None where the kernel would refuse the call by itself.
+static PyObject *path_or_none(struct call_object *self, int error, const char *path)
+{
+    if (error == ESRCH || !still_waits(self))
+        return raise_gone(self);
+    if (error)
+        Py_RETURN_NONE;
+    return PyUnicode_DecodeFSDefault(path);
+}
+
+// The path argument number INDEX of PLACES.
+static PyObject *path_argument(struct call_object *self, const struct tl_path_places *places, int index)
+{
+    const uint64_t *args = self->call.args;
+    int at = places->place[index].path, dirfd_at = places->place[index].dirfd, flags_at = places->place[index].empty_arg;
+    unsigned long mask = places->place[index].empty_mask;
+    int dirfd = dirfd_at < 0 ? AT_FDCWD : (int)args[dirfd_at];
+    char name[PATH_MAX], path[TL_PATH_MAX];
+    size_t length = 0;
+    int error = 0;
+
+    if (args[at] || !places->place[index].nullable) {
+        error = tl_memory_read_string(self->call.tid, args[at], name, sizeof name - 1, &length);
+        if (!error && !length && !(flags_at < 0 ? mask : args[flags_at] & mask))
+            error = ENOENT;
+    }
+    if (!error) {
+        name[length] = 0;
+        error = tl_path_resolve(self->call.tid, dirfd, name, path);
+    }
+    return path_or_none(self, error, path);
+}
+
+static PyObject *get_path(PyObject *object, void *closure)
+{
+    struct call_object *self = as_call(object);
+    const struct tl_path_places *places = tl_listener_path_places(self->listener, &self->call);
+
+    (void)closure;
+    if (!places)
+        return NULL;
+    if (!places->count)
+        Py_RETURN_NONE;
+    return path_argument(self, places, 0);
+}
+
+static PyObject *get_paths(PyObject *object, void *closure)
+{
+    struct call_object *self = as_call(object);
+    const struct tl_path_places *places = tl_listener_path_places(self->listener, &self->call);
+    PyObject *paths = places ? PyTuple_New(places->count) : NULL;
+
+    (void)closure;
+    for (int i = 0; paths && i < places->count; i++) {
+        PyObject *path = path_argument(self, places, i);
+        if (!path || PyTuple_SetItem(paths, i, path) < 0)
+            Py_CLEAR(paths);
+    }
+    return paths;
+}
+
+static PyObject *call_fd_path(PyObject *object, PyObject *args)
+{
+    struct call_object *self = as_call(object);
+    char path[TL_PATH_MAX];
+    int fd;
+
+    if (!PyArg_ParseTuple(args, "i:fd_path", &fd))
+        return NULL;
+    int error = fd == AT_FDCWD ? tl_path_resolve(self->call.tid, fd, ".", path)
+                               : tl_path_of_fd(self->call.tid, fd, path);
+    return path_or_none(self, error, path);
+}
+
+// A decision is kept here and carried out when the hook has returned; the later one of two wins.
+static PyObject *decide(struct call_object *self, enum tl_decision decision, int64_t value)
+{
+    if (self->answered) {
+        PyErr_SetString(PyExc_RuntimeError, "this call was answered already");
+        return NULL;
+    }
+    drop_fd(self);
+    self->decision = decision;
+    self->value = value;
+    return Py_NewRef(tl_decided);
+}
+
+static PyObject *call_proceed(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return decide(as_call(object), TL_PROCEED, 0);
+}
+
+static PyObject *call_reply(PyObject *object, PyObject *argument)
+{
+    long long value = PyLong_AsLongLong(argument);
+
+    if (value == -1 && PyErr_Occurred())
+        return NULL;
+    return decide(as_call(object), TL_REPLY, value);
+}
+
+static PyObject *call_fail(PyObject *object, PyObject *argument)
+{
+    long value = PyLong_AsLong(argument);
+
+    if (value == -1 && PyErr_Occurred())
+        return NULL;
+    if (value < 1 || value > 4095)
+        return PyErr_Format(PyExc_ValueError, "fail: %ld is no errno (1 to 4095)", value);
+    return decide(as_call(object), TL_FAIL, value);
+}
+
+static PyObject *call_kill(PyObject *object, PyObject *args)
+{
+    int number = SIGKILL;
+
+    if (!PyArg_ParseTuple(args, "|i:kill", &number))
+        return NULL;
+    if (number < 1 || number > 64)
+        return PyErr_Format(PyExc_ValueError, "kill: %d is no signal (1 to 64)", number);
+    return decide(as_call(object), TL_KILL, number);
+}
+
+static PyObject *call_reply_fd(PyObject *object, PyObject *args)
+{
+    struct call_object *self = as_call(object);
+    int fd, close_on_exec;
+
+    if (!PyArg_ParseTuple(args, "ip:_reply_fd", &fd, &close_on_exec))
+        return NULL;
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (copy < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    PyObject *result = decide(self, TL_REPLY_FD, 0);
+    if (!result) {
+        close(copy);
+        return NULL;
+    }
+    self->fd = copy;
+    self->close_on_exec = close_on_exec;
+    return result;
+}
+
+static PyObject *call_add_fd(PyObject *object, PyObject *args)
+{
+    struct call_object *self = as_call(object);
+    int fd, close_on_exec, number;
+
+    if (!PyArg_ParseTuple(args, "ip:_add_fd", &fd, &close_on_exec))
+        return NULL;
+    int error = tl_listener_add_fd(core(self), self->call.id, fd, close_on_exec, &number);
+    if (error == ENOENT)
+        return raise_gone(self);
+    return error ? tl_raise_errno(error) : PyLong_FromLong(number);
+}
+
+// Ends the process of the caller. The pidfd is taken before the caller is known to wait still, so it is the right one.
+static void kill_caller(struct call_object *self)
+{
+    pid_t pid = tl_task_process(self->call.tid);
+    int pidfd = pid ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+
+    if (pidfd < 0)
+        return;
+    if (still_waits(self))
+        syscall(SYS_pidfd_send_signal, pidfd, (int)self->value, NULL, 0);
+    close(pidfd);
+    // Any signal but SIGKILL may be handled, and then the call has to end.
+    if (self->value != SIGKILL)
+        tl_listener_reply(core(self), self->call.id, 0, EINTR);
+}
+
+void tl_call_answer(PyObject *object)
+{
+    struct call_object *self = as_call(object);
+    uint64_t id = self->call.id;
+    int error;
+
+    if (self->answered)
+        return;
+    self->answered = true;
+    switch (self->decision) {
+    case TL_UNDECIDED:
+    case TL_PROCEED:
+        tl_listener_continue(core(self), id);
+        break;
+    case TL_REPLY:
+        tl_listener_reply(core(self), id, self->value, 0);
+        break;
+    case TL_FAIL:
+        tl_listener_reply(core(self), id, 0, (int)self->value);
+        break;
+    case TL_REPLY_FD:
+        // The caller's own table may be full: it gets the error that a real open would have given.
+        error = tl_listener_reply_fd(core(self), id, self->fd, self->close_on_exec);
+        if (error && error != ENOENT)
+            tl_listener_reply(core(self), id, 0, error);
+        drop_fd(self);
+        break;
+    case TL_KILL:
+        kill_caller(self);
+        break;
+    }
+}
+
+void tl_call_decide_fail(PyObject *object, int error_number)
+{
+    as_call(object)->decision = TL_FAIL;
+    as_call(object)->value = error_number;
+}
+
+int tl_call_check_result(PyObject *call, PyObject *result)
+{
+    bool decided = tl_call_decision(call) != TL_UNDECIDED;
+
+    if (result == Py_None && !decided)
+        return 0;
+    if (result == tl_decided && decided)
+        return 1;
+    if (result == Py_None)
+        PyErr_SetString(PyExc_TypeError, "the hook took a decision but returned None: write `return call.…`");
+    else
+        PyErr_Format(PyExc_TypeError, "a hook returns None or a decision of its own call such as call.reply(0), not %R",
+                     result);
+    return -1;
+}
+
+static PyObject *call_check(PyObject *object, PyObject *result)
+{
+    int decided = tl_call_check_result(object, result);
+
+    return decided < 0 ? NULL : PyBool_FromLong(decided);
+}
+
+static PyObject *call_answer(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    tl_call_answer(object);
+    Py_RETURN_NONE;
+}
+
+static PyObject *call_waits(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(still_waits(as_call(object)));
+}
+
+static PyObject *get_arch(PyObject *object, void *closure)
+{
+    (void)closure;
+    return PyLong_FromUnsignedLong(as_call(object)->call.arch);
+}
+
+static PyObject *get_raw(PyObject *object, void *closure)
+{
+    const uint64_t *a = as_call(object)->call.args;
+
+    (void)closure;
+    return Py_BuildValue("(KKKKKK)", (unsigned long long)a[0], (unsigned long long)a[1], (unsigned long long)a[2],
+                         (unsigned long long)a[3], (unsigned long long)a[4], (unsigned long long)a[5]);
+}
+
+static PyObject *get_pid(PyObject *object, void *closure)
+{
+    struct call_object *self = as_call(object);
+    pid_t pid = tl_task_process(self->call.tid);
+
+    (void)closure;
+    return pid && still_waits(self) ? PyLong_FromLong(pid) : raise_gone(self);
+}
+
+static PyObject *get_decided(PyObject *object, void *closure)
+{
+    (void)closure;
+    return PyBool_FromLong(as_call(object)->decision != TL_UNDECIDED);
+}
+
+static PyGetSetDef call_getset[] = {
+    {"audit_arch", get_arch, NULL, "AUDIT_ARCH_* of the call's convention.", NULL},
+    {"raw", get_raw, NULL, "The six argument registers, as unsigned 64-bit numbers.", NULL},
+    {"path", get_path, NULL, "The first path argument, absolute.", NULL},
+    {"paths", get_paths, NULL, "Every path argument.", NULL},
+    {"pid", get_pid, NULL, "Process that the calling thread belongs to.", NULL},
+    {"_is_decided", get_decided, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef call_members[] = {
+    {"nr", T_INT, offsetof(struct call_object, call.nr), READONLY, "Number of the call."},
+    {"tid", T_INT, offsetof(struct call_object, call.tid), READONLY, "Thread that makes the call."},
+    {"ip", T_ULONGLONG, offsetof(struct call_object, call.ip), READONLY, "Address after the instruction."},
+    {"_id", T_ULONGLONG, offsetof(struct call_object, call.id), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyMethodDef call_methods[] = {
+    {"read", call_read, METH_VARARGS, NULL},
+    {"read_str", call_read_str, METH_VARARGS, NULL},
+    {"write", call_write, METH_VARARGS, NULL},
+    {"fd_path", call_fd_path, METH_VARARGS, NULL},
+    {"proceed", call_proceed, METH_NOARGS, NULL},
+    {"reply", call_reply, METH_O, NULL},
+    {"fail", call_fail, METH_O, NULL},
+    {"kill", call_kill, METH_VARARGS, NULL},
+    {"waits", call_waits, METH_NOARGS, NULL},
+    {"_reply_fd", call_reply_fd, METH_VARARGS, NULL},
+    {"_add_fd", call_add_fd, METH_VARARGS, NULL},
+    {"_check", call_check, METH_O, NULL},
+    {"_answer", call_answer, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot call_slots[] = {
+    {Py_tp_dealloc, call_dealloc}, {Py_tp_methods, call_methods}, {Py_tp_members, call_members},
+    {Py_tp_getset, call_getset},   {0, NULL},
+};
+
+static PyType_Spec call_spec = {
+    .name = "trapline._native.Call",
+    .basicsize = sizeof(struct call_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = call_slots,
+};
+
+static PyObject *decided_repr(PyObject *object)
+{
+    (void)object;
+    return PyUnicode_FromString("<decision>");
+}
+
+static PyType_Slot decided_slots[] = {{Py_tp_repr, decided_repr}, {0, NULL}};
+
+static PyType_Spec decided_spec = {
+    .name = "trapline._native.Decision",
+    .basicsize = sizeof(PyObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = decided_slots,
+};
+
+int tl_call_add_to(PyObject *module)
+{
+    call_type = PyType_FromSpec(&call_spec);
+    PyObject *decided_type = call_type ? PyType_FromSpec(&decided_spec) : NULL;
+    if (!decided_type)
+        return -1;
+    tl_decided = PyType_GenericAlloc((PyTypeObject *)(void *)decided_type, 0);
+    if (!tl_decided || PyModule_AddObjectRef(module, "Call", call_type) < 0 ||
+        PyModule_AddObjectRef(module, "Decision", decided_type) < 0)
+        return -1;
+    Py_DECREF(decided_type);
+    return 0;
+}

@@ -1,0 +1,484 @@
+// _native.Listener: worker threads that take calls from the core, apply the rules, and call the hooks.
+#include "module.h"
+
+#include <errno.h>
+#include <linux/audit.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+#include "rules.h"
+
+enum { native_calls = 1024, arch_count = 2 };
+
+#if defined(__x86_64__)
+static const uint32_t arches[arch_count] = {AUDIT_ARCH_X86_64, AUDIT_ARCH_I386};
+#elif defined(__aarch64__)
+static const uint32_t arches[arch_count] = {AUDIT_ARCH_AARCH64, AUDIT_ARCH_ARM};
+#endif
+
+struct listener_object {
+    PyObject_HEAD
+    struct tl_listener *core;
+    struct tl_rules *rules;
+    PyObject *call_type;  // what hooks get
+    PyObject *on_error;   // (call, exception) -> errno to fail with, 0 to let the kernel go on, -1 to leave it
+    PyObject *defer;      // (call, hooks): decides later and answers by itself
+    PyObject *describe;   // (audit_arch, nr) -> places of its paths
+    // Per call a tuple of hooks; NULL where only the default is meant.
+    PyObject *hooks[arch_count][native_calls];
+    bool deferred[arch_count][native_calls];
+    PyObject *default_hooks;
+    bool default_deferred;
+    struct tl_path_places *paths[arch_count];  // native_calls each
+    uint64_t counts[arch_count][native_calls];
+    uint64_t other_calls;
+};
+
+static struct listener_object *as_listener(PyObject *object)
+{
+    return (struct listener_object *)(void *)object;
+}
+
+struct tl_listener *tl_listener_core(PyObject *listener)
+{
+    return as_listener(listener)->core;
+}
+
+static int arch_index(uint32_t arch)
+{
+    for (int i = 0; i < arch_count; i++)
+        if (arches[i] == arch)
+            return i;
+    return -1;
+}
+
+static int parse_places(PyObject *described, struct tl_path_places *places)
+{
+    Py_ssize_t count = PyTuple_Check(described) ? PyTuple_Size(described) : -1;
+
+    if (count < 0 || count > TL_MOST_PATHS) {
+        PyErr_SetString(PyExc_ValueError, "describe: no tuple of at most three places");
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        int nullable;
+        if (!PyArg_ParseTuple(PyTuple_GetItem(described, i), "iiikp:describe", &places->place[i].path,
+                              &places->place[i].dirfd, &places->place[i].empty_arg, &places->place[i].empty_mask,
+                              &nullable))
+            return -1;
+        places->place[i].nullable = nullable;
+    }
+    places->count = (int)count;
+    places->known = true;
+    return 0;
+}
+
+const struct tl_path_places *tl_listener_path_places(PyObject *listener, const struct tl_call *call)
+{
+    static const struct tl_path_places none = {.known = true};
+    struct listener_object *self = as_listener(listener);
+    int arch = arch_index(call->arch);
+
+    if (arch < 0 || call->nr < 0 || call->nr >= native_calls)
+        return &none;
+    if (!self->paths[arch])
+        self->paths[arch] = PyMem_Calloc(native_calls, sizeof **self->paths);
+    if (!self->paths[arch]) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    struct tl_path_places *places = &self->paths[arch][call->nr];
+    if (!places->known) {
+        PyObject *described = PyObject_CallFunction(self->describe, "Ii", call->arch, call->nr);
+        int failed = !described || parse_places(described, places) < 0;
+        Py_XDECREF(described);
+        if (failed)
+            return NULL;
+    }
+    return places;
+}
+
+// What a hook that raised means for its call.
+static void hook_failed(struct listener_object *self, PyObject *call)
+{
+    PyObject *type, *value, *traceback;
+    long verdict = -1;
+
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (PyErr_GivenExceptionMatches(type, tl_call_gone_error)) {
+        // The caller was killed or interrupted while its hook ran: there is nobody to answer.
+        tl_listener_note_gone(self->core);
+    } else {
+        if (traceback)
+            PyException_SetTraceback(value, traceback);
+        PyObject *result = PyObject_CallFunctionObjArgs(self->on_error, call, value, NULL);
+        if (result)
+            verdict = PyLong_AsLong(result);
+        Py_XDECREF(result);
+        if (PyErr_Occurred())
+            PyErr_WriteUnraisable(call);
+        if (verdict > 0)
+            tl_call_decide_fail(call, (int)verdict);
+        if (verdict >= 0)
+            tl_call_answer(call);
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+}
+
+static void run_hooks(struct listener_object *self, PyObject *hooks, PyObject *call)
+{
+    Py_ssize_t count = PyTuple_Size(hooks);
+
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *result = PyObject_CallFunctionObjArgs(PyTuple_GetItem(hooks, i), call, NULL);
+        int decided = result ? tl_call_check_result(call, result) : -1;
+        Py_XDECREF(result);
+        if (decided < 0) {
+            hook_failed(self, call);
+            return;
+        }
+        if (decided)
+            break;
+    }
+    tl_call_answer(call);
+}
+
+static void handle(struct listener_object *self, const struct tl_call *data)
+{
+    int arch = arch_index(data->arch);
+    bool known = arch >= 0 && data->nr >= 0 && data->nr < native_calls;
+    PyObject *hooks = known ? self->hooks[arch][data->nr] : NULL;
+    bool deferred = hooks ? self->deferred[arch][data->nr] : self->default_deferred;
+
+    if (known)
+        self->counts[arch][data->nr]++;
+    else
+        self->other_calls++;
+    if (!hooks)
+        hooks = self->default_hooks;
+    if (!hooks) {
+        tl_listener_continue(self->core, data->id);
+        return;
+    }
+    Py_INCREF(hooks);
+    PyObject *call = tl_call_new(self->call_type, (PyObject *)self, data);
+    if (!call) {
+        PyErr_Clear();
+        tl_listener_reply(self->core, data->id, 0, ENOMEM);
+    } else if (deferred) {
+        PyObject *result = PyObject_CallFunctionObjArgs(self->defer, call, hooks, NULL);
+        if (!result)
+            hook_failed(self, call);
+        Py_XDECREF(result);
+    } else {
+        run_hooks(self, hooks, call);
+    }
+    Py_XDECREF(call);
+    Py_DECREF(hooks);
+}
+
+static void *worker_main(void *argument)
+{
+    struct listener_object *self = argument;
+    struct tl_call call;
+
+    tl_listener_enter(self->core);
+    PyGILState_STATE state = PyGILState_Ensure();
+    PyThreadState *thread = PyEval_SaveThread();
+    while (tl_listener_next(self->core, &call)) {
+        if (self->rules && tl_rules_apply(self->rules, self->core, &call))
+            continue;
+        PyEval_RestoreThread(thread);
+        handle(self, &call);
+        thread = PyEval_SaveThread();
+    }
+    PyEval_RestoreThread(thread);
+    if (tl_listener_leave(self->core))
+        Py_DECREF((PyObject *)self);  // the one that listener_start took
+    PyGILState_Release(state);
+    return NULL;
+}
+
+// Called from any thread, without the GIL.
+static bool start_worker(void *context)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    bool started = pthread_create(&thread, &attributes, worker_main, context) == 0;
+    pthread_attr_destroy(&attributes);
+    return started;
+}
+
+static void listener_dealloc(PyObject *object)
+{
+    struct listener_object *self = as_listener(object);
+    PyTypeObject *type = Py_TYPE(object);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+
+    Py_BEGIN_ALLOW_THREADS;
+    tl_listener_free(self->core);
+    Py_END_ALLOW_THREADS;
+    tl_rules_free(self->rules);
+    for (int arch = 0; arch < arch_count; arch++)
+        for (int nr = 0; nr < native_calls; nr++)
+            Py_XDECREF(self->hooks[arch][nr]);
+    Py_XDECREF(self->default_hooks);
+    Py_XDECREF(self->call_type);
+    Py_XDECREF(self->on_error);
+    Py_XDECREF(self->defer);
+    Py_XDECREF(self->describe);
+    for (int arch = 0; arch < arch_count; arch++)
+        PyMem_Free(self->paths[arch]);
+    release(object);
+    Py_DECREF(type);
+}
+
+// Listener(fd, workers, call_type, on_error, defer, describe): owns FD from here on.
+static PyObject *listener_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    PyObject *call_type, *on_error, *defer, *describe;
+    struct tl_error *error;
+    unsigned workers;
+    int fd;
+
+    (void)keywords;
+    if (!PyArg_ParseTuple(args, "iIOOOO:Listener", &fd, &workers, &call_type, &on_error, &defer, &describe))
+        return NULL;
+    PyObject *object = PyType_GenericAlloc(type, 0);
+    if (!object)
+        return NULL;
+    struct listener_object *self = as_listener(object);
+    error = tl_listener_new(fd, workers, start_worker, self, &self->core);
+    if (error) {
+        Py_DECREF(object);
+        return tl_raise(error);
+    }
+    self->call_type = Py_NewRef(call_type);
+    self->on_error = Py_NewRef(on_error);
+    self->defer = Py_NewRef(defer);
+    self->describe = Py_NewRef(describe);
+    return object;
+}
+
+// set_hooks(audit_arch, nr, hooks, deferred); nr -1 is every call without hooks of its own.
+static PyObject *listener_set_hooks(PyObject *object, PyObject *args)
+{
+    struct listener_object *self = as_listener(object);
+    PyObject *hooks, *old;
+    unsigned arch_value;
+    int nr, deferred;
+
+    if (!PyArg_ParseTuple(args, "IiOp:set_hooks", &arch_value, &nr, &hooks, &deferred))
+        return NULL;
+    if (!PyTuple_Check(hooks)) {
+        PyErr_SetString(PyExc_TypeError, "set_hooks: hooks must be a tuple");
+        return NULL;
+    }
+    if (nr == -1) {
+        old = self->default_hooks;
+        self->default_hooks = Py_NewRef(hooks);
+        self->default_deferred = deferred;
+    } else {
+        int arch = arch_index(arch_value);
+        if (arch < 0 || nr < 0 || nr >= native_calls)
+            return PyErr_Format(PyExc_ValueError, "set_hooks: no call %d of arch %#x", nr, arch_value);
+        old = self->hooks[arch][nr];
+        self->hooks[arch][nr] = Py_NewRef(hooks);
+        self->deferred[arch][nr] = deferred;
+    }
+    Py_XDECREF(old);
+    Py_RETURN_NONE;
+}
+
+static int parse_target(PyObject *item, struct tl_rule_target *target)
+{
+    int path0, path1, dirfd0, dirfd1;
+
+    if (!PyArg_ParseTuple(item, "Iiiiiii:add_rule", &target->arch, &target->nr, &target->subcall, &path0, &dirfd0,
+                          &path1, &dirfd1))
+        return -1;
+    if (path0 > 5 || path1 > 5 || dirfd0 > 5 || dirfd1 > 5) {
+        PyErr_SetString(PyExc_ValueError, "add_rule: a call has six arguments");
+        return -1;
+    }
+    target->path[0] = (int8_t)path0;
+    target->path[1] = (int8_t)path1;
+    target->dirfd[0] = (int8_t)dirfd0;
+    target->dirfd[1] = (int8_t)dirfd1;
+    return 0;
+}
+
+// add_rule(glob or None, first, last, step, delay_ns, action, value, targets); see core/rules.h.
+static PyObject *listener_add_rule(PyObject *object, PyObject *args)
+{
+    struct listener_object *self = as_listener(object);
+    struct tl_error *error = NULL;
+    struct tl_rule rule;
+    PyObject *targets;
+    unsigned long long first, last, step, delay;
+    long long value;
+    int action;
+
+    if (!PyArg_ParseTuple(args, "zKKKKiLO!:add_rule", &rule.glob, &first, &last, &step, &delay, &action, &value,
+                          &PyTuple_Type, &targets))
+        return NULL;
+    rule.first = first;
+    rule.last = last;
+    rule.step = step;
+    rule.delay_ns = delay;
+    rule.action = (enum tl_rule_action)action;
+    rule.value = value;
+    Py_ssize_t count = PyTuple_Size(targets);
+    struct tl_rule_target *array = PyMem_Calloc((size_t)count + 1, sizeof *array);
+    if (!array)
+        return PyErr_NoMemory();
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (parse_target(PyTuple_GetItem(targets, i), &array[i]) < 0) {
+            PyMem_Free(array);
+            return NULL;
+        }
+    }
+    if (!self->rules)
+        error = tl_rules_new(&self->rules);
+    if (!error)
+        error = tl_rules_add(self->rules, &rule, array, (unsigned)count);
+    PyMem_Free(array);
+    if (error)
+        return tl_raise(error);
+    Py_RETURN_NONE;
+}
+
+static PyObject *listener_start(PyObject *object, PyObject *unused)
+{
+    struct listener_object *self = as_listener(object);
+    struct tl_error *error;
+
+    (void)unused;
+    Py_INCREF(object);  // for the workers
+    Py_BEGIN_ALLOW_THREADS;
+    error = tl_listener_start(self->core);
+    Py_END_ALLOW_THREADS;
+    if (error) {
+        Py_DECREF(object);
+        return tl_raise(error);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *listener_close(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    Py_BEGIN_ALLOW_THREADS;
+    tl_listener_close(as_listener(object)->core);
+    Py_END_ALLOW_THREADS;
+    Py_RETURN_NONE;
+}
+
+static PyObject *listener_wait_idle(PyObject *object, PyObject *args)
+{
+    unsigned milliseconds;
+    bool idle;
+
+    if (!PyArg_ParseTuple(args, "I:wait_idle", &milliseconds))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS;
+    idle = tl_listener_wait_idle(as_listener(object)->core, milliseconds);
+    Py_END_ALLOW_THREADS;
+    return PyBool_FromLong(idle);
+}
+
+// (received, replied, gone, workers, most_waiting, failure)
+static PyObject *listener_counts(PyObject *object, PyObject *unused)
+{
+    struct tl_listener_counts c = tl_listener_counts(as_listener(object)->core);
+
+    (void)unused;
+    return Py_BuildValue("(KKKIIi)", (unsigned long long)c.received, (unsigned long long)c.replied,
+                         (unsigned long long)c.gone, c.workers, c.most_waiting, c.failure);
+}
+
+static PyObject *listener_rule_count(PyObject *object, PyObject *argument)
+{
+    unsigned long index = PyLong_AsUnsignedLong(argument);
+
+    if (PyErr_Occurred())
+        return NULL;
+    struct tl_rules *rules = as_listener(object)->rules;
+    return PyLong_FromUnsignedLongLong(rules ? tl_rules_count(rules, (unsigned)index) : 0);
+}
+
+// {(audit_arch, nr): how many calls reached the hooks}
+static PyObject *listener_call_counts(PyObject *object, PyObject *unused)
+{
+    struct listener_object *self = as_listener(object);
+    PyObject *counts = PyDict_New();
+
+    (void)unused;
+    for (int arch = 0; counts && arch < arch_count; arch++) {
+        for (int nr = 0; nr < native_calls; nr++) {
+            if (!self->counts[arch][nr])
+                continue;
+            PyObject *key = Py_BuildValue("(Ii)", arches[arch], nr);
+            PyObject *value = PyLong_FromUnsignedLongLong(self->counts[arch][nr]);
+            int failed = !key || !value || PyDict_SetItem(counts, key, value) < 0;
+            Py_XDECREF(key);
+            Py_XDECREF(value);
+            if (failed)
+                Py_CLEAR(counts);
+            if (failed)
+                return NULL;
+        }
+    }
+    return counts;
+}
+
+static PyObject *get_fd(PyObject *object, void *closure)
+{
+    (void)closure;
+    return PyLong_FromLong(tl_listener_fd(as_listener(object)->core));
+}
+
+static PyGetSetDef listener_getset[] = {
+    {"fd", get_fd, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMethodDef listener_methods[] = {
+    {"set_hooks", listener_set_hooks, METH_VARARGS, NULL},
+    {"add_rule", listener_add_rule, METH_VARARGS, NULL},
+    {"rule_count", listener_rule_count, METH_O, NULL},
+    {"start", listener_start, METH_NOARGS, NULL},
+    {"close", listener_close, METH_NOARGS, NULL},
+    {"wait_idle", listener_wait_idle, METH_VARARGS, NULL},
+    {"counts", listener_counts, METH_NOARGS, NULL},
+    {"call_counts", listener_call_counts, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot listener_slots[] = {
+    {Py_tp_new, listener_new},         {Py_tp_dealloc, listener_dealloc}, {Py_tp_methods, listener_methods},
+    {Py_tp_getset, listener_getset},   {0, NULL},
+};
+
+static PyType_Spec listener_spec = {
+    .name = "trapline._native.Listener",
+    .basicsize = sizeof(struct listener_object),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = listener_slots,
+};
+
+int tl_listener_add_to(PyObject *module)
+{
+    PyObject *type = PyType_FromSpec(&listener_spec);
+    int result = type ? PyModule_AddObjectRef(module, "Listener", type) : -1;
+
+    Py_XDECREF(type);
+    return result;
+}
