@@ -38,9 +38,11 @@ def answer(program: Program, name: str, arch: str = "x86_64", *args: int, ip: in
 
 def lacks(condition, name, arch) -> bool:
     try:
-        return condition is not None and condition.matches(name, arch, [0] * 6) is None
+        if condition is not None:
+            condition.matches(name, arch, [0] * 6)
     except UsageError:
         return True
+    return False
 
 
 @settings(max_examples=100)
