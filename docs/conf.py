@@ -31,43 +31,20 @@ autodoc_preserve_defaults = True
 nitpicky = False
 
 
-def _stub() -> dict[str, tuple[str, str]]:
-    """Return signature and text of each method of the native ``Call``, from its ``.pyi``: C has neither."""
+def _let_stub_speak_for_c() -> None:
+    """Put the methods of the native ``Call`` on the class as its ``.pyi`` has them: C has neither."""
     spec = importlib.util.find_spec("trapline")
     assert spec is not None
     assert spec.origin is not None
     tree = ast.parse((pathlib.Path(spec.origin).parent / "_native.pyi").read_text())
-    found = {}
-    for outer in tree.body:
-        if isinstance(outer, ast.ClassDef) and outer.name == "Call":
-            for one in outer.body:
-                if isinstance(one, ast.FunctionDef):
-                    arguments = ast.unparse(one.args).removeprefix("self, ").removeprefix("self")
-                    returns = f" -> {ast.unparse(one.returns)}" if one.returns else ""
-                    found[one.name] = (f"({arguments}){returns}", ast.get_docstring(one) or "")
-    return found
+    future = ast.ImportFrom("__future__", [ast.alias("annotations")], 0)
+    stub = next(one for one in tree.body if isinstance(one, ast.ClassDef) and one.name == "Call")
+    module = ast.fix_missing_locations(ast.Module([future, stub], []))
+    found: dict[str, Any] = {}
+    exec(compile(module, "_native.pyi", "exec"), found)
+    for name, value in vars(found["Call"]).items():
+        if not name.startswith("_") and (callable(value) or isinstance(value, property)) and value.__doc__:
+            setattr(trapline.Call, name, value)
 
 
-STUB = _stub()
-
-
-def _native_text(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    method = name.removeprefix("trapline.Call.")
-    if method in STUB and method != name and STUB[method][1]:
-        lines[:] = STUB[method][1].splitlines()
-
-
-def _native_signature(
-    app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, annotation: str | None
-) -> tuple[str, str | None] | None:
-    method = name.removeprefix("trapline.Call.")
-    if method in STUB and method != name and what == "method" and not signature:
-        text, _, returns = STUB[method][0].partition(" -> ")
-        return text, returns or None
-    return None
-
-
-def setup(app: Any) -> None:
-    """Let the stub speak for C."""
-    app.connect("autodoc-process-docstring", _native_text)
-    app.connect("autodoc-process-signature", _native_signature)
+_let_stub_speak_for_c()

@@ -6,8 +6,8 @@ A block is a fenced ``console`` block. The HTML comment in front of it says what
     <!-- dry run -->                every command is a make target: it must exist
     <!-- not run: reason -->        shown only
 
-``<!-- file: NAME -->`` in front of any other block writes it to a file for the commands that follow. A command
-that fails must be followed by ``$ echo $?``.
+``<!-- file: NAME -->`` in front of any other block writes it to a file for the commands that follow. A
+command that fails must be followed by ``$ echo $?``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ import sys
 
 from example_runs import ROOT
 
-_BLOCK = re.compile(r"^(?:<!-- (?P<mark>[^\n]*?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
+_BLOCK = re.compile(
+    r"^(?:<!-- (?P<mark>[^\n]*?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S
+)
 _SENTINEL = "@@trapline-docs@@"
 
 

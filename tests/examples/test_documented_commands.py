@@ -11,8 +11,12 @@ from example_runs import ROOT, needed
 
 #: Written with output that is cut for reading; their commands have tests of their own.
 ILLUSTRATED = ("doctor.md", "filters.md", "benchmarks.md")
-DOCUMENTS = [ROOT / "README.md"] + [
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"] + [
     path for path in sorted((ROOT / "docs").glob("*.md")) if path.name not in ILLUSTRATED
+]
+#: What the others share is in modules of its own.
+EXAMPLE_FILES = [
+    path for path in sorted((ROOT / "examples").glob("*.py")) if not path.name.startswith("caller_")
 ]
 PROGRAMS = ("curl", "sqlite3", "busybox", "getent", "setsid")
 
@@ -64,3 +68,25 @@ def test_commands_print_what_the_document_shows(path: pathlib.Path, tmp_path: pa
 )
 def test_output_is_compared_line_by_line(expected: list[str], printed: str, same: bool) -> None:
     assert matches(expected, printed) == same
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_python_in_the_documents_is_python(path: pathlib.Path) -> None:
+    for block in blocks(path):
+        if block.language == "python":
+            compile(block.text, f"{path.name}, line {block.line}", "exec")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_relative_links_lead_to_files(path: pathlib.Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text())
+    missing = [link for link in links if "://" not in link and not (path.parent / link).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("path", EXAMPLE_FILES, ids=name_of)
+def test_every_example_says_how_to_call_it_and_is_in_readme_and_recipes(path: pathlib.Path) -> None:
+    text = path.read_text()
+    assert f"    trapline run -s examples/{path.name}" in text.split('"""')[1]
+    assert f"examples/{path.name}" in (ROOT / "README.md").read_text()
+    assert f"`{path.name}`" in (ROOT / "docs" / "recipes.md").read_text()
