@@ -56,7 +56,8 @@ static void follow_stop(pid_t pid, int pidfd)
     siginfo_t info;
 
     memset(&info, 0, sizeof info);
-    if (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WSTOPPED | WNOHANG) < 0 || !info.si_pid)
+    // WNOWAIT: a stop under ptrace must be left for the worker that traces. Ours is over when we continue it below.
+    if (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WSTOPPED | WNOHANG | WNOWAIT) < 0 || info.si_code != CLD_STOPPED)
         return;
     // SIGSTOP may come from a relative of the command that also means to continue it, so it is not followed.
     if (info.si_status != SIGTSTP && info.si_status != SIGTTIN && info.si_status != SIGTTOU)

@@ -363,7 +363,7 @@ void tl_call_answer(PyObject *object)
     switch (self->decision) {
     case TL_UNDECIDED:
     case TL_PROCEED:
-        tl_listener_continue(core(self), id);
+        tl_listener_let_go_on(self->listener, &self->call);
         break;
     case TL_REPLY:
         tl_listener_reply(core(self), id, self->value, 0);

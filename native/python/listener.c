@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "rules.h"
+#include "vdso.h"
 
 enum { native_calls = 1024, arch_count = 2 };
 
@@ -31,6 +32,9 @@ struct listener_object {
     PyObject *default_hooks;
     bool default_deferred;
     struct tl_path_places *paths[arch_count];  // native_calls each
+    bool meets[arch_count][native_calls];      // execve and execveat, where the vDSO is to be hidden
+    pid_t command;
+    atomic_int vdso_error;  // why it could not be hidden, the first time
     uint64_t counts[arch_count][native_calls];
     uint64_t other_calls;
 };
@@ -147,6 +151,29 @@ static void run_hooks(struct listener_object *self, PyObject *hooks, PyObject *c
     tl_call_answer(call);
 }
 
+static bool is_met(const struct listener_object *self, const struct tl_call *call)
+{
+    int arch = arch_index(call->arch);
+
+    return arch >= 0 && call->nr >= 0 && call->nr < native_calls && self->meets[arch][call->nr];
+}
+
+void tl_listener_let_go_on(PyObject *listener, const struct tl_call *call)
+{
+    struct listener_object *self = as_listener(listener);
+
+    if (!is_met(self, call)) {
+        tl_listener_continue(self->core, call->id);
+        return;
+    }
+    int error, expected = 0;
+    Py_BEGIN_ALLOW_THREADS;
+    error = tl_vdso_hide_at_exec(self->core, call, self->command);
+    Py_END_ALLOW_THREADS;
+    if (error)
+        atomic_compare_exchange_strong(&self->vdso_error, &expected, error);
+}
+
 static void handle(struct listener_object *self, const struct tl_call *data)
 {
     int arch = arch_index(data->arch);
@@ -161,7 +188,7 @@ static void handle(struct listener_object *self, const struct tl_call *data)
     if (!hooks)
         hooks = self->default_hooks;
     if (!hooks) {
-        tl_listener_continue(self->core, data->id);
+        tl_listener_let_go_on((PyObject *)self, data);
         return;
     }
     Py_INCREF(hooks);
@@ -439,6 +466,29 @@ static PyObject *listener_call_counts(PyObject *object, PyObject *unused)
     return counts;
 }
 
+// meet_exec(audit_arch, nr, command): new programs lose their vDSO.
+static PyObject *listener_meet_exec(PyObject *object, PyObject *args)
+{
+    struct listener_object *self = as_listener(object);
+    unsigned arch_value;
+    int nr, command;
+
+    if (!PyArg_ParseTuple(args, "Iii:meet_exec", &arch_value, &nr, &command))
+        return NULL;
+    int arch = arch_index(arch_value);
+    if (arch < 0 || nr < 0 || nr >= native_calls)
+        return PyErr_Format(PyExc_ValueError, "meet_exec: no call %d of arch %#x", nr, arch_value);
+    self->meets[arch][nr] = true;
+    self->command = command;
+    Py_RETURN_NONE;
+}
+
+static PyObject *get_vdso_error(PyObject *object, void *closure)
+{
+    (void)closure;
+    return PyLong_FromLong(atomic_load(&as_listener(object)->vdso_error));
+}
+
 static PyObject *get_fd(PyObject *object, void *closure)
 {
     (void)closure;
@@ -447,11 +497,13 @@ static PyObject *get_fd(PyObject *object, void *closure)
 
 static PyGetSetDef listener_getset[] = {
     {"fd", get_fd, NULL, NULL, NULL},
+    {"vdso_error", get_vdso_error, NULL, "Errno of the first vDSO that could not be hidden, or 0.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyMethodDef listener_methods[] = {
     {"set_hooks", listener_set_hooks, METH_VARARGS, NULL},
+    {"meet_exec", listener_meet_exec, METH_VARARGS, NULL},
     {"add_rule", listener_add_rule, METH_VARARGS, NULL},
     {"rule_count", listener_rule_count, METH_O, NULL},
     {"start", listener_start, METH_NOARGS, NULL},

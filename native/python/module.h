@@ -46,6 +46,9 @@ void tl_call_decide_fail(PyObject *call, int error_number);
 extern PyObject *tl_job_type;
 const sigset_t *tl_job_mask(PyObject *job);
 
+// Has the kernel perform CALL; the GIL is held, and released where that takes long.
+void tl_listener_let_go_on(PyObject *listener, const struct tl_call *call);
+
 // Where the paths of a call are among its arguments.
 enum { TL_MOST_PATHS = 3 };
 struct tl_path_places {

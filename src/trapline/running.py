@@ -51,6 +51,7 @@ def run(
     on_hook_error: str = "raise",
     workers: int = 64,
     allow_io_uring: bool = False,
+    hide_vdso: bool | None = None,
 ) -> CompletedProcess:
     """Run a command under hooks and wait for it and for everything it started.
 
@@ -78,7 +79,7 @@ def run(
         input = input.encode(encoding or "utf-8", errors or "strict")
     session = Session(
         command, hooks=hooks, rules=rules, engine=engine, stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd,
-        env=env, on_hook_error=on_hook_error, workers=workers, allow_io_uring=allow_io_uring,
+        env=env, on_hook_error=on_hook_error, workers=workers, allow_io_uring=allow_io_uring, hide_vdso=hide_vdso,
     )  # fmt: skip
     with session:
         deadline = None if timeout is None else time.monotonic() + timeout

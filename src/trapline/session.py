@@ -10,7 +10,7 @@ import time
 from trapline import _native
 from trapline.engines.base import Plan
 from trapline.engines.choose import choose
-from trapline.errors import CommandError, HookError, TraplineError, UnsupportedByEngineError, UsageError
+from trapline.errors import CommandError, EngineStartError, HookError, TraplineError, UnsupportedByEngineError, UsageError
 from trapline.hooks import collect
 from trapline.process import ProcessTree
 from trapline.rules import Rule, parse
@@ -128,6 +128,8 @@ class Session:
         With the latter two the traceback goes to standard error.
     :param workers: most hooks that run at one time; further calls wait. Coroutine functions do not count.
     :param allow_io_uring: let programs set up io_uring, whose operations no hook sees.
+    :param hide_vdso: take the vDSO from every program that is executed, so that it asks the kernel for the time
+        (with ``rdtsc`` it can still count cycles). None: when a hook or rule names such a call, as clock_gettime.
     :raises UsageError: an option cannot be understood.
     :raises UnsupportedByEngineError: the engine cannot do what a hook declares.
     """
@@ -147,6 +149,7 @@ class Session:
         on_hook_error: str = "raise",
         workers: int = 64,
         allow_io_uring: bool = False,
+        hide_vdso: bool | None = None,
         job: _native.Job | None = None,
     ) -> None:
         if isinstance(command, str | bytes) or not command:
@@ -163,8 +166,9 @@ class Session:
         self._job = job
         parsed = [rule if isinstance(rule, Rule) else parse(rule) for rule in rules]
         plan = Plan(
-            collect(hooks), parsed, allow_io_uring=allow_io_uring, workers=workers, on_error=self._hook_failed
-        )
+            collect(hooks), parsed, allow_io_uring=allow_io_uring, hide_vdso=hide_vdso, workers=workers,
+            on_error=self._hook_failed,
+        )  # fmt: skip
         #: Name of the engine, and why it was chosen.
         self.engine, self.engine_reason = choose(engine, plan.needs())
         self._plan = plan
@@ -281,6 +285,18 @@ class Session:
             os.eventfd_read(self._wake)
         if spawn.exec_error and self._failure is None:
             raise _command_error(spawn.exec_error, executable)
+        self._check_vdso()
+
+    def _check_vdso(self) -> None:
+        assert self._engine is not None
+        assert self._engine.listener is not None
+        error = self._engine.listener.vdso_error
+        if error:
+            raise EngineStartError(
+                error,
+                f"cannot hide the vDSO, so clock calls would go unseen: ptrace failed with {os.strerror(error)}. "
+                "Allow ptrace (`trapline doctor` says how), or pass hide_vdso=False",
+            )
 
     # -- wait ------------------------------------------------------------------------------------------------------
 

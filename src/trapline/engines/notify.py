@@ -33,6 +33,7 @@ __all__ = ["NotifyEngine"]
 
 _EPERM, _EBUSY, _EACCES, _EINVAL, _ENOSYS = 1, 16, 13, 22, 38
 _CONTINUE, _ERROR, _VALUE = 0, 1, 2
+_EXEC_CALLS = ("execve", "execveat")
 
 
 def _present(names: Iterable[str]) -> list[str]:
@@ -71,6 +72,8 @@ class NotifyEngine:
                 hooked = self._hooked.setdefault((one.arch, one.nr), [])
                 if hook not in hooked:
                     hooked.append(hook)
+        if self.plan.hide_vdso:
+            filters += rules_for(_present(_EXEC_CALLS), None, action.RET_USER_NOTIF)
         return compile_policy(filters)
 
     def _filter_rule(self, rule: Rule) -> list[FilterRule]:
@@ -100,6 +103,10 @@ class NotifyEngine:
             functions = tuple([_for_call(hook, arch, nr, shared) for hook in ordered])
             is_async = any(hook.is_async for hook in ordered)
             native.set_hooks(abi.AUDIT_ARCH[arch], -1 if nr is None else nr, functions, is_async)
+        if self.plan.hide_vdso:
+            for rule in rules_for(_present(_EXEC_CALLS), None, action.RET_USER_NOTIF):
+                assert rule.nr is not None
+                native.meet_exec(abi.AUDIT_ARCH[rule.arch], rule.nr, tree.root)
         native.start()
 
     def doom(self) -> None:
