@@ -16,17 +16,10 @@
 // Private to each process after the clone, at the same address in both.
 static volatile char cell[8] = "before";
 
-static int wait_for_ever(void *argument)
-{
-    (void)argument;
-    for (;;)
-        pause();
-}
-
 // A child to reach into, or -1 with OUT filled in.
 static pid_t quiet_child(struct tl_probe_result *out)
 {
-    pid_t child = tl_probe_spawn(wait_for_ever, NULL, 0);
+    pid_t child = tl_probe_spawn(tl_probe_pause, NULL, 0);
 
     if (child < 0)
         tl_probe_untested(out, errno, "no process to try it on");
@@ -146,7 +139,7 @@ static void probe_proc_mem(struct tl_probe_result *out)
 
 static void probe_clone3(struct tl_probe_result *out)
 {
-    struct sigaction action = {.sa_handler = (void (*)(int))(uintptr_t)wait_for_ever};
+    struct sigaction action = {.sa_handler = (void (*)(int))(uintptr_t)tl_probe_pause};
     struct clone_args arguments = {.flags = 0x100000000ULL /* CLONE_CLEAR_SIGHAND */, .exit_signal = SIGCHLD};
 
     sigaction(SIGUSR1, &action, NULL);
