@@ -56,7 +56,7 @@ static void probe_pidfd_open(struct tl_probe_result *out)
         tl_probe_refused(out, "pidfd_open");
     else if (syscall(__NR_pidfd_send_signal, fd, SIGKILL, NULL, 0))
         tl_probe_refused(out, "pidfd_send_signal");
-    else if (poll(&end, 1, 500) != 1)
+    else if (poll(&end, 1, 2000) != 1)
         tl_probe_missing(out, 0, "poll on a pidfd did not report the end of the process");
     else
         tl_probe_works(out, "%s", "");
