@@ -47,11 +47,6 @@ PyObject *tl_call_new(PyObject *type, PyObject *listener, const struct tl_call *
     return object;
 }
 
-bool tl_call_check(PyObject *object)
-{
-    return PyObject_TypeCheck(object, (PyTypeObject *)(void *)call_type);
-}
-
 enum tl_decision tl_call_decision(PyObject *call)
 {
     return as_call(call)->decision;
@@ -193,22 +188,55 @@ static PyObject *path_or_none(struct call_object *self, int error, const char *p
     return PyUnicode_DecodeFSDefault(path);
 }
 
-static PyObject *call_resolve(PyObject *object, PyObject *args)
+// The path argument number INDEX of PLACES.
+static PyObject *path_argument(struct call_object *self, const struct tl_path_places *places, int index)
 {
-    struct call_object *self = as_call(object);
+    const uint64_t *args = self->call.args;
+    int at = places->place[index].path, dirfd_at = places->place[index].dirfd, flags_at = places->place[index].empty_arg;
+    unsigned long mask = places->place[index].empty_mask;
+    int dirfd = dirfd_at < 0 ? AT_FDCWD : (int)args[dirfd_at];
     char name[PATH_MAX], path[TL_PATH_MAX];
-    unsigned long long address;
-    size_t length;
-    int dirfd;
+    size_t length = 0;
+    int error = 0;
 
-    if (!PyArg_ParseTuple(args, "iK:_resolve", &dirfd, &address))
-        return NULL;
-    int error = tl_memory_read_string(self->call.tid, address, name, sizeof name - 1, &length);
+    if (args[at] || !places->place[index].nullable) {
+        error = tl_memory_read_string(self->call.tid, args[at], name, sizeof name - 1, &length);
+        if (!error && !length && !(flags_at < 0 ? mask : args[flags_at] & mask))
+            error = ENOENT;
+    }
     if (!error) {
         name[length] = 0;
         error = tl_path_resolve(self->call.tid, dirfd, name, path);
     }
     return path_or_none(self, error, path);
+}
+
+static PyObject *get_path(PyObject *object, void *closure)
+{
+    struct call_object *self = as_call(object);
+    const struct tl_path_places *places = tl_listener_path_places(self->listener, &self->call);
+
+    (void)closure;
+    if (!places)
+        return NULL;
+    if (!places->count)
+        Py_RETURN_NONE;
+    return path_argument(self, places, 0);
+}
+
+static PyObject *get_paths(PyObject *object, void *closure)
+{
+    struct call_object *self = as_call(object);
+    const struct tl_path_places *places = tl_listener_path_places(self->listener, &self->call);
+    PyObject *paths = places ? PyTuple_New(places->count) : NULL;
+
+    (void)closure;
+    for (int i = 0; paths && i < places->count; i++) {
+        PyObject *path = path_argument(self, places, i);
+        if (!path || PyTuple_SetItem(paths, i, path) < 0)
+            Py_CLEAR(paths);
+    }
+    return paths;
 }
 
 static PyObject *call_fd_path(PyObject *object, PyObject *args)
@@ -362,6 +390,29 @@ void tl_call_decide_fail(PyObject *object, int error_number)
     as_call(object)->value = error_number;
 }
 
+int tl_call_check_result(PyObject *call, PyObject *result)
+{
+    bool decided = tl_call_decision(call) != TL_UNDECIDED;
+
+    if (result == Py_None && !decided)
+        return 0;
+    if (result == tl_decided && decided)
+        return 1;
+    if (result == Py_None)
+        PyErr_SetString(PyExc_TypeError, "the hook took a decision but returned None: write `return call.…`");
+    else
+        PyErr_Format(PyExc_TypeError, "a hook returns None or a decision of its own call such as call.reply(0), not %R",
+                     result);
+    return -1;
+}
+
+static PyObject *call_check(PyObject *object, PyObject *result)
+{
+    int decided = tl_call_check_result(object, result);
+
+    return decided < 0 ? NULL : PyBool_FromLong(decided);
+}
+
 static PyObject *call_answer(PyObject *object, PyObject *unused)
 {
     (void)unused;
@@ -408,6 +459,8 @@ static PyObject *get_decided(PyObject *object, void *closure)
 static PyGetSetDef call_getset[] = {
     {"audit_arch", get_arch, NULL, "AUDIT_ARCH_* of the call's convention.", NULL},
     {"raw", get_raw, NULL, "The six argument registers, as unsigned 64-bit numbers.", NULL},
+    {"path", get_path, NULL, "The first path argument, absolute.", NULL},
+    {"paths", get_paths, NULL, "Every path argument.", NULL},
     {"pid", get_pid, NULL, "Process that the calling thread belongs to.", NULL},
     {"_is_decided", get_decided, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -431,9 +484,9 @@ static PyMethodDef call_methods[] = {
     {"fail", call_fail, METH_O, NULL},
     {"kill", call_kill, METH_VARARGS, NULL},
     {"waits", call_waits, METH_NOARGS, NULL},
-    {"_resolve", call_resolve, METH_VARARGS, NULL},
     {"_reply_fd", call_reply_fd, METH_VARARGS, NULL},
     {"_add_fd", call_add_fd, METH_VARARGS, NULL},
+    {"_check", call_check, METH_O, NULL},
     {"_answer", call_answer, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

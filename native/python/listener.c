@@ -24,11 +24,13 @@ struct listener_object {
     PyObject *call_type;  // what hooks get
     PyObject *on_error;   // (call, exception) -> errno to fail with, 0 to let the kernel go on, -1 to leave it
     PyObject *defer;      // (call, hooks): decides later and answers by itself
+    PyObject *describe;   // (audit_arch, nr) -> places of its paths
     // Per call a tuple of hooks; NULL where only the default is meant.
     PyObject *hooks[arch_count][native_calls];
     bool deferred[arch_count][native_calls];
     PyObject *default_hooks;
     bool default_deferred;
+    struct tl_path_places *paths[arch_count];  // native_calls each
     uint64_t counts[arch_count][native_calls];
     uint64_t other_calls;
 };
@@ -49,6 +51,52 @@ static int arch_index(uint32_t arch)
         if (arches[i] == arch)
             return i;
     return -1;
+}
+
+static int parse_places(PyObject *described, struct tl_path_places *places)
+{
+    Py_ssize_t count = PyTuple_Check(described) ? PyTuple_Size(described) : -1;
+
+    if (count < 0 || count > TL_MOST_PATHS) {
+        PyErr_SetString(PyExc_ValueError, "describe: no tuple of at most three places");
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        int nullable;
+        if (!PyArg_ParseTuple(PyTuple_GetItem(described, i), "iiikp:describe", &places->place[i].path,
+                              &places->place[i].dirfd, &places->place[i].empty_arg, &places->place[i].empty_mask,
+                              &nullable))
+            return -1;
+        places->place[i].nullable = nullable;
+    }
+    places->count = (int)count;
+    places->known = true;
+    return 0;
+}
+
+const struct tl_path_places *tl_listener_path_places(PyObject *listener, const struct tl_call *call)
+{
+    static const struct tl_path_places none = {.known = true};
+    struct listener_object *self = as_listener(listener);
+    int arch = arch_index(call->arch);
+
+    if (arch < 0 || call->nr < 0 || call->nr >= native_calls)
+        return &none;
+    if (!self->paths[arch])
+        self->paths[arch] = PyMem_Calloc(native_calls, sizeof **self->paths);
+    if (!self->paths[arch]) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    struct tl_path_places *places = &self->paths[arch][call->nr];
+    if (!places->known) {
+        PyObject *described = PyObject_CallFunction(self->describe, "Ii", call->arch, call->nr);
+        int failed = !described || parse_places(described, places) < 0;
+        Py_XDECREF(described);
+        if (failed)
+            return NULL;
+    }
+    return places;
 }
 
 // What a hook that raised means for its call.
@@ -81,28 +129,13 @@ static void hook_failed(struct listener_object *self, PyObject *call)
     Py_XDECREF(traceback);
 }
 
-// 1: decided, 0: the next hook is asked, -1: the hook failed.
-static int check_result(PyObject *call, PyObject *result)
-{
-    if (result == Py_None && tl_call_decision(call) == TL_UNDECIDED)
-        return 0;
-    if (result == tl_decided && tl_call_decision(call) != TL_UNDECIDED)
-        return 1;
-    if (result == Py_None)
-        PyErr_SetString(PyExc_TypeError, "the hook took a decision but returned None: write `return call.…`");
-    else
-        PyErr_Format(PyExc_TypeError, "a hook returns None or a decision of its own call such as call.reply(0), not %R",
-                     result);
-    return -1;
-}
-
 static void run_hooks(struct listener_object *self, PyObject *hooks, PyObject *call)
 {
     Py_ssize_t count = PyTuple_Size(hooks);
 
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *result = PyObject_CallFunctionObjArgs(PyTuple_GetItem(hooks, i), call, NULL);
-        int decided = result ? check_result(call, result) : -1;
+        int decided = result ? tl_call_check_result(call, result) : -1;
         Py_XDECREF(result);
         if (decided < 0) {
             hook_failed(self, call);
@@ -200,20 +233,23 @@ static void listener_dealloc(PyObject *object)
     Py_XDECREF(self->call_type);
     Py_XDECREF(self->on_error);
     Py_XDECREF(self->defer);
+    Py_XDECREF(self->describe);
+    for (int arch = 0; arch < arch_count; arch++)
+        PyMem_Free(self->paths[arch]);
     release(object);
     Py_DECREF(type);
 }
 
-// Listener(fd, workers, call_type, on_error, defer): owns FD from here on.
+// Listener(fd, workers, call_type, on_error, defer, describe): owns FD from here on.
 static PyObject *listener_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    PyObject *call_type, *on_error, *defer;
+    PyObject *call_type, *on_error, *defer, *describe;
     struct tl_error *error;
     unsigned workers;
     int fd;
 
     (void)keywords;
-    if (!PyArg_ParseTuple(args, "iIOOO:Listener", &fd, &workers, &call_type, &on_error, &defer))
+    if (!PyArg_ParseTuple(args, "iIOOOO:Listener", &fd, &workers, &call_type, &on_error, &defer, &describe))
         return NULL;
     PyObject *object = PyType_GenericAlloc(type, 0);
     if (!object)
@@ -227,6 +263,7 @@ static PyObject *listener_new(PyTypeObject *type, PyObject *args, PyObject *keyw
     self->call_type = Py_NewRef(call_type);
     self->on_error = Py_NewRef(on_error);
     self->defer = Py_NewRef(defer);
+    self->describe = Py_NewRef(describe);
     return object;
 }
 

@@ -6,6 +6,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <signal.h>
+
 #include "error.h"
 #include "listener.h"
 
@@ -23,6 +25,7 @@ extern PyObject *tl_memory_access_error;
 int tl_call_add_to(PyObject *module);
 int tl_listener_add_to(PyObject *module);
 int tl_spawn_add_to(PyObject *module);
+int tl_job_add_to(PyObject *module);
 int tl_probe_add_to(PyObject *module);
 
 // A decision that a hook took; see call.c.
@@ -30,13 +33,34 @@ enum tl_decision { TL_UNDECIDED, TL_PROCEED, TL_REPLY, TL_FAIL, TL_REPLY_FD, TL_
 
 // A new call of TYPE (a subclass of _native.Call) for what LISTENER delivered.
 PyObject *tl_call_new(PyObject *type, PyObject *listener, const struct tl_call *call);
-bool tl_call_check(PyObject *object);
 enum tl_decision tl_call_decision(PyObject *call);
 // What a hook returns to say that the decision is in its call.
 extern PyObject *tl_decided;
+// What a hook's RESULT means: 1 decided, 0 ask the next hook, -1 with an exception set.
+int tl_call_check_result(PyObject *call, PyObject *result);
 // Carries out the decision (PROCEED when there is none); the GIL is held.
 void tl_call_answer(PyObject *call);
 void tl_call_decide_fail(PyObject *call, int error_number);
+
+// _native.Job, and the signal mask that a command gets under one.
+extern PyObject *tl_job_type;
+const sigset_t *tl_job_mask(PyObject *job);
+
+// Where the paths of a call are among its arguments.
+enum { TL_MOST_PATHS = 3 };
+struct tl_path_places {
+    bool known;
+    int count;
+    struct {
+        int path, dirfd;           // argument positions; dirfd -1 is the working directory
+        int empty_arg;             // position of the flags with the bit under which "" means dirfd; -1: there is none
+        unsigned long empty_mask;  // that bit; with empty_arg -1 any bit says that "" always means dirfd
+        bool nullable;             // a null pointer means dirfd
+    } place[TL_MOST_PATHS];
+};
+
+// The places for a call, asked from Python once and kept; NULL with an exception set.
+const struct tl_path_places *tl_listener_path_places(PyObject *listener, const struct tl_call *call);
 
 // The core's object behind a Python listener, valid as long as it.
 struct tl_listener *tl_listener_core(PyObject *listener);

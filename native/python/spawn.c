@@ -15,7 +15,7 @@ struct spawn_object {
     struct tl_spawn *spawn;
     // What the child reads until its execve.
     struct tl_spawn_options options;
-    PyObject *keep[5];
+    PyObject *keep[6];
     char **argv, **envp;
     int pid, pidfd, listener;
     char no_new_privs, waits_killable;
@@ -83,12 +83,16 @@ static int lift_stdio(const int given[3], int lifted[3])
 static int read_options(struct spawn_object *self, PyObject *args)
 {
     struct tl_spawn_options *options = &self->options;
-    PyObject *path, *argv, *envp, *cwd, *filter;
+    PyObject *path, *argv, *envp, *cwd, *filter, *job;
     int new_session;
 
-    if (!PyArg_ParseTuple(args, "SOOO(iii)Sp:spawn", &path, &argv, &envp, &cwd, &options->stdio[0],
-                          &options->stdio[1], &options->stdio[2], &filter, &new_session))
+    if (!PyArg_ParseTuple(args, "SOOO(iii)SpO:Spawn", &path, &argv, &envp, &cwd, &options->stdio[0],
+                          &options->stdio[1], &options->stdio[2], &filter, &new_session, &job))
         return -1;
+    if (job != Py_None && !PyObject_TypeCheck(job, (PyTypeObject *)(void *)tl_job_type)) {
+        PyErr_SetString(PyExc_TypeError, "Spawn: job must be a Job or None");
+        return -1;
+    }
     self->argv = string_array(argv, &self->keep[0]);
     self->envp = self->argv ? string_array(envp, &self->keep[1]) : NULL;
     if (!self->envp)
@@ -96,6 +100,8 @@ static int read_options(struct spawn_object *self, PyObject *args)
     self->keep[2] = Py_NewRef(path);
     self->keep[3] = Py_NewRef(cwd);
     self->keep[4] = Py_NewRef(filter);
+    self->keep[5] = Py_NewRef(job);
+    options->mask = job == Py_None ? NULL : tl_job_mask(job);
     options->path = PyBytes_AsString(path);
     options->argv = self->argv;
     options->envp = self->envp;

@@ -12,11 +12,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import constants
 import native_paths
 import syscalls
 from tables import ROOT, DataError
 
-GENERATORS = (syscalls, native_paths)
+GENERATORS = (syscalls, constants, native_paths)
 
 
 def main() -> int:

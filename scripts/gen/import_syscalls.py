@@ -123,8 +123,8 @@ def main() -> int:
 
     lines = [
         "# System call numbers: Linux 7.2 UAPI headers (asm/unistd_*.h), none newer than Linux 6.18.",
-        "# Prototypes: SYSCALL_DEFINE and COMPAT_SYSCALL_DEFINE macros of Linux 6.1, by its tables.",
-        "# '-': not in this architecture. '?': no macro there; see prototypes.tsv. '=': as in column 'proto',",
+        "# Prototypes: SYSCALL_DEFINE and COMPAT_SYSCALL_DEFINE macros of Linux 6.1.",
+        "# '-': not in this architecture. '?': no macro there; see prototypes.tsv. '=': as in 'proto',",
         "# which is x86_64's (or, for calls that it lacks, the first other architecture's). i386 is what a",
         "# 64-bit kernel offers to 32-bit programs. Written by scripts/gen/import_syscalls.py.",
         "name\tx86_64\ti386\taarch64\tproto\ti386 proto\taarch64 proto",

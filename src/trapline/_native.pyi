@@ -1,4 +1,163 @@
-"""The supervisor's C core, seen from Python."""
+"""The supervisor's C core. Private: use :class:`trapline.Session` and :class:`trapline.Call`."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+@final
+class Decision:
+    """What a hook returns to say that it has decided its call."""
+
+class Call:
+    """One call as the kernel's notification describes it."""
+
+    nr: int
+    tid: int
+    ip: int
+    @property
+    def audit_arch(self) -> int: ...
+    @property
+    def raw(self) -> tuple[int, int, int, int, int, int]: ...
+    @property
+    def pid(self) -> int:
+        """The process of the calling thread.
+
+        :raises CallGoneError: it is gone.
+        """
+
+    @property
+    def path(self) -> str | None:
+        """The first path argument, absolute; None when the call has none or the kernel will refuse it anyway.
+
+        *dirfd* and working directory are resolved, ``.`` and ``..`` taken out of the text, symbolic links not
+        followed; as seen from the caller's own root directory. Bytes that are no UTF-8 are surrogate-escaped.
+
+        :raises CallGoneError: the caller is gone.
+        """
+
+    @property
+    def paths(self) -> tuple[str | None, ...]:
+        """Every path argument, as :attr:`path` gives the first."""
+
+    def read(self, address: int, size: int, /) -> bytes:
+        """Read exactly *size* bytes of the caller's memory.
+
+        :raises MemoryAccessError: not all of it is mapped and readable.
+        :raises CallGoneError: the caller is gone.
+        """
+
+    def read_str(self, address: int, limit: int = 4096, /) -> str:
+        """Read a string that ends with a NUL, at most *limit* bytes, in the file system's encoding."""
+
+    def write(self, address: int, data: bytes | bytearray | memoryview, /) -> None:
+        """Write into the caller's own memory, as the kernel does with an output argument.
+
+        :raises MemoryAccessError: the memory there is not mapped and writable.
+        """
+
+    def fd_path(self, fd: int, /) -> str | None:
+        """What a descriptor of the caller points to, as ``/proc/PID/fd`` names it; None when it is not open."""
+
+    def proceed(self) -> Decision:
+        """Decide that the kernel performs the call unchanged, and that no further hook is asked."""
+
+    def reply(self, value: int, /) -> Decision:
+        """Decide the call's result; it never reaches the kernel.
+
+        :param value: 64 bits, signed. The kernel reads -1 to -4095 as an errno.
+        """
+
+    def fail(self, error: int, /) -> Decision:
+        """Decide that the call fails with an errno, 1 to 4095; it never reaches the kernel."""
+
+    def kill(self, number: int = 9, /) -> Decision:
+        """Decide that the calling process gets a signal, SIGKILL by default, and the call never happens."""
+
+    def waits(self) -> bool:
+        """Whether the caller still waits for this call."""
+
+    @property
+    def _is_decided(self) -> bool: ...
+    @property
+    def _id(self) -> int: ...
+    def _reply_fd(self, fd: int, close_on_exec: bool, /) -> Decision: ...
+    def _add_fd(self, fd: int, close_on_exec: bool, /) -> int: ...
+    def _check(self, result: object, /) -> bool: ...
+    def _answer(self) -> None: ...
+
+@final
+class Listener:
+    """Worker threads that take calls from a seccomp listener, apply rules and call hooks."""
+
+    def __new__(
+        cls,
+        fd: int,
+        workers: int,
+        call_type: type[Call],
+        on_error: Callable[..., int],
+        defer: Callable[..., None],
+        describe: Callable[[int, int], tuple[tuple[int, int, int, int, bool], ...]],
+        /,
+    ) -> Listener: ...
+    @property
+    def fd(self) -> int: ...
+    def set_hooks(
+        self, audit_arch: int, nr: int, hooks: tuple[Callable[..., Any], ...], deferred: bool, /
+    ) -> None: ...
+    def add_rule(
+        self,
+        glob: str | None,
+        first: int,
+        last: int,
+        step: int,
+        delay_ns: int,
+        action: int,
+        value: int,
+        targets: tuple[tuple[int, ...], ...],
+        /,
+    ) -> None: ...
+    def rule_count(self, index: int, /) -> int: ...
+    def start(self) -> None: ...
+    def close(self) -> None: ...
+    def wait_idle(self, milliseconds: int, /) -> bool: ...
+    def counts(self) -> tuple[int, int, int, int, int, int]:
+        """(received, replied, gone, workers, most_waiting, failure)."""
+
+    def call_counts(self) -> dict[tuple[int, int], int]: ...
+
+@final
+class Spawn:
+    """A command that was started under a filter and is about to be executed."""
+
+    pid: int
+    pidfd: int
+    listener: int
+    no_new_privs: bool
+    waits_killable: bool
+    def __new__(
+        cls,
+        path: bytes,
+        argv: Sequence[bytes],
+        envp: Sequence[bytes],
+        cwd: bytes | None,
+        stdio: tuple[int, int, int],
+        filter: bytes,
+        new_session: bool,
+        job: Job | None,
+        /,
+    ) -> Spawn: ...
+    @property
+    def channel(self) -> int: ...
+    @property
+    def exec_error(self) -> int: ...
+
+@final
+class Job:
+    """Signals that are meant for the command are passed on to it, until :meth:`end`."""
+
+    interrupted: bool
+    def __new__(cls) -> Job: ...
+    def wait(self, pid: int, pidfd: int, listener: int, wake: int, milliseconds: int, /) -> tuple[int, int]: ...
+    def end(self) -> None: ...
 
 def probe(name: str, timeout_ms: int = 5000) -> tuple[bool | None, int, str]:
     """Try one kernel feature in a process of its own.

@@ -1,15 +1,15 @@
 """An assembler with labels for classic BPF, where jumps only go forward.
 
-Because they do, one pass from the last item to the first knows every distance exactly: a conditional jump that
-cannot reach its target (its offsets have 8 bits) gets a long jump right behind it, or a copy of the target when
-that is a return, which is as short and one step quicker::
+Because they do, one pass from the last item to the first knows every distance exactly: a conditional jump
+that cannot reach its target (its offsets have 8 bits) gets a long jump right behind it, or a copy of the
+target when that is a return, which is as short and one step quicker::
 
         jge #k, far, near              jge #k, +0, +1
                             ------->   ja  far             (or: ret, copied)
     near: ...                    near: ...
 
-While items are added it drops what no path reaches and loads of a word that the accumulator holds on every path.
-Equal returns are merged.
+While items are added it drops what no path reaches, and loads of a word that the accumulator holds on every
+path. Equal returns are merged.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Assembler:
             self._items.append((_PLAIN, code, k, 0, 0))
 
     def load(self, offset: int, mask: int = _WHOLE) -> None:
-        """Load the bits of *mask* of the word at *offset* of ``struct seccomp_data``, unless they are there."""
+        """Load the bits in *mask* of a word of ``struct seccomp_data``, unless they are there already."""
         if not self.live or self._loaded == (offset, mask):
             return
         if self._loaded != (offset, _WHOLE):

@@ -5,98 +5,24 @@
     arg("flags").has(O_CREAT) & (arg("dfd") == AT_FDCWD)
     ~ip.within((0x7f0000000000, 0x7f0000200000))
 
-A parameter is looked up per system call when the filter is made, and so are its width and sign: upper halves of
-32-bit parameters carry garbage and are never looked at. :meth:`Condition.matches` says the same in plain Python.
+A parameter is looked up per system call when the filter is made, and so are its width and sign: upper halves
+of 32-bit parameters carry garbage and are never looked at. :meth:`Condition.matches` says the same in Python.
 Imported while a program starts, so it imports next to nothing.
 """
 
 from __future__ import annotations
 
+from trapline.bpf import ranges
+from trapline.bpf.lowering import INSTRUCTION_POINTER, in_ranges, join, resolver, test_bits
 from trapline.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
-    #: What a name or position means in one call: how to find its value.
-    Resolver = Callable[["str | int"], "Operand"]
+    from trapline.bpf.lowering import Lowered, Operand, Resolver
 
-__all__ = ["Condition", "Operand", "arg", "ip", "resolver"]
-
-
-class Operand:
-    """Where a value is in ``struct seccomp_data``, and what of it counts.
-
-    :ivar bits: 32 or 64.
-    :ivar signed: whether comparisons order it as a signed number.
-    :ivar words: ``(low, high)``, byte offsets; high is -1 for 32 bits.
-    """
-
-    __slots__ = ("bits", "signed", "words")
-
-    def __init__(self, bits: int, signed: bool, words: tuple[int, int]) -> None:
-        self.bits = bits
-        self.signed = signed
-        self.words = words
-
-    def read(self, args: Sequence[int], pointer: int) -> int:
-        """Return the value, unsigned, from raw 64-bit registers and the instruction pointer."""
-        value = 0
-        for shift, offset in ((0, self.words[0]), (32, self.words[1])):
-            if offset >= 0:
-                whole = pointer if offset < 16 else args[(offset - 16) // 8]
-                value |= (whole >> (offset % 8 * 8) & 0xFFFFFFFF) << shift
-        return value
-
-
-_IP = Operand(64, False, (8, 12))
-
-
-def _argument(index: int, bits: int, signed: bool) -> Operand:
-    low = 16 + 8 * index
-    return Operand(bits, signed, (low, low + 4 if bits == 64 else -1))
-
-
-def resolver(name: str, arch: str) -> Resolver:
-    """Return what finds the parameters of the system call *name* on *arch*.
-
-    A call whose prototype is unknown has whole registers by position only. A 64-bit parameter that i386 passes in
-    two registers, ``pos_lo`` and ``pos_hi``, is found as ``pos`` too.
-
-    :raises UnknownSyscallError: when asked, if no table has *name*.
-    """
-
-    def find(key: str | int) -> Operand:
-        from trapline import abi
-
-        params = abi.signature(name, arch).params
-        if isinstance(key, int):
-            if key < len(params):
-                return _argument(key, params[key].bits, params[key].signed)
-            return _argument(key, 32 if arch == "i386" else 64, False)
-        names = [param.name for param in params]
-        if key in names:
-            index = names.index(key)
-            return _argument(index, params[index].bits, params[index].signed)
-        for low, high in (
-            (f"{key}_lo", f"{key}_hi"),
-            (f"{key}_low", f"{key}_high"),
-            (f"{key}_l", f"{key}_h"),
-        ):
-            if low in names and high in names:
-                return Operand(64, False, (16 + 8 * names.index(low), 16 + 8 * names.index(high)))
-        known = f"its parameters are {', '.join(names)}" if names else "it has none that is known by name"
-        raise UsageError(
-            f"{name} on {arch} has no parameter {key!r}: {known}; use one of them or a position, arg(0) to arg(5)"
-        )
-
-    return find
-
-
-# Conditions as the compiler takes them: nested tuples without names, negation pushed to the leaves, so that equal
-# conditions of different calls are equal. True and False; ("and" | "or", parts); ("set", words, ranges) is
-# "in one of the ranges"; ("eq" | "ne", words, mask, value) tests (x & mask) == value; ("any" | "none", words, mask).
-Lowered = tuple[object, ...] | bool
+__all__ = ["Condition", "arg", "ip"]
 
 
 class Condition:
@@ -125,9 +51,11 @@ class Condition:
         :param name: of the system call, as in the architecture's table.
         :param args: six raw 64-bit registers.
         :param ip: the instruction pointer behind the ``syscall`` instruction.
+        :return: False only if it certainly does not: where the parameters are in memory (i386's ``mmap``),
+            tests of them count as fulfilled, as in the filter.
         :raises UsageError: the call has no such parameter.
         """
-        return self._test(resolver(name, arch), args, ip)
+        return self._test(resolver(name, arch), args, ip) is not False
 
     def parameters(self) -> set[str | int]:
         """Return the names and positions of parameters that this looks at."""
@@ -136,13 +64,14 @@ class Condition:
     def lower(self, find: Resolver | None, negate: bool = False) -> Lowered:
         """Return what the compiler takes.
 
-        :param find: how to look up parameters; None when nothing of them can be seen (the call's arguments are in
-            memory): then every test of a parameter counts as fulfilled, so that the filter catches too much
-            rather than too little.
+        :param find: how to look up parameters; None when nothing of them can be seen (the call's arguments
+            are in memory): then every test of a parameter counts as fulfilled, so that the filter catches
+            too much rather than too little.
         """
         raise NotImplementedError
 
-    def _test(self, find: Resolver, args: Sequence[int], ip: int) -> bool:
+    def _test(self, find: Resolver | None, args: Sequence[int], ip: int) -> bool | None:
+        """Return whether it holds; None if that cannot be seen."""
         raise NotImplementedError
 
 
@@ -180,66 +109,14 @@ class _Group(Condition):
             lowered = part.lower(find, negate)
             if lowered is not conjunction and lowered not in parts:
                 parts.append(lowered)
-        return _join(conjunction, parts)
+        return join(conjunction, parts)
 
-    def _test(self, find: Resolver, args: Sequence[int], ip: int) -> bool:
+    def _test(self, find: Resolver | None, args: Sequence[int], ip: int) -> bool | None:
         results = [part._test(find, args, ip) for part in self.parts]
-        return all(results) if self.kind == "and" else any(results)
-
-
-def either(a: Lowered, b: Lowered) -> Lowered:
-    """Return the lowered condition that *a* or *b* holds."""
-    parts: list[Lowered] = []
-    for part in (a, b):
-        parts.extend(part[1:] if isinstance(part, tuple) and part[0] == "or" else (part,))  # type: ignore[arg-type]
-    return _join(False, parts)
-
-
-def _join(conjunction: bool, parts: list[Lowered]) -> Lowered:
-    """Return the and, or the or, of *parts*; sets over the same words become one set."""
-    from trapline.bpf import ranges
-
-    rest: list[Lowered] = []
-    sets: dict[tuple[int, int], ranges.Ranges] = {}
-    for part in parts:
-        if part is (not conjunction):
-            return not conjunction
-        if isinstance(part, tuple) and part[0] == "set":
-            words: tuple[int, int] = part[1]  # type: ignore[assignment]
-            values: ranges.Ranges = part[2]  # type: ignore[assignment]
-            limit = _limit(words)
-            if words not in sets:
-                sets[words] = values
-                rest.append(part)
-            elif conjunction:
-                sets[words] = ranges.intersection(sets[words], values, limit)
-            else:
-                sets[words] = ranges.union(sets[words], values, limit)
-        else:
-            rest.append(part)
-    out: list[Lowered] = []
-    for part in rest:
-        if isinstance(part, tuple) and part[0] == "set":
-            part = _set(part[1], sets[part[1]])  # type: ignore[arg-type, index]
-        if part is (not conjunction):
-            return part
-        if part is not conjunction:
-            out.append(part)
-    if not out:
-        return conjunction
-    return out[0] if len(out) == 1 else ("and" if conjunction else "or", *out)
-
-
-def _limit(words: tuple[int, int]) -> int:
-    return 1 << (64 if words[1] >= 0 else 32)
-
-
-def _set(words: tuple[int, int], values: tuple[tuple[int, int], ...]) -> Lowered:
-    if not values:
-        return False
-    if values == ((0, _limit(words)),):
-        return True
-    return ("set", words, values)
+        decisive = self.kind == "or"
+        if decisive in results:
+            return decisive
+        return None if None in results else not decisive
 
 
 class _Not(Condition):
@@ -257,8 +134,9 @@ class _Not(Condition):
     def lower(self, find: Resolver | None, negate: bool = False) -> Lowered:
         return self.part.lower(find, not negate)
 
-    def _test(self, find: Resolver, args: Sequence[int], ip: int) -> bool:
-        return not self.part._test(find, args, ip)
+    def _test(self, find: Resolver | None, args: Sequence[int], ip: int) -> bool | None:
+        result = self.part._test(find, args, ip)
+        return None if result is None else not result
 
 
 class _Test(Condition):
@@ -285,11 +163,16 @@ class _Test(Condition):
     def parameters(self) -> set[str | int]:
         return set() if self.subject.key is None else {self.subject.key}
 
-    def _operand(self, find: Resolver) -> Operand:
-        return _IP if self.subject.key is None else find(self.subject.key)
+    def _operand(self, find: Resolver | None) -> Operand | None:
+        """Return where the value is; None if it cannot be seen."""
+        if self.subject.key is None:
+            return INSTRUCTION_POINTER
+        return None if find is None else find(self.subject.key)
 
-    def _test(self, find: Resolver, args: Sequence[int], ip: int) -> bool:
+    def _test(self, find: Resolver | None, args: Sequence[int], ip: int) -> bool | None:
         operand = self._operand(find)
+        if operand is None:
+            return None
         raw = operand.read(args, ip)
         full = (1 << operand.bits) - 1
         value = raw - full - 1 if operand.signed and raw > full >> 1 else raw
@@ -316,22 +199,20 @@ class _Test(Condition):
         return (raw & mask == wanted) == (kind == "&==")
 
     def lower(self, find: Resolver | None, negate: bool = False) -> Lowered:
-        if find is None and self.subject.key is not None:
+        operand = self._operand(find)
+        if operand is None:
             return True
-        operand = _IP if find is None else self._operand(find)
         words, full = operand.words, (1 << operand.bits) - 1
         kind = self.kind
         if kind in ("isin", "==", "!=", "within", "<", "<=", ">", ">="):
-            from trapline.bpf import ranges
-
             inside = self._ranges(operand)
             if (kind == "!=") != negate:
                 inside = ranges.complement(inside, full + 1)
-            return _set(words, inside)
+            return in_ranges(words, inside)
         numbers: list[int] = list(self.values)  # type: ignore[arg-type]
         mask = numbers[0] & full if numbers[0] < 0 else numbers[0]
         if kind in ("any", "none"):
-            return _bits(words, (kind == "any") != negate, mask & full)
+            return test_bits(words, (kind == "any") != negate, mask & full)
         wanted = mask if kind == "has" else numbers[1] & full if numbers[1] < 0 else numbers[1]
         equal = (kind != "&!=") != negate
         if wanted & ~mask or wanted > full:
@@ -340,17 +221,15 @@ class _Test(Condition):
         if mask == 0:
             return equal
         if wanted == 0:
-            return _bits(words, not equal, mask)
+            return test_bits(words, not equal, mask)
         if wanted == mask and mask & (mask - 1) == 0:
-            return _bits(words, equal, mask)
+            return test_bits(words, equal, mask)
         if mask == full:
             return _Test(self.subject, "==" if equal else "!=", (wanted,)).lower(find)
         return ("eq" if equal else "ne", words, mask, wanted)
 
     def _ranges(self, operand: Operand) -> tuple[tuple[int, int], ...]:
-        """Return the unsigned values, as normalized ranges, for which an ordering or (un)equality test holds."""
-        from trapline.bpf import ranges
-
+        """Return the unsigned values for which an ordering or equality (``!=`` too) holds, as ranges."""
         limit = 1 << operand.bits
         low = -(limit >> 1) if operand.signed else 0
         high = low + limit
@@ -376,13 +255,6 @@ class _Test(Condition):
             if max(start, 0) < end:
                 found.append((max(start, 0), end))
         return ranges.normalize(found, limit)
-
-
-def _bits(words: tuple[int, int], some: bool, mask: int) -> Lowered:
-    """Return the test that some, or none, of the bits of *mask* are set."""
-    if mask == 0:
-        return not some
-    return ("any" if some else "none", words, mask)
 
 
 def _number(value: object) -> str:
@@ -453,17 +325,17 @@ class _Value:
         """Return the condition that the value is one of *values*."""
         return _Test(self, "isin", tuple([_int(value) for value in values]))
 
-    def within(self, *ranges: int | tuple[int, int] | range) -> Condition:
-        """Return the condition that the value is in one of the half-open *ranges*.
+    def within(self, *spans: int | tuple[int, int] | range) -> Condition:
+        """Return the condition that the value is in one of the half-open *spans*.
 
-        :param ranges: ``(start, end)`` pairs or ``range`` objects of step 1, or two numbers: ``within(start, end)``.
-            *start* is inside, *end* is not, as in ``range``; *end* may be ``2**64``.
+        :param spans: ``(start, end)`` pairs or ``range`` objects of step 1, or two numbers: ``within(start,
+            end)``. *start* is inside, *end* is not, as in ``range``; *end* may be ``2**64``.
         :raises UsageError: a range ends before it starts.
         """
-        if len(ranges) == 2 and isinstance(ranges[0], int) and isinstance(ranges[1], int):
-            ranges = ((ranges[0], ranges[1]),)
+        if len(spans) == 2 and isinstance(spans[0], int) and isinstance(spans[1], int):
+            spans = ((spans[0], spans[1]),)
         pairs: list[tuple[int, int]] = []
-        for item in ranges:
+        for item in spans:
             if isinstance(item, range):
                 if item.step != 1:
                     raise UsageError(f"{item!r} has gaps; a filter takes ranges of step 1, or .isin(values)")
@@ -507,10 +379,12 @@ class _Masked:
 def arg(parameter: str | int) -> _Value:
     """Return a parameter of the call, to be compared: ``arg("flags")`` by its kernel name, or ``arg(2)``.
 
-    Width and sign are those of the prototype: a 32-bit parameter compares its low 32 bits only. ``==``, ``!=`` and
-    ``.isin`` compare bits, so ``-1`` also means the unsigned word of all ones; ``<`` and the rest order by sign.
+    Width and sign are those of the prototype: a 32-bit parameter compares its low 32 bits only. ``==``,
+    ``!=`` and ``.isin`` compare bits, so ``-1`` also means the unsigned word of all ones; ``<`` and the
+    rest order by sign.
 
-    :raises UsageError: a position is not 0 to 5. A name that a call lacks is found when the filter is compiled.
+    :raises UsageError: a position is not 0 to 5. A name that a call lacks is found when the filter is
+        compiled.
     """
     if isinstance(parameter, int):
         if not 0 <= parameter <= 5:

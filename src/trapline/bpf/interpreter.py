@@ -1,8 +1,9 @@
 """A reference interpreter for seccomp programs: what the kernel refuses, and what it answers to a call.
 
-:func:`check` knows the rules of the kernel's checker, which has two parts. The generic one for classic BPF bounds
-jumps, operands and scratch memory; seccomp's own leaves only loads of aligned words of ``struct seccomp_data`` and
-a part of the arithmetic. The tests compare both with the running kernel.
+:func:`check` knows the rules of the kernel's checker, which has two parts. The generic one for classic BPF
+    bounds
+jumps, operands and scratch memory; seccomp's own leaves only loads of aligned words of ``struct
+seccomp_data`` and a part of the arithmetic. The tests compare both with the running kernel.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class SeccompData:
             raise ValueError(f"a system call has at most 6 arguments, not {len(args)}")
         self.nr = nr & _MASK
         self.ip = ip & (_MASK << 32 | _MASK)
-        self.args = tuple([*args, *[0] * (6 - len(args))])
+        self.args = (*args, *[0] * (6 - len(args)))
         self.words = [self.nr, arch & _MASK]
         for value in (ip, *self.args):
             self.words += [value & _MASK, value >> 32 & _MASK]
@@ -254,8 +255,8 @@ def _load(code: int, k: int, data: SeccompData, memory: list[int]) -> int:
 def constant_allow(program: Sequence[Instruction], nr: int, arch: int) -> bool:
     """Return whether the kernel caches ALLOW for a number: what it emulates when a filter is installed.
 
-    It follows loads of the number and the architecture, comparisons with constants and ``and``; at anything else it
-    gives up.
+    It follows loads of the number and the architecture, comparisons with constants and ``and``; at anything
+    else it gives up.
 
     :param arch: an ``AUDIT_ARCH_*`` value.
     """

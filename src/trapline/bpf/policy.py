@@ -8,8 +8,8 @@ arguments or the instruction pointer::
       ├──── i386 ──── nr? ──┬── …
       └──── other ─── verdict for unlisted architectures
 
-So a number that no rule mentions is decided from number and architecture alone, and where that verdict is ALLOW
-the kernel (5.11 and later) answers it from a bitmap without running the filter at all.
+So a number that no rule mentions is decided from number and architecture alone, and where that verdict is
+ALLOW the kernel (5.11 and later) answers it from a bitmap without running the filter at all.
 
 Imported while a program starts, so it imports next to nothing.
 """
@@ -20,7 +20,7 @@ from trapline import abi
 from trapline.bpf import ranges
 from trapline.bpf.action import ENOSYS, RET_ALLOW, RET_ERRNO, RET_KILL_PROCESS
 from trapline.bpf.assembler import JUMP_EQ, JUMP_SET, Assembler
-from trapline.bpf.conditions import either, resolver
+from trapline.bpf.lowering import either, resolver
 from trapline.bpf.program import Program, ProgramTooLongError
 from trapline.errors import UsageError
 
@@ -28,7 +28,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from trapline.bpf.conditions import Condition, Lowered, Resolver
+    from trapline.bpf.conditions import Condition
+    from trapline.bpf.lowering import Lowered
 
     #: What is asked in turn, and the verdict where it holds; the last holds always.
     Chain = tuple[tuple[Lowered, int], ...]
@@ -40,6 +41,9 @@ X32_END = 0x80000000
 #: i386 calls that stand for many, and which bits of their first argument say which.
 _MULTIPLEXERS = {"socketcall": 0xFFFFFFFF, "ipc": 0x0000FFFF}
 _FIRST_ARGUMENT = (16, -1)
+#: Per name of a call inside one of them: the number of the outer call, and its own inside. Filled when
+#: needed.
+_inside: dict[str, list[tuple[int, int]]] = {}
 
 
 class Rule:
@@ -49,12 +53,12 @@ class Rule:
     :ivar nr: its number there; None is every number, unknown ones too.
     :ivar condition: what must hold; None is always.
     :ivar action: a ``SECCOMP_RET_*`` value with its data.
-    :ivar inner: for i386 ``socketcall`` and ``ipc``: the number of the call inside. That call's arguments are in
-        memory where no filter can look, so tests of arguments count as fulfilled and the rule catches every
-        such call: who acts on it must look again.
+    :ivar inner: for i386 ``socketcall`` and ``ipc``: the number of the call inside. That call's arguments
+        are in memory where no filter can look, so tests of arguments count as fulfilled and the rule
+        catches every such call: who acts on it must look again.
     """
 
-    __slots__ = ("action", "arch", "condition", "inner", "nr")
+    __slots__ = ("action", "arch", "condition", "inner", "keys", "lowered", "nr")
 
     def __init__(
         self, arch: str, nr: int | None, condition: Condition | None, action: int, inner: int | None = None
@@ -64,6 +68,9 @@ class Rule:
         self.condition = condition
         self.action = action
         self.inner = inner
+        # For "*": the parameters looked at, and the condition as compiled for each way of passing them.
+        self.keys = () if nr is not None or condition is None else tuple(condition.parameters())
+        self.lowered: dict[object, Lowered] = {}
 
     def __repr__(self) -> str:
         name = "*" if self.nr is None else abi.name(self.nr, self.arch)
@@ -83,7 +90,8 @@ def rules_for(
 ) -> list[Rule]:
     """Return rules for system calls by name, on every architecture that has them.
 
-    For i386 the same calls inside ``socketcall`` and ``ipc`` are added; see :class:`Rule` about their arguments.
+    For i386 the same calls inside ``socketcall`` and ``ipc`` are added; see :class:`Rule` about their
+    arguments.
 
     :param names: kernel names, ``"syscall_<nr>"`` for a number without one, or ``"*"`` for every call. With
         ``"*"`` a condition on a named parameter applies to the calls that have it.
@@ -111,12 +119,11 @@ def rules_for(
 
 
 def _multiplexed(name: str, when: Condition | None, action: int) -> list[Rule]:
-    found: list[Rule] = []
-    for outer, table in (("socketcall", abi.SOCKETCALL), ("ipc", abi.IPC)):
-        for inner, inner_name in table.items():
-            if inner_name == name:
-                found.append(Rule("i386", abi.number(outer, "i386"), when, action, inner))
-    return found
+    if not _inside:
+        for outer, table in (("socketcall", abi.SOCKETCALL), ("ipc", abi.IPC)):
+            for inner, inner_name in table.items():
+                _inside.setdefault(inner_name, []).append((abi.number(outer, "i386"), inner))
+    return [Rule("i386", outer, when, action, inner) for outer, inner in _inside.get(name, ())]
 
 
 def compile_policy(
@@ -223,12 +230,12 @@ def _chains(arch: str, rules: list[Rule], default: int) -> tuple[Chain, dict[int
         if rule.nr is not None:
             by_number[rule.nr] = everywhere
     for rule in everywhere:
-        if rule.condition is not None and rule.condition.parameters():
+        if rule.keys:
             # Where a parameter is, and how wide, depends on the call.
             for name in abi.names(arch):
                 by_number.setdefault(abi.number(name, arch), everywhere)
             break
-    if any([rule.nr is not None for rule in rules]):
+    if any(rule.nr is not None for rule in rules):
         for nr in by_number:
             by_number[nr] = []
         for rule in rules:
@@ -283,19 +290,20 @@ def _lower(arch: str, nr: int | None, rule: Rule) -> Lowered | None:
         return ("and", inside, rest)
     if condition is None:
         return True
-    name = "syscall_unknown" if nr is None else abi.name(nr, arch)
-    if rule.nr is not None:
-        return condition.lower(resolver(name, arch))
+    name = f"syscall_{X32_START - 1}" if nr is None else abi.name(nr, arch)
+    find = resolver(name, arch)
+    if rule.nr is not None or find is None:
+        return condition.lower(find)
     try:
-        return condition.lower(resolver(name, arch) if nr is not None else _nameless(arch))
+        # Of "*", calls that pass the parameters in the same way share the work.
+        operands = [find(key) for key in rule.keys]
+        shape = tuple([(operand.words, operand.signed) for operand in operands])
+        if shape not in rule.lowered:
+            rule.lowered[shape] = condition.lower(find)
+        return rule.lowered[shape]
     except UsageError:
         # Of "*", what has no such parameter is not meant; what hides its parameters may be.
         return condition.lower(None) if arch == "i386" and name in _MULTIPLEXERS else None
-
-
-def _nameless(arch: str) -> Resolver:
-    """Return what finds parameters of a call without prototype."""
-    return resolver("syscall_4000", arch)
 
 
 def _emit(asm: Assembler, node: Lowered, yes: int, no: int) -> None:

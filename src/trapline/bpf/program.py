@@ -21,9 +21,9 @@ class ProgramTooLongError(UsageError):
     def __init__(self, length: int) -> None:
         self.length = length
         super().__init__(
-            f"the filter needs {length} instructions and the kernel takes {MAX_INSTRUCTIONS}: too many ranges or "
-            "conditions. Map the code that matters into one arena (a single huge reserved range), so that one "
-            "range tells it from the rest, or use fewer conditions"
+            f"the filter needs {length} instructions and the kernel takes {MAX_INSTRUCTIONS}: too many "
+            "ranges or conditions. Map the code that matters into one arena (a single huge reserved range), "
+            "so that one range tells it from the rest, or use fewer conditions"
         )
 
 
@@ -89,11 +89,11 @@ class Program:
         return longest_path(self.instructions)
 
     def cacheable_numbers(self, arch: str) -> frozenset[int]:
-        """Return the numbers that this kernel feature answers without running the filter (Linux 5.11 and later).
+        """Return the numbers that the kernel (5.11 and later) answers without running the filter.
 
         When a filter is installed, the kernel emulates it once per number with nothing but the number and the
-        architecture known. Where that ends in ``ALLOW`` the number goes into a bitmap, and calls of it skip the
-        filter. Considered are the numbers up to the highest in *arch*'s table.
+        architecture known. Where that ends in ``ALLOW`` the number goes into a bitmap, and calls of it skip
+        the filter. Considered are the numbers up to the highest in *arch*'s table.
         """
         from trapline import abi
         from trapline.bpf.interpreter import constant_allow

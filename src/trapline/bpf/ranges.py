@@ -1,8 +1,8 @@
 """Sets of numbers as half-open ranges, and the binary search that a filter does over them.
 
 Classic BPF compares 32 bits at a time, so a 64-bit set is searched in two steps: the high word says "inside",
-"outside", or "it depends on the low word", and the low word settles it. Two ranges, 0x1_0000_1000 to 0x1_0000_2000
-and 0x7_0000_0000 to 0x9_0000_0000, become::
+"outside", or "it depends on the low word", and the low word settles it. Two ranges, 0x1_0000_1000 to
+0x1_0000_2000 and 0x7_0000_0000 to 0x9_0000_0000, become::
 
     high >= 7 ──yes── high >= 9 ──yes── outside
         │                 └──────no──── inside

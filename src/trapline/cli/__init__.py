@@ -2,7 +2,86 @@
 
 from __future__ import annotations
 
+import sys
 
-def main() -> int:
-    """Run the subcommand that ``sys.argv`` names and return its exit status."""
-    raise SystemExit("trapline: no subcommand yet")
+from trapline.errors import TraplineError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["EXIT_FAILURE", "main"]
+
+#: Exit status of trapline's own failures.
+EXIT_FAILURE = 125
+_EXIT_INTERRUPTED = 130
+_COMMANDS = ("run", "filter", "doctor")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the subcommand that *argv* (``sys.argv[1:]`` by default) names and return its exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        if argv[:1] == ["run"]:
+            # Not through argparse: importing it takes longer than everything else that `run` does.
+            from trapline.cli import run
+
+            return run.main(argv[1:])
+        return _main_by_argparse(argv)
+    except TraplineError as error:
+        return complain(error)
+    except KeyboardInterrupt:
+        return _EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has had enough; Python must not complain about it again at exit.
+        import os
+
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _EXIT_INTERRUPTED + 11
+
+
+def complain(error: BaseException) -> int:
+    """Write one line about *error* to standard error and return the exit status for it."""
+    sys.stderr.write(f"trapline: {message_of(error)}\n")
+    return EXIT_FAILURE
+
+
+def message_of(error: BaseException) -> str:
+    """Return what to say of an error; an OSError's own text has its number in front."""
+    if isinstance(error, OSError) and error.strerror:
+        name = f"'{error.filename}': " if error.filename else ""
+        return f"{name}{error.strerror}"
+    return str(error)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    import argparse
+    import importlib
+
+    import trapline
+
+    class Parser(argparse.ArgumentParser):
+        """Exits with trapline's own status instead of 2."""
+
+        def error(self, message: str) -> None:  # type: ignore[override]
+            self.print_usage(sys.stderr)
+            self.exit(EXIT_FAILURE, f"{self.prog}: {message}\n")
+
+    top = Parser(
+        prog="trapline",
+        description="Put your own Python between any program and the Linux kernel.",
+        epilog="exit status: the program's own; 128+N when signal N ended it; 125 when trapline itself failed, "
+        "126 when the program cannot be executed, 127 when it is not found",
+    )
+    top.add_argument("--version", action="version", version=f"trapline {trapline.__version__}")
+    subparsers = top.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    for name in _COMMANDS:
+        importlib.import_module(f"trapline.cli.{name}").add_parser(subparsers)
+    return top
+
+
+def _main_by_argparse(argv: list[str]) -> int:
+    args = parser().parse_args(argv)
+    result: int = args.run(args)
+    return result

@@ -1,0 +1,1 @@
+"""Ways of catching system calls, behind one interface."""

@@ -1,0 +1,148 @@
+#include "job.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+
+// Whatever a user or another program may send to a command, and what tells us of its stops.
+static const int taken[] = {SIGINT,  SIGQUIT, SIGTERM, SIGHUP,  SIGUSR1, SIGUSR2, SIGALRM,
+                            SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT, SIGCHLD, SIGWINCH};
+
+struct tl_error *tl_job_begin(struct tl_job *job)
+{
+    sigset_t set;
+
+    memset(job, 0, sizeof *job);
+    sigemptyset(&set);
+    for (size_t i = 0; i < sizeof taken / sizeof *taken; i++)
+        sigaddset(&set, taken[i]);
+    job->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (job->signals < 0)
+        return tl_error_new(errno, "signalfd");
+    pthread_sigmask(SIG_BLOCK, &set, &job->before);
+    return NULL;
+}
+
+void tl_job_end(struct tl_job *job)
+{
+    struct signalfd_siginfo info;
+
+    if (job->signals < 0)
+        return;
+    // What came for the command alone must not hit us now.
+    while (read(job->signals, &info, sizeof info) > 0)
+        ;
+    close(job->signals);
+    job->signals = -1;
+    pthread_sigmask(SIG_SETMASK, &job->before, NULL);
+}
+
+static void pass_on(int pidfd, int number)
+{
+    syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0);
+}
+
+// The terminal stopped the command: our own parent, a shell perhaps, has to see that of us.
+static void follow_stop(pid_t pid, int pidfd)
+{
+    siginfo_t info;
+
+    memset(&info, 0, sizeof info);
+    if (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WSTOPPED | WNOHANG) < 0 || !info.si_pid)
+        return;
+    // SIGSTOP may come from a relative of the command that also means to continue it, so it is not followed.
+    if (info.si_status != SIGTSTP && info.si_status != SIGTTIN && info.si_status != SIGTTOU)
+        return;
+    if (getpgid(pid) != getpgrp())
+        return;
+    kill(getpid(), SIGSTOP);
+    pass_on(pidfd, SIGCONT);
+}
+
+// True when SIGNAL is something that the caller has to know.
+static bool take_signal(struct tl_job *job, pid_t pid, int pidfd, const struct signalfd_siginfo *info)
+{
+    int number = (int)info->ssi_signo;
+
+    switch (number) {
+    case SIGCHLD:
+        if (pidfd >= 0)
+            follow_stop(pid, pidfd);
+        return false;
+    case SIGCONT:
+    case SIGWINCH:
+        return false;  // sent to the whole process group
+    default:
+        break;
+    }
+    if (number == SIGINT && info->ssi_code == SI_KERNEL)
+        job->interrupted = true;
+    if (pidfd < 0)
+        return number == SIGINT || number == SIGTERM || number == SIGHUP || number == SIGQUIT;
+    // What the terminal sends, it sends to the command as well; and the command need not be told what it sent itself.
+    if (info->ssi_code != SI_KERNEL && (pid_t)info->ssi_pid != pid)
+        pass_on(pidfd, number);
+    return false;
+}
+
+static bool has_exited(int pidfd, int *status)
+{
+    siginfo_t info;
+
+    memset(&info, 0, sizeof info);
+    if (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG) < 0) {
+        // Somebody else has reaped it, so nobody knows how it ended.
+        *status = 255 << 8;
+        return errno == ECHILD;
+    }
+    if (!info.si_pid)
+        return false;
+    *status = info.si_code == CLD_EXITED ? info.si_status << 8 : info.si_status;
+    return true;
+}
+
+struct tl_error *tl_job_wait(struct tl_job *job, pid_t pid, int pidfd, int listener, int wake,
+                             int milliseconds, enum tl_job_event *event, int *value)
+{
+    for (;;) {
+        struct pollfd fds[] = {
+            {job->signals, POLLIN, 0}, {pidfd, POLLIN, 0}, {listener, 0, 0}, {wake, POLLIN, 0}};
+        int ready = poll(fds, 4, milliseconds);
+        if (ready < 0) {
+            if (errno == EINTR)
+                continue;
+            return tl_error_new(errno, "poll");
+        }
+        if (!ready) {
+            *event = TL_JOB_TIMEOUT;
+            return NULL;
+        }
+        struct signalfd_siginfo info;
+        if (fds[0].revents && read(job->signals, &info, sizeof info) == sizeof info &&
+            take_signal(job, pid, pidfd, &info)) {
+            *event = TL_JOB_SIGNAL;
+            *value = (int)info.ssi_signo;
+            return NULL;
+        }
+        if (fds[3].revents) {
+            *event = TL_JOB_WOKEN;
+            return NULL;
+        }
+        if (fds[1].revents && has_exited(pidfd, value)) {
+            *event = TL_JOB_EXITED;
+            return NULL;
+        }
+        if (fds[2].revents & (POLLHUP | POLLERR)) {
+            *event = TL_JOB_EMPTY;
+            return NULL;
+        }
+    }
+}

@@ -1,0 +1,273 @@
+"""The call that a hook sees."""
+
+from __future__ import annotations
+
+import os
+
+from trapline import _native, abi
+from trapline.errors import MemoryAccessError, UnsupportedByEngineError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Protocol
+
+    from trapline.abi import Param, Signature
+    from trapline.process import Process, ProcessTree
+
+    class HasFileno(Protocol):
+        """Anything with a file descriptor."""
+
+        def fileno(self) -> int:
+            """Return it."""
+
+
+__all__ = ["Args", "Call"]
+
+_ARCH_NAMES = {value: name for name, value in abi.AUDIT_ARCH.items()}
+_O_CLOEXEC = 0o2000000
+
+
+class Args:
+    """The arguments of a call, by the kernel's own parameter names, narrowed to their types.
+
+    Descriptors and other ``int`` are signed, flag words are :class:`enum.IntFlag`, pointers are addresses.
+    ``args[0]`` is the first by position; ``arg0`` to ``arg5`` are the plain registers of any call, also of
+    calls without a known prototype.
+    """
+
+    __slots__ = ("_registers", "_signature")
+
+    def __init__(self, signature: Signature, registers: tuple[int, ...]) -> None:
+        self._signature = signature
+        self._registers = registers
+
+    def _value(self, param: Param) -> int:
+        value = param.narrow(self._registers[param.index])
+        if param.family is None:
+            return value
+        from trapline.abi import flags
+
+        try:
+            return flags.family(param.family, self._signature.arch)(value)
+        except ValueError:
+            return value
+
+    def __getattr__(self, name: str) -> int:
+        param = self._signature.param(name)
+        if param is not None:
+            return self._value(param)
+        if len(name) == 4 and name.startswith("arg") and name[3] in "012345":
+            return self._registers[int(name[3])]
+        names = ", ".join([param.name for param in self._signature.params]) or "arg0 to arg5"
+        raise AttributeError(f"{self._signature.name} has no parameter {name!r}, only {names}")
+
+    def __getitem__(self, index: int) -> int:
+        if self._signature.known:
+            return self._value(self._signature.params[index])
+        return self._registers[index]
+
+    def __len__(self) -> int:
+        return len(self._signature.params) if self._signature.known else 6
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([self[index] for index in range(len(self))])
+
+    def __dir__(self) -> list[str]:
+        return [param.name for param in self._signature.params]
+
+    def __repr__(self) -> str:
+        if not self._signature.known:
+            return f"({', '.join([hex(register) for register in self._registers])})"
+        return f"({', '.join([f'{param.name}={self._value(param)!r}' for param in self._signature.params])})"
+
+
+def path_places(audit_arch: int, nr: int) -> tuple[tuple[int, int, int, int, bool], ...]:
+    """Return where the paths of a call are, for the native core.
+
+    :returns: for each: argument positions of path, dirfd (-1: working directory) and the flags (-1: none) with the bit
+        under which an empty path means dirfd, that bit, and whether a null pointer does.
+    """
+    arch = _ARCH_NAMES.get(audit_arch)
+    if arch is None:
+        return ()
+    signature = abi.signature(abi.name(nr, arch), arch) if abi.exists(abi.name(nr, arch), arch) else None
+    places = []
+    for param in signature.paths if signature is not None else ():
+        dirfd = None if param.dirfd is None else signature.param(param.dirfd)  # type: ignore[union-attr]
+        name, mask = param.empty_flag or ("", int(param.empty))
+        flags = signature.param(name)  # type: ignore[union-attr]
+        places.append((
+            param.index, -1 if dirfd is None else dirfd.index, -1 if flags is None else flags.index, mask,
+            param.nullable and dirfd is not None,
+        ))  # fmt: skip
+    return tuple(places)
+
+
+class Call(_native.Call):
+    """One system call that waits for a decision.
+
+    Everything read from the program is a snapshot, valid only while the call waits: when its thread was killed
+    or interrupted meanwhile, any access raises :class:`trapline.CallGoneError`, which a hook can let pass.
+
+    :ivar nr: the number of the call.
+    :ivar tid: the calling thread, in this process's pid namespace.
+    :ivar ip: the address behind the instruction that made the call.
+    :ivar raw: the six argument registers as they are, unsigned.
+    """
+
+    __slots__ = ("_arguments", "_name")
+
+    #: Set by the session on a subclass of its own.
+    _tree: ProcessTree
+    _name: str
+    _arguments: Args
+
+    @property
+    def arch(self) -> str:
+        """The convention of the call: ``"x86_64"``, ``"i386"``, ``"aarch64"``."""
+        return _ARCH_NAMES.get(self.audit_arch, f"arch_{self.audit_arch:#x}")
+
+    @property
+    def name(self) -> str:
+        """The kernel's name, or ``syscall_<nr>``. A call inside i386 ``socketcall`` or ``ipc`` has its own."""
+        try:
+            return self._name
+        except AttributeError:
+            self._name, self._arguments = self._decode()
+            return self._name
+
+    @property
+    def args(self) -> Args:
+        """The arguments by name; see :class:`Args`."""
+        try:
+            return self._arguments
+        except AttributeError:
+            self._name, self._arguments = self._decode()
+            return self._arguments
+
+    def _decode(self) -> tuple[str, Args]:
+        arch = self.arch
+        name = abi.name(self.nr, arch)
+        registers = self.raw
+        if arch == "i386" and name in ("socketcall", "ipc"):
+            name, registers = self._decode_inner(name, registers)
+        return name, Args(abi.signature(name, arch), registers)
+
+    def _decode_inner(self, outer: str, registers: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+        if outer == "ipc":
+            inner = abi.IPC.get(registers[0] & 0xFFFF, outer)
+            # ipc(call, first, second, third, ptr, fifth): the order of the call itself differs from one to the other.
+            order = {"semop": (1, 4, 2), "semtimedop": (1, 4, 2, 5), "semctl": (1, 2, 3, 4), "shmdt": (4,)}
+            order |= {"msgsnd": (1, 4, 2, 3), "shmat": (1, 4, 2), "msgctl": (1, 2, 4), "shmctl": (1, 2, 4)}
+            order |= {"msgrcv": (1, 4, 2, 5, 3)}
+            picked = [registers[index] for index in order.get(inner, (1, 2, 3))]
+        else:
+            inner = abi.SOCKETCALL.get(registers[0], outer)
+            if inner == outer:
+                return outer, registers
+            count = len(abi.signature(inner, "i386").params)
+            try:
+                data = self.read(registers[1], 4 * count)
+            except MemoryAccessError:
+                return outer, registers
+            picked = [int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data), 4)]
+        return (inner, (*picked, *[0] * (6 - len(picked)))) if inner != outer else (outer, registers)
+
+    @property
+    def signature(self) -> Signature:
+        """Parameters and result of this call; see :class:`trapline.abi.Signature`."""
+        return self.args._signature
+
+    @property
+    def process(self) -> Process:
+        """The calling process: who forked it, what it runs.
+
+        :raises CallGoneError: it is gone.
+        """
+        process = self._tree.process(self.pid)
+        if process is None:
+            from trapline.errors import CallGoneError
+
+            raise CallGoneError(f"process of thread {self.tid} is gone")
+        return process
+
+    def read_struct(self, name: str, address: int) -> object:
+        """Read one of the kernel's structs.
+
+        :param name: a name in :mod:`trapline.abi.structs`, such as ``"timespec"``.
+        :raises MemoryAccessError: it is not mapped there.
+        """
+        from trapline.abi import structs
+
+        return structs.unpack(name, self.read(address, structs.sizeof(name, self.arch)), self.arch)
+
+    def write_struct(self, name: str, address: int, **fields: object) -> None:
+        """Write one of the kernel's structs, as the kernel would into an output argument.
+
+        :raises MemoryAccessError: the memory there is not writable.
+        """
+        from trapline.abi import structs
+
+        self.write(address, structs.pack(name, self.arch, **fields))
+
+    def reply_fd(
+        self, source: bytes | bytearray | memoryview | int | HasFileno, *, cloexec: bool | None = None
+    ) -> _native.Decision:
+        """Answer with a new descriptor, installed in the caller in one step with the reply.
+
+        :param source: bytes (served from a sealed, read-only memfd), a file object, or a descriptor of this
+            process. A descriptor stays open here and is yours to close; the caller shares its file offset.
+        :param cloexec: close-on-exec in the caller; None is as the call itself asks for it.
+        """
+        if cloexec is None:
+            cloexec = self._wants_cloexec()
+        if isinstance(source, bytes | bytearray | memoryview):
+            fd = _sealed(source, self.name)
+            try:
+                return self._reply_fd(fd, cloexec)
+            finally:
+                os.close(fd)
+        if isinstance(source, int):
+            return self._reply_fd(source, cloexec)
+        flush = getattr(source, "flush", None)
+        if flush is not None:
+            flush()
+        return self._reply_fd(source.fileno(), cloexec)
+
+    def _wants_cloexec(self) -> bool:
+        if self.name == "openat2":
+            return bool(int.from_bytes(self.read(self.args.how, 8), "little") & _O_CLOEXEC)
+        cloexec = self.signature.cloexec
+        return cloexec is not None and bool(getattr(self.args, cloexec[0]) & cloexec[1])
+
+    def write_arg(self, name: str, value: object) -> None:
+        """Replace an argument, for engines that can; the hook declares it with ``changes_args=True``.
+
+        :raises UnsupportedByEngineError: this engine hands arguments to the kernel as they are.
+        """
+        raise UnsupportedByEngineError(
+            "engine 'notify' cannot change arguments: declare @on(..., changes_args=True) to have an engine "
+            "chosen that can",
+            engine="notify",
+            capability="changes_args",
+        )
+
+    def __repr__(self) -> str:
+        return f"<Call {self.name}{self.args!r} of thread {self.tid}>"
+
+
+def _sealed(data: bytes | bytearray | memoryview, name: str) -> int:
+    """Return a read-only descriptor of a memfd that nobody can change any more."""
+    import fcntl
+
+    writer = os.memfd_create(f"trapline:{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        view = memoryview(data).cast("B")
+        while view:
+            view = view[os.write(writer, view) :]
+        seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+        fcntl.fcntl(writer, fcntl.F_ADD_SEALS, seals)
+        return os.open(f"/proc/self/fd/{writer}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(writer)

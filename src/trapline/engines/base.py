@@ -1,0 +1,68 @@
+"""What every engine can say about itself, and what a session asks of it."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from trapline.hooks import Hook
+    from trapline.rules import Rule
+
+__all__ = ["CAPABILITIES", "ENGINES", "Plan"]
+
+#: What a hook may need beyond deciding before the call, and how to say it in an error.
+CAPABILITIES = {
+    "result": "run a hook on return (it never sees a result)",
+    "change_args": "change arguments",
+    "attach": "attach to a running process",
+}
+
+#: Capabilities by engine, the cheapest first. Those that this version can start are in STARTABLE.
+ENGINES: dict[str, frozenset[str]] = {
+    "notify": frozenset(),
+    "rewrite": frozenset({"result", "change_args", "attach"}),
+    "sud": frozenset({"result", "change_args", "attach"}),
+    "trap": frozenset({"result", "change_args"}),
+    "ptrace": frozenset({"result", "change_args", "attach"}),
+}
+STARTABLE = ("notify",)
+
+
+class Plan:
+    """What a session wants of an engine.
+
+    :ivar hooks: in order of registration.
+    :ivar rules: in order; they act before hooks.
+    :ivar allow_io_uring: let ``io_uring_setup`` through, whose calls nobody sees.
+    :ivar workers: most threads that run hooks at one time.
+    :ivar on_error: ``(call, exception)`` of a hook that raised; returns an errno to fail with, 0 to let the kernel
+        perform the call, or -1 to leave it waiting (its program is being killed).
+    """
+
+    __slots__ = ("allow_io_uring", "hooks", "on_error", "rules", "workers")
+
+    def __init__(
+        self,
+        hooks: Sequence[Hook],
+        rules: Sequence[Rule],
+        *,
+        allow_io_uring: bool,
+        workers: int,
+        on_error: Callable[..., int],
+    ) -> None:
+        self.hooks = tuple(hooks)
+        self.rules = tuple(rules)
+        self.allow_io_uring = allow_io_uring
+        self.workers = workers
+        self.on_error = on_error
+
+    def needs(self) -> dict[str, str]:
+        """Return the capabilities that are needed, each with what needs it."""
+        found: dict[str, str] = {}
+        for hook in self.hooks:
+            if hook.on_return:
+                found.setdefault("result", f"hook {hook.name!r}")
+            if hook.changes_args:
+                found.setdefault("change_args", f"hook {hook.name!r}")
+        return found

@@ -1,0 +1,82 @@
+"""Hooks that are coroutine functions: one event loop in a thread of its own decides their calls.
+
+No worker waits for them, so any number of calls can be undecided at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from trapline.call import Call
+
+__all__ = ["DeferredHooks"]
+
+
+class DeferredHooks:
+    """The event loop of one session.
+
+    :param workers: most threads for plain functions among the hooks of such a call.
+    :param on_error: as in :class:`trapline.engines.base.Plan`.
+    """
+
+    def __init__(self, workers: int, on_error: Callable[..., int]) -> None:
+        self._on_error = on_error
+        self._pool = concurrent.futures.ThreadPoolExecutor(workers, "trapline-hook")
+        self._loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._thread = threading.Thread(target=self._run, name="trapline-hooks", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            self._loop.run_until_complete(asyncio.wait(self._tasks))
+        self._loop.close()
+
+    def decide(self, call: Call, hooks: tuple[Callable[..., Any], ...]) -> None:
+        """Have *hooks* decide *call* and answer it; returns at once."""
+        self._loop.call_soon_threadsafe(self._begin, call, hooks)
+
+    def _begin(self, call: Call, hooks: tuple[Callable[..., Any], ...]) -> None:
+        task = self._loop.create_task(self._decide(call, hooks))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _decide(self, call: Call, hooks: tuple[Callable[..., Any], ...]) -> None:
+        from trapline.errors import CallGoneError
+
+        try:
+            for hook in hooks:
+                if asyncio.iscoroutinefunction(hook):
+                    result = await hook(call)
+                else:
+                    result = await self._loop.run_in_executor(self._pool, hook, call)
+                if call._check(result):
+                    break
+        except CallGoneError:
+            return
+        except Exception as error:
+            verdict = self._on_error(call, error)
+            if verdict < 0:
+                return
+            if verdict:
+                call.fail(verdict)
+            else:
+                call.proceed()
+        call._answer()
+
+    def close(self) -> None:
+        """End the loop; calls that are undecided still stay so."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,196 @@
+"""Rules: what to do about system calls without any Python, written as ``-e`` expressions.
+
+::
+
+    openat:path=/etc/*:error=EACCES      getuid:retval=0
+    connect:delay_enter=200ms            fsync,fdatasync:error=EIO:when=3
+"""
+
+from __future__ import annotations
+
+from trapline import abi
+from trapline.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Rule", "parse"]
+
+_NANOSECONDS = {"": 1000, "us": 1000, "ns": 1, "ms": 10**6, "s": 10**9}
+_KEYS = "path, error, retval, delay_enter, when"
+
+
+class Rule:
+    """One parsed rule. Rules act in order, before hooks; the first with a result ends it.
+
+    :ivar text: as it was written.
+    :ivar names: system calls, or ``"*"``.
+    :ivar path: glob (``*`` crosses ``/``) that one of the call's paths must match, or None.
+    :ivar error: errno to fail with, or None.
+    :ivar retval: result to give instead, or None.
+    :ivar delay_ns: how long the call waits before, in nanoseconds.
+    :ivar first: ``when=first..last+step``: which of the matching calls, counted from 1 over the whole program.
+    :ivar last: 0 is no end.
+    :ivar step: 0 is *first* alone.
+    """
+
+    __slots__ = ("delay_ns", "error", "first", "last", "names", "path", "retval", "step", "text")
+
+    def __init__(self, text: str, names: tuple[str, ...]) -> None:
+        self.text = text
+        self.names = names
+        self.path: str | None = None
+        self.error: int | None = None
+        self.retval: int | None = None
+        self.delay_ns = 0
+        self.first, self.last, self.step = 1, 0, 1
+
+    @property
+    def is_unconditional(self) -> bool:
+        """Every call is meant, so that the filter alone can decide."""
+        return self.path is None and (self.first, self.last, self.step) == (1, 0, 1) and not self.delay_ns
+
+    def __repr__(self) -> str:
+        return f"<Rule {self.text}>"
+
+
+def _split(text: str) -> list[str]:
+    """Split at colons; a backslash takes the next character as it is."""
+    parts = [""]
+    characters = iter(text)
+    for character in characters:
+        if character == "\\":
+            parts[-1] += next(characters, "\\")
+        elif character == ":":
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def _integer(text: str) -> int | None:
+    try:
+        return int(text, 0)
+    except ValueError:
+        return None
+
+
+def _errno(text: str, rule: str) -> int:
+    number = _integer(text)
+    if number is None:
+        from trapline.abi.errno import Errno
+
+        try:
+            number = int(Errno[text])
+        except KeyError:
+            raise UsageError(f"rule '{rule}': unknown error {text!r}; write a name such as EIO") from None
+    if not 1 <= number <= 4095:
+        raise UsageError(f"rule '{rule}': error {number} is not within 1 to 4095")
+    return number
+
+
+def _duration(text: str, rule: str) -> int:
+    digits = text.rstrip("nums")
+    unit = _NANOSECONDS.get(text[len(digits) :])
+    try:
+        value = float(digits)
+    except ValueError:
+        unit = None
+    if unit is None or not 0 <= value < 10**6:
+        raise UsageError(f"rule '{rule}': {text!r} is no duration; write 200ms, 1.5s, 50us, or microseconds")
+    return round(value * unit)
+
+
+def _occurrences(text: str, rule: str) -> tuple[int, int, int]:
+    """Read strace's ``first[..last][+[step]]``."""
+    head, plus, step_text = text.partition("+")
+    first_text, dots, last_text = head.partition("..")
+    first = _integer(first_text)
+    last = _integer(last_text) if dots else 0
+    step: int | None = 0
+    if plus:
+        step = _integer(step_text) if step_text else 1
+    elif dots:
+        step = 1
+    if first is None or last is None or step is None or first < 1 or step < bool(plus) or (dots and last < first):
+        raise UsageError(
+            f"rule '{rule}': when={text!r} is not FIRST, FIRST+, FIRST+STEP or FIRST..LAST+STEP, counted from 1"
+        )
+    return first, last, step
+
+
+def parse(text: str) -> Rule:
+    """Read one rule, ``call[,call...]:key=value[:key=value...]``.
+
+    :raises UsageError: it cannot be understood; the message says which part and what would be right.
+    :raises UnknownSyscallError: it names a system call that no table has.
+    """
+    head, *rest = _split(text)
+    names = tuple([name.strip() for name in head.split(",") if name.strip()])
+    if not names or not rest:
+        raise UsageError(f"rule '{text}' is not CALL[,CALL...]:KEY=VALUE[:KEY=VALUE...], with keys {_KEYS}")
+    for name in names:
+        if name != "*" and not any(abi.exists(name, arch) for arch in abi.ARCHES):
+            abi.number(name)
+    rule = Rule(text, names)
+    seen: set[str] = set()
+    for part in rest:
+        key, equals, value = part.partition("=")
+        if not equals or not value:
+            raise UsageError(f"rule '{text}': {part!r} is not KEY=VALUE, with keys {_KEYS}")
+        if key in seen:
+            raise UsageError(f"rule '{text}': {key} is given twice")
+        seen.add(key)
+        _set(rule, key, value)
+    if rule.error is not None and rule.retval is not None:
+        raise UsageError(f"rule '{text}': error and retval exclude each other; keep one")
+    if rule.error is None and rule.retval is None and not rule.delay_ns:
+        raise UsageError(f"rule '{text}' does nothing: add error=, retval= or delay_enter=")
+    if rule.path is not None:
+        _check_paths(rule)
+    return rule
+
+
+def _set(rule: Rule, key: str, value: str) -> None:
+    if key == "path":
+        rule.path = value
+    elif key == "error":
+        rule.error = _errno(value, rule.text)
+    elif key == "retval":
+        number = _integer(value)
+        if number is None or not -(1 << 63) <= number < 1 << 63:
+            raise UsageError(f"rule '{rule.text}': retval {value!r} is no 64-bit number")
+        rule.retval = number
+    elif key == "delay_enter":
+        rule.delay_ns = _duration(value, rule.text)
+    elif key == "when":
+        rule.first, rule.last, rule.step = _occurrences(value, rule.text)
+    else:
+        raise UsageError(f"rule '{rule.text}': unknown key {key!r}; there are {_KEYS}")
+
+
+def _check_paths(rule: Rule) -> None:
+    for name in rule.names:
+        if name == "*":
+            continue
+        arches = [arch for arch in abi.ARCHES if abi.exists(name, arch)]
+        if not any(abi.signature(name, arch).paths for arch in arches):
+            raise UsageError(f"rule '{rule.text}': {name} takes no path; leave path= out")
+
+
+def targets(rule: Rule, calls: Iterable[tuple[str, int, str, int]]) -> tuple[tuple[int, ...], ...]:
+    """Return what the native core needs to find a rule's paths.
+
+    :param calls: ``(arch, nr, name, inner)`` of each call; *inner* is the number inside a multiplexer, or -1.
+    :returns: ``(audit_arch, nr, inner, path, dirfd, path, dirfd)`` each, argument positions or -1.
+    """
+    found = []
+    for arch, nr, name, inner in calls:
+        places: list[int] = []
+        signature = abi.signature(name, arch)
+        for param in signature.paths[:2] if inner < 0 else ():
+            dirfd = signature.param(param.dirfd) if param.dirfd is not None else None
+            places += [param.index, -1 if dirfd is None else dirfd.index]
+        found.append((abi.AUDIT_ARCH[arch], nr, inner, *places, *[-1] * (4 - len(places))))
+    return tuple(found)

@@ -1,0 +1,495 @@
+"""A program under hooks: start it, wait for it, end it."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+
+from trapline import _native
+from trapline.engines.base import Plan
+from trapline.engines.choose import choose
+from trapline.errors import CommandError, HookError, TraplineError, UnsupportedByEngineError, UsageError
+from trapline.hooks import collect
+from trapline.process import ProcessTree
+from trapline.rules import Rule, parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from types import TracebackType
+    from typing import IO, Any
+
+    from trapline.call import Call
+    from trapline.engines.notify import NotifyEngine
+
+    StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+    Stdio = int | IO[Any] | None
+
+__all__ = ["PIPE", "DEVNULL", "STDOUT", "Session", "Stats"]
+
+#: As in :mod:`subprocess`.
+PIPE, STDOUT, DEVNULL = -1, -2, -3
+_ENOENT, _EACCES, _ENOTDIR = 2, 13, 20
+_EXITED, _EMPTY, _WOKEN, _SIGNAL = 0, 1, 2, 3
+#: How long hooks that still run when the program has ended may delay the end of the session.
+_GRACE_MS = 2000
+
+
+class Stats:
+    """What happened in a session.
+
+    :ivar engine: the engine's name.
+    :ivar received: calls that reached this process.
+    :ivar answered: answers that the program got.
+    :ivar gone: calls whose thread was killed or interrupted before it got an answer.
+    :ivar calls: how many calls reached the hooks, by name.
+    :ivar rules: how often each rule that needs this process acted, by its text. A rule that the kernel applies by
+        itself is not counted.
+    :ivar workers: threads that were started to run hooks.
+    :ivar most_waiting: the most calls that waited for a free worker at one time.
+    :ivar filter_length: instructions of the seccomp filter.
+    :ivar no_new_privs: the program runs without new privileges, so set-user-ID programs in it get none.
+    :ivar seconds: how long the program has run.
+    """
+
+    __slots__ = (
+        "answered",
+        "calls",
+        "engine",
+        "filter_length",
+        "gone",
+        "most_waiting",
+        "no_new_privs",
+        "received",
+        "rules",
+        "seconds",
+        "workers",
+    )
+
+    def __init__(self, **values: Any) -> None:
+        for name in self.__slots__:
+            setattr(self, name, values[name])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same as a dictionary."""
+        return {name: getattr(self, name) for name in sorted(self.__slots__)}
+
+    def __repr__(self) -> str:
+        return f"Stats({', '.join([f'{name}={value!r}' for name, value in self.as_dict().items()])})"
+
+
+def _find_executable(name: bytes, env: Mapping[bytes, bytes], cwd: bytes | None) -> bytes:
+    """Return what execvp would execute.
+
+    :raises CommandError: nothing of that name is there.
+    """
+    if b"/" in name:
+        return name
+    denied = False
+    for directory in env.get(b"PATH", os.fsencode(os.defpath)).split(b":"):
+        candidate = os.path.join(directory or b".", name)
+        there = os.path.join(cwd, candidate) if cwd is not None else candidate
+        if os.path.isfile(there):
+            if os.access(there, os.X_OK):
+                return candidate
+            denied = True
+    error = _EACCES if denied else _ENOENT
+    raise _command_error(error, name)
+
+
+def _command_error(number: int, path: bytes) -> CommandError:
+    error = CommandError(number, os.strerror(number), os.fsdecode(path))
+    error.add_note(f"cannot execute '{os.fsdecode(path)}': {os.strerror(number)}")
+    return error
+
+
+class Session:
+    """A command, and all that it starts, under hooks.
+
+    ::
+
+        with trapline.Session(["make", "test"], hooks=[hide]) as session:
+            status = session.wait()
+
+    Leaving the block waits for the program; leaving it by an exception kills the program first.
+
+    :param command: program and arguments; the program is looked up in PATH.
+    :param hooks: functions decorated with :func:`trapline.on` or :func:`trapline.on_return`.
+    :param rules: rules as text (:mod:`trapline.rules`); they act before hooks.
+    :param engine: ``"auto"`` or an engine's name.
+    :param stdin: as for :class:`subprocess.Popen`: None, a descriptor, a file, ``PIPE`` or ``DEVNULL``; likewise
+        *stdout* and *stderr* (which may be ``STDOUT``).
+    :param cwd: working directory of the command.
+    :param env: environment of the command; None is this process's own.
+    :param on_hook_error: what follows when a hook raises: ``"raise"`` (the program is killed, :meth:`wait` raises
+        :class:`HookError`), ``"fail:EIO"`` (any errno: the call fails so) or ``"continue"`` (the kernel performs it).
+        With the latter two the traceback goes to standard error.
+    :param workers: most hooks that run at one time; further calls wait. Coroutine functions do not count.
+    :param allow_io_uring: let programs set up io_uring, whose operations no hook sees.
+    :raises UsageError: an option cannot be understood.
+    :raises UnsupportedByEngineError: the engine cannot do what a hook declares.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[StrPath],
+        *,
+        hooks: Iterable[object] = (),
+        rules: Iterable[str | Rule] = (),
+        engine: str = "auto",
+        stdin: Stdio = None,
+        stdout: Stdio = None,
+        stderr: Stdio = None,
+        cwd: StrPath | None = None,
+        env: Mapping[str, str] | None = None,
+        on_hook_error: str = "raise",
+        workers: int = 64,
+        allow_io_uring: bool = False,
+        job: _native.Job | None = None,
+    ) -> None:
+        if isinstance(command, str | bytes) or not command:
+            raise UsageError("the command is a list of a program and its arguments, such as ['ls', '-l']")
+        if not 1 <= workers <= 4096:
+            raise UsageError(f"workers must be within 1 to 4096, not {workers}")
+        self.command = [os.fsencode(word) for word in command]
+        if any(b"\0" in word for word in self.command):
+            raise UsageError("a NUL byte cannot be part of a command")
+        self._env = {os.fsencode(key): os.fsencode(value) for key, value in (os.environ if env is None else env).items()}
+        self._cwd = None if cwd is None else os.fsencode(cwd)
+        self._stdio = (stdin, stdout, stderr)
+        self._on_hook_error = _error_policy(on_hook_error)
+        self._job = job
+        parsed = [rule if isinstance(rule, Rule) else parse(rule) for rule in rules]
+        plan = Plan(
+            collect(hooks), parsed, allow_io_uring=allow_io_uring, workers=workers, on_error=self._hook_failed
+        )
+        #: Name of the engine, and why it was chosen.
+        self.engine, self.engine_reason = choose(engine, plan.needs())
+        self._plan = plan
+        self._engine: NotifyEngine | None = None
+        self._spawn: _native.Spawn | None = None
+        self._tree: ProcessTree | None = None
+        self._deferred: Any = None
+        self._failure: BaseException | None = None
+        self._failed_hook = ""
+        self._wake = -1
+        self._pipes: list[int] = []
+        self._started = self._seconds = 0.0
+        self._tree_is_gone = False
+        self._killed_at = 0.0
+        #: Exit status, or minus the signal that ended the command; None while it runs.
+        self.returncode: int | None = None
+        #: The other ends of PIPEs, unbuffered binary files.
+        self.stdin: IO[bytes] | None = None
+        self.stdout: IO[bytes] | None = None
+        self.stderr: IO[bytes] | None = None
+
+    # -- start -----------------------------------------------------------------------------------------------------
+
+    def start(self) -> Session:
+        """Start the program; returns once it has been executed.
+
+        :raises CommandError: it cannot be executed.
+        :raises EngineStartError: the engine cannot start here; the message says what to do.
+        """
+        from trapline.engines.notify import NotifyEngine
+
+        if self._spawn is not None:
+            raise UsageError("a session starts once; make another one")
+        executable = _find_executable(self.command[0], self._env, self._cwd)
+        engine = NotifyEngine(self._plan)
+        environment = [key + b"=" + value for key, value in self._env.items()]
+        child_ends = self._open_stdio()
+        try:
+            try:
+                spawn = _native.Spawn(
+                    executable, self.command, environment, self._cwd, child_ends,
+                    engine.program.to_bytes(), False, self._job,
+                )  # fmt: skip
+            except OSError as error:
+                if "seccomp" in str(error):
+                    raise engine.explain(error) from None
+                raise CommandError(error.errno, str(error.strerror), os.fsdecode(self._cwd or executable)) from None
+        except BaseException:
+            self._close_pipes()
+            raise
+        finally:
+            self._close_child_ends()
+        self._spawn = spawn
+        self._engine = engine
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._started = time.monotonic()
+        tree = self._tree = ProcessTree(spawn.pid)
+        try:
+            engine.start(spawn.listener, tree, self._defer)
+            self._wait_for_exec(spawn, executable)
+        except BaseException:
+            self.kill()
+            self._finish()
+            raise
+        return self
+
+    def _open_stdio(self) -> tuple[int, int, int]:
+        ends: list[int] = []
+        self._ours: list[int] = []
+        try:
+            for number, given in enumerate(self._stdio):
+                ends.append(self._open_one(number, given, ends))
+        except BaseException:
+            self._close_child_ends()
+            self._close_pipes()
+            raise
+        return ends[0], ends[1], ends[2]
+
+    def _open_one(self, number: int, given: Stdio, ends: list[int]) -> int:
+        if given is None:
+            return -1
+        if given == DEVNULL:
+            fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            self._ours.append(fd)
+            return fd
+        if given == PIPE:
+            reader, writer = os.pipe2(os.O_CLOEXEC)
+            child, parent = (reader, writer) if number == 0 else (writer, reader)
+            self._ours.append(child)
+            file = open(parent, "wb" if number == 0 else "rb", buffering=0)  # noqa: SIM115
+            setattr(self, ("stdin", "stdout", "stderr")[number], file)
+            return child
+        if given == STDOUT and number == 2:
+            return ends[1] if ends[1] >= 0 else 1
+        fd = given if isinstance(given, int) else given.fileno()
+        if fd < 0:
+            raise UsageError(f"{given!r} is no file descriptor")
+        return fd
+
+    def _close_child_ends(self) -> None:
+        while self._ours:
+            os.close(self._ours.pop())
+
+    def _close_pipes(self) -> None:
+        for file in (self.stdin, self.stdout, self.stderr):
+            if file is not None:
+                file.close()
+
+    def _wait_for_exec(self, spawn: _native.Spawn, executable: bytes) -> None:
+        poller = select.poll()
+        poller.register(spawn.channel, select.POLLIN)
+        poller.register(self._wake, select.POLLIN)
+        while not any([fd == spawn.channel for fd, _ in poller.poll()]):
+            os.eventfd_read(self._wake)
+        if spawn.exec_error and self._failure is None:
+            raise _command_error(spawn.exec_error, executable)
+
+    # -- wait ------------------------------------------------------------------------------------------------------
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until the program and everything it started has ended.
+
+        Hooks need this process, so a daemon that the command leaves behind is waited for too.
+
+        :param timeout: seconds; None is for ever.
+        :returns: the command's exit status, or minus the number of the signal that ended it.
+        :raises TimeoutError: it still runs after *timeout* seconds.
+        :raises HookError: a hook raised (with ``on_hook_error="raise"``); the program has been killed.
+        """
+        spawn = self._running()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not (self._tree_is_gone and self.returncode is not None):
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise TimeoutError(f"the program still runs after {timeout} seconds")
+            if self._killed_at:
+                # What hid from us and makes no hooked call cannot be waited for, for ever.
+                rest = self._killed_at + _GRACE_MS / 1000 - time.monotonic()
+                self._tree_is_gone = self._tree_is_gone or (rest <= 0 and self.returncode is not None)
+                left = max(rest, 0.001) if left is None else max(min(rest, left), 0.001)
+            self._wait_once(spawn, left)
+        self._finish()
+        if self._failure is not None:
+            raise HookError(f"hook {self._failed_hook} raised {self._failure!r}") from self._failure
+        return self.returncode  # type: ignore[return-value]
+
+    def _running(self) -> _native.Spawn:
+        if self._spawn is None:
+            raise UsageError("the session was not started; call start(), or use it in a with statement")
+        return self._spawn
+
+    def _wait_once(self, spawn: _native.Spawn, seconds: float | None) -> None:
+        engine = self._engine
+        assert engine is not None
+        assert engine.listener is not None
+        pidfd = -1 if self.returncode is not None else spawn.pidfd
+        listener = -1 if self._tree_is_gone else engine.listener.fd
+        if self._job is not None:
+            milliseconds = -1 if seconds is None else int(max(seconds * 1000, 1))
+            event, value = self._job.wait(spawn.pid, pidfd, listener, self._wake, milliseconds)
+            if event == _EXITED:
+                self.returncode = os.waitstatus_to_exitcode(value)
+            elif event == _EMPTY:
+                self._tree_is_gone = True
+            elif event == _WOKEN:
+                os.eventfd_read(self._wake)
+            elif event == _SIGNAL:
+                raise KeyboardInterrupt
+            return
+        poller = select.poll()
+        poller.register(self._wake, select.POLLIN)
+        if pidfd >= 0:
+            poller.register(pidfd, select.POLLIN)
+        if listener >= 0:
+            poller.register(listener, 0)
+        for fd, _ in poller.poll(None if seconds is None else max(seconds * 1000, 1)):
+            if fd == self._wake:
+                os.eventfd_read(self._wake)
+            elif fd == pidfd:
+                self._reap(spawn)
+            else:
+                self._tree_is_gone = True
+
+    def _reap(self, spawn: _native.Spawn) -> None:
+        try:
+            _, status = os.waitpid(spawn.pid, 0)
+            self.returncode = os.waitstatus_to_exitcode(status)
+        except ChildProcessError:
+            # Somebody else in this process has reaped it, so nobody knows how it ended.
+            self.returncode = 255
+
+    def poll(self) -> int | None:
+        """Return what :meth:`wait` would, or None while the command runs."""
+        if self.returncode is None and self._spawn is not None:
+            self._wait_once(self._spawn, 0.0)
+        return self.returncode
+
+    def _finish(self) -> None:
+        """Stop to listen; what the program may still be doing goes on without hooks, its hooked calls fail."""
+        if self._wake < 0:
+            return
+        self._seconds = time.monotonic() - self._started
+        engine = self._engine
+        if engine is not None and engine.listener is not None:
+            engine.listener.close()
+            if self._deferred is not None:
+                self._deferred.close()
+            engine.listener.wait_idle(_GRACE_MS)
+        os.close(self._wake)
+        self._wake = -1
+
+    # -- errors in hooks -------------------------------------------------------------------------------------------
+
+    def _hook_failed(self, call: Call, error: BaseException) -> int:
+        if self._on_hook_error >= 0:
+            import traceback
+
+            note = f"trapline: a hook for {call.name} raised; the call goes on as on_hook_error says\n"
+            sys.stderr.write(note + "".join(traceback.format_exception(error)))
+            return self._on_hook_error
+        if self._failure is None:
+            self._failure = error
+            self._failed_hook = f"for {call.name} in thread {call.tid}"
+            self.kill()
+            os.eventfd_write(self._wake, 1)
+        return -1
+
+    def _defer(self, call: Call, hooks: tuple[Callable[..., Any], ...]) -> None:
+        if self._deferred is None:
+            from trapline.engines.deferred import DeferredHooks
+
+            self._deferred = DeferredHooks(self._plan.workers, self._hook_failed)
+        self._deferred.decide(call, hooks)
+
+    # -- control ---------------------------------------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int:
+        """Process id of the command itself."""
+        return self._running().pid
+
+    @property
+    def processes(self) -> ProcessTree:
+        """The program's processes that hooks have asked for so far."""
+        self._running()
+        assert self._tree is not None
+        return self._tree
+
+    @property
+    def stats(self) -> Stats:
+        """What has happened so far."""
+        spawn, engine = self._running(), self._engine
+        assert engine is not None
+        assert engine.listener is not None
+        received, answered, gone, workers, most_waiting, _ = engine.listener.counts()
+        return Stats(
+            engine=self.engine,
+            received=received,
+            answered=answered,
+            gone=gone,
+            calls=engine.counts(),
+            rules=engine.rule_counts(),
+            workers=workers,
+            most_waiting=most_waiting,
+            filter_length=len(engine.program),
+            no_new_privs=spawn.no_new_privs,
+            seconds=self._seconds or time.monotonic() - self._started,
+        )
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the command itself; nothing happens when it has ended."""
+        import signal
+
+        if self.returncode is None:
+            signal.pidfd_send_signal(self._running().pidfd, number)
+
+    def kill(self) -> None:
+        """End the command and everything it started, with SIGKILL."""
+        if self._tree is not None and self._engine is not None:
+            self._killed_at = time.monotonic()
+            self._engine.doom()
+            self._tree.kill()
+
+    @classmethod
+    def attach(cls, pid: int, **options: Any) -> Session:
+        """Take hold of a running process.
+
+        :raises UnsupportedByEngineError: no engine of this version can.
+        """
+        choose(str(options.get("engine", "auto")), {"attach": f"process {pid}"})
+        raise UnsupportedByEngineError("no engine can attach", engine="auto", capability="attach")
+
+    def __enter__(self) -> Session:
+        return self if self._spawn is not None else self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._wake < 0:
+            self._close_pipes()
+            return
+        if kind is not None:
+            self.kill()
+        self._close_pipes()
+        try:
+            self.wait()
+        except TraplineError:
+            if kind is None:
+                raise
+        except BaseException:
+            self.kill()
+            self._finish()
+            raise
+
+
+def _error_policy(text: str) -> int:
+    """Return the errno to fail with, 0 to continue, -1 to end the session."""
+    if text == "raise":
+        return -1
+    if text == "continue":
+        return 0
+    if text.startswith("fail:"):
+        from trapline.abi.errno import Errno
+
+        name = text.removeprefix("fail:")
+        if name in Errno.__members__:
+            return int(Errno[name])
+    raise UsageError(f"on_hook_error {text!r} is not raise, continue or fail:ERRNO, such as fail:EIO")
