@@ -87,7 +87,7 @@ def read_calls(arch: str, data: Path) -> dict[str, Call]:
 
 
 def resolve(words: str, call: Call, values: dict[str, int]) -> str:
-    """Turn ``param:FLAG`` into ``param:0x…``."""
+    """Turn ``param:FLAG`` into ``param:0x80000``."""
     param, flag = words.split(":")
     if call.param(param) is None:
         raise DataError(f"{call.name}: no parameter {param!r} for {words!r}")
@@ -173,11 +173,13 @@ def keep_64_bit_times(calls: dict[str, Call]) -> None:
                     param.words["struct"] = f"__kernel_{name}"
 
 
-def check(calls: dict[str, Call], arch: str) -> None:
-    """Every pointer must have a direction and every string must be a path, a string or a buffer."""
+def check(calls: dict[str, Call], arch: str, families: set[str]) -> None:
+    """Every pointer must have a direction, every string be a path, str or buf, every family exist."""
     wrong = []
     for call in calls.values():
         for param in call.params or ():
+            if param.words.get("family", "open") not in families:
+                wrong.append(f"{call.name}.{param.name}: no flag family {param.words['family']!r}")
             if param.words.get("pointer") == "?" and param.kind not in ("addr", "arg"):
                 wrong.append(f"{arch}: {call.name}.{param.name} ({param.ctype}): direction unknown")
             if param.ctype in STRING_TYPES and param.kind == "ptr":
@@ -190,6 +192,7 @@ def load(data: Path) -> dict[str, dict[str, Call]]:
     """Read every table; the result maps architecture and name to calls."""
     used: set[str] = set()
     result = {}
+    families = {row["family"] for row in rows("families", data)}
     for arch in ARCHES:
         values = constants.values(arch, data)
         calls = read_calls(arch, data)
@@ -197,7 +200,7 @@ def load(data: Path) -> dict[str, dict[str, Call]]:
         apply_paths(calls, values, data, used)
         if arch == "i386":
             keep_64_bit_times(calls)
-        check(calls, arch)
+        check(calls, arch, families)
         result[arch] = calls
     for table in ("params", "paths"):
         for row in rows(table, data):
