@@ -44,13 +44,13 @@ def test_constants_are_those_of_the_systems_headers(arch: str) -> None:
         if any(name.startswith("src:") for name in names) or not names:
             continue
         includes = [f"#if __has_include(<{name}>)\n#include <{name}>\n#endif\n" for name in names]
-        text = "typedef __SIZE_TYPE__ size_t;\ntypedef long time_t;\n#include <linux/types.h>\n" + "".join(
-            includes
-        )
+        text = "typedef __SIZE_TYPE__ size_t;\ntypedef long time_t;\n#include <linux/types.h>\n"
+        text += "".join(includes)
         mask = "0xffffffffffffffff" if family == "clone3" else "0xffffffff"
         for name, value in flags.members(family, arch).items():
             # Macros only: older headers lack some, and enumerators cannot be asked for.
-            text += f'#ifdef {name}\n_Static_assert((({name}) & {mask}) == ({value}LL & {mask}), "{name}");\n#endif\n'
+            claim = f"(({name}) & {mask}) == ({value}LL & {mask})"
+            text += f'#ifdef {name}\n_Static_assert({claim}, "{name}");\n#endif\n'
             checked += 1
         wrong = [line for line in complaints(text, arch).splitlines() if "static assertion failed" in line]
         assert not wrong, family

@@ -135,6 +135,11 @@ def _padding(name: str) -> bool:
     return name.startswith(("__pad", "__unused", "__spare", "__reserved", "_f"))
 
 
+def name_of(record: Record) -> str:
+    """Return the name of the struct that a record was read from."""
+    return record._struct_name
+
+
 def values(record: Record) -> dict[str, Any]:
     """Return the members of a record as a dictionary, for ``pack(name, **values(record))``."""
     return dict(record._values)
