@@ -98,6 +98,9 @@ def apply_meaning(call: Call, param: Param, meaning: str) -> None:
     """Apply one row of params.tsv."""
     kind, *words = meaning.split(" ")
     param.kind = kind
+    if kind in ("fd", "pid"):
+        # Whatever the prototype says (mmap's fd is an unsigned long), the lookup behind it takes an int.
+        param.width, param.signed = 32, True
     if kind == "str":
         param.words["pointer"] = "in"
     for word in words:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ TRACED_AS = {
     "umount2": "umount",
     "uname": "newuname",
 }
-# Calls of which this kernel may know more or less than its table: none at present.
+# Calls whose traced parameters differ from the table on purpose, with what differs: none at present.
 DEVIATIONS: dict[str, str] = {}
 
 
@@ -116,6 +117,24 @@ def test_the_last_call_of_linux_6_18_is_the_last_one() -> None:
 )
 def test_numbers_that_everybody_knows(name: str, numbers: tuple[int, int, int]) -> None:
     assert tuple(abi.number(name, arch) for arch in abi.ARCHES) == numbers
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no C compiler: install gcc")
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the system's headers are not x86's")
+@pytest.mark.parametrize("arch", ["x86_64", "i386"])
+def test_the_systems_headers_number_every_call_as_the_table_does(arch: str) -> None:
+    flag = "-m32" if arch == "i386" else "-m64"
+    command = ["gcc", flag, "-E", "-dM", "-include", "asm/unistd.h", "-x", "c", "/dev/null"]
+    macros = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    numbers = {name: int(nr) for name, nr in re.findall(r"^#define __NR_(\w+) (\d+)$", macros, re.M)}
+    assert len(numbers) > 350
+    newest = abi.number("file_setattr", arch)
+    wrong = {
+        name: nr
+        for name, nr in numbers.items()
+        if nr <= newest and (not abi.exists(name, arch) or abi.number(name, arch) != nr)
+    }
+    assert wrong == {}
 
 
 @pytest.mark.parametrize("arch", abi.ARCHES)
@@ -228,6 +247,24 @@ def test_paths_say_what_they_are_relative_to_and_whether_links_are_followed() ->
 def test_flags_have_the_values_of_their_architecture() -> None:
     found = [abi.signature("openat", arch).paths[0].follow_flag for arch in abi.ARCHES]
     assert found == [("flags", 0x20000), ("flags", 0x20000), ("flags", 0x8000)]
+
+
+def test_every_string_that_is_no_path_is_known_to_be_none() -> None:
+    # A path-taking call that is missing from the table would show up here as a string.
+    strings = {
+        f"{name}.{param.name}"
+        for arch in abi.ARCHES
+        for name in abi.names(arch)
+        for param in abi.signature(name, arch).params
+        if param.kind == "str"
+    }
+    attributes = {f"{name}.name" for name in abi.names("x86_64") if "xattr" in name and "list" not in name}
+    assert strings - attributes == {
+        *("symlink.oldname", "symlinkat.oldname", "mount.type", "fsopen._fs_name", "fsconfig._key"),
+        *("memfd_create.uname", "mq_open.u_name", "mq_unlink.u_name", "delete_module.name_user"),
+        *("init_module.uargs", "finit_module.uargs", "add_key._type", "add_key._description"),
+        *("request_key._type", "request_key._description", "request_key._callout_info"),
+    }
 
 
 @pytest.mark.parametrize(

@@ -133,12 +133,14 @@ def test_vectors_times_polls_and_pipes(memory: Memory) -> None:
 def test_numbers_are_narrowed_by_their_type() -> None:
     assert decode.call_text("kill", "x86_64", (0xDEAD0000FFFFFFFF, 0xDEAD000000000009)) == "kill(-1, SIGKILL)"
     assert decode.call_text("close", "x86_64", (0xDEAD0000FFFFFFFF,)) == "close(-1)"
+    line = decode.call_text("mmap", "x86_64", (0, 4096, 1, 2, 0xFFFFFFFFFFFFFFFF, 0))
+    assert line == "mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, -1, 0)"
     assert decode.call_text("chown", "x86_64", (0, 0xFFFFFFFF, 0)) == "chown(NULL, -1, 0)"
 
 
 def test_results_are_written_for_what_they_are() -> None:
     assert decode.call_text("brk", "x86_64", (0,), result=BASE) == "brk(NULL) = 0x7f0000000000"
-    assert decode.call_text("umask", "x86_64", (0o22,), result=0o77) == "umask(18) = 0077"
+    assert decode.call_text("umask", "x86_64", (0o22,), result=0o77) == "umask(0022) = 0077"
     assert decode.call_text("mmap", "x86_64", (0, 4096, 3, 0x22, 0xFFFFFFFF, 0), result=-12).endswith(
         "= -1 ENOMEM (Cannot allocate memory)"
     )

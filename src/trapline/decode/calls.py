@@ -107,7 +107,6 @@ class _Line:
             return self.pointer(param, value)
         if param.kind == "fd":
             relative = param.name in self.dirfds or param.name.endswith("dfd")
-            value -= 1 << 32 if value >> 31 == 1 else 0  # unsigned in some prototypes, -1 all the same
             return "AT_FDCWD" if value == AT_FDCWD and relative else str(value)
         if param.kind == "flags" and param.family is not None:
             if param.family == "so" and self.values.get("level") != 1:
