@@ -28,7 +28,7 @@ class Call:
     """One system call of one architecture."""
 
     name: str
-    number: int
+    number: int  # -1: only behind socketcall or ipc
     params: list[Param] | None  # None: no prototype is known
     returns: str = "int"
     cloexec: str = ""
@@ -83,6 +83,9 @@ def read_calls(arch: str, data: Path) -> dict[str, Call]:
         if proto != "?":
             params = [types.param(text, arch) for text in proto.split(", ") if text != "void"]
         calls[name] = Call(name, int(row[arch]), params)
+    for (name, only), proto in by_hand.items():
+        if only == arch and name not in calls:
+            calls[name] = Call(name, -1, [types.param(text, arch) for text in proto.split(", ")])
     return calls
 
 
@@ -230,7 +233,7 @@ def generate(data: Path = ROOT / "data") -> dict[str, str]:
     for arch, calls in everything.items():
         ordered = sorted(calls.values(), key=lambda call: call.number)
         lines = [head, f'"""System call numbers of {arch}."""\n\n', "NUMBERS: dict[str, int] = {\n"]
-        lines += [f'    "{call.name}": {call.number},\n' for call in ordered]
+        lines += [f'    "{call.name}": {call.number},\n' for call in ordered if call.number >= 0]
         files[f"src/trapline/abi/numbers_{arch}.py"] = "".join([*lines, "}\n"])
         lines = [
             head,

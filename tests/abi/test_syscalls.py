@@ -149,6 +149,11 @@ def test_unknown_numbers_have_names_that_lead_back_to_them() -> None:
     assert abi.number("syscall_9999", "x86_64") == 9999
     signature = abi.signature("syscall_9999", "x86_64")
     assert (signature.known, signature.params, signature.returns) == (False, (), "int")
+    numbered = abi.signature("syscall_257", "x86_64")
+    assert (numbered.name, [param.name for param in numbered.params]) == (
+        "syscall_257",
+        ["dfd", "filename", "flags", "mode"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -311,9 +316,11 @@ def test_clone_takes_its_arguments_in_each_architectures_order() -> None:
 
 def test_the_multiplexers_of_i386_name_calls() -> None:
     assert (abi.SOCKETCALL[3], abi.SOCKETCALL[18], abi.IPC[21]) == ("connect", "accept4", "shmat")
-    without_their_own = {"send", "recv", "accept", "semop", "semtimedop"}
     for name in [*abi.SOCKETCALL.values(), *abi.IPC.values()]:
-        assert abi.exists(name, "i386") or name in without_their_own
+        assert abi.signature(name, "i386").known
+    assert not abi.exists("send", "i386")
+    with pytest.raises(UnknownSyscallError):
+        abi.number("send", "i386")
 
 
 def test_a_register_is_narrowed_to_what_the_kernel_sees() -> None:

@@ -110,6 +110,15 @@ def test_sockets(memory: Memory) -> None:
     )
 
 
+def test_a_multiplexed_call_is_shown_as_the_real_one() -> None:
+    memory = Memory(0x8000000)
+    text = memory.put(b"hi")
+    args = memory.put(struct.pack("<4I", 5, text, 2, 0x4000))
+    line = decode.call_text("socketcall", "i386", (9, args), memory.read, result=2)
+    assert line == 'send(5, "hi", 2, MSG_NOSIGNAL) = 2'
+    assert decode.call_text("socketcall", "i386", (9, 0x10)) == "socketcall(SYS_SEND, 0x10)"
+
+
 def test_vectors_times_polls_and_pipes(memory: Memory) -> None:
     first, second = memory.put(b"ab"), memory.put(b"cdef")
     vector = memory.put(struct.pack("<4Q", first, 2, second, 4))

@@ -189,12 +189,14 @@ def _unknown(name: str, arch: str) -> UnknownSyscallError:
 
 def name(nr: int, arch: str | None = None) -> str:
     """Return the name of system call *nr*, or ``"syscall_<nr>"`` when the table does not have it."""
-    if arch is None:
-        arch = native_arch()
+    return _names_by_number(arch or native_arch()).get(nr) or f"syscall_{nr}"
+
+
+def _names_by_number(arch: str) -> dict[int, str]:
     table = _by_number.get(arch)
     if table is None:
         table = _by_number[arch] = {value: key for key, value in _numbers(arch).items()}
-    return table.get(nr) or f"syscall_{nr}"
+    return table
 
 
 def names(arch: str | None = None) -> Iterable[str]:
@@ -211,7 +213,8 @@ def signature(name: str, arch: str | None = None) -> Signature:
     """Return what is known of a system call's parameters and result.
 
     A call without a known prototype (``syscall_<nr>``, or one that the kernel only reserves a number for)
-    gets a signature without parameters whose ``known`` is False.
+    gets a signature without parameters whose ``known`` is False. Calls that i386 has only behind
+    ``socketcall`` and ``ipc`` (``send``, ``semop``) have signatures but no numbers.
 
     :raises UnknownSyscallError: *arch* has no call of that name.
     """
@@ -219,8 +222,9 @@ def signature(name: str, arch: str | None = None) -> Signature:
         arch = native_arch()
     found = _signatures.get((arch, name))
     if found is None:
-        number(name, arch)
         from trapline.abi.prototypes import parse
 
-        found = _signatures[arch, name] = parse(name, arch, _encoded(arch).get(name))
+        encoded = _encoded(arch)
+        proper = name if name in encoded else _names_by_number(arch).get(number(name, arch), name)
+        found = _signatures[arch, name] = parse(name, arch, encoded.get(proper))
     return found

@@ -4,6 +4,11 @@
 """System call signatures of i386, as prototypes.parse reads them."""
 
 SIGNATURES: dict[str, str] = {
+    "accept": "fd;int,fd,fd,32s;struct sockaddr *,upeer_sockaddr,sockaddr,32u,pointer=out,struct=sockaddr,size_of=upeer_addrlen;int *,upeer_addrlen,ptr,32u,pointer=inout",
+    "recv": "size;int,fd,fd,32s;void *,ubuf,buf,32u,pointer=out,size_of=size,filled=1;compat_size_t,size,size,32u;unsigned int,flags,flags,32u,family=msg",
+    "semop": "int;int,semid,int,32s;struct sembuf *,tsops,array,32u,pointer=in,struct=sembuf,count_of=nsops;unsigned,nsops,int,32u",
+    "semtimedop": "int;int,semid,int,32s;struct sembuf *,tsops,array,32u,pointer=in,struct=sembuf,count_of=nsops;unsigned int,nsops,int,32u;const struct old_timespec32 *,timeout,ptr,32u,pointer=in,struct=timespec",
+    "send": "size;int,fd,fd,32s;void *,buff,buf,32u,pointer=in,size_of=len;compat_size_t,len,size,32u;unsigned int,flags,flags,32u,family=msg",
     "restart_syscall": "int",
     "exit": "none;int,error_code,int,32s",
     "fork": "pid",

@@ -37,6 +37,8 @@ def call_text(
 ) -> str:
     """Write a system call on one line: ``openat(AT_FDCWD, "/etc/hosts", O_RDONLY|O_CLOEXEC) = 3``.
 
+    An i386 ``socketcall`` is written as the call that it stands for where *read* reaches its arguments.
+
     :param name: the kernel's name or ``syscall_<nr>``.
     :param args: the raw argument registers; missing ones are 0.
     :param read: ``read(address, size) -> bytes`` over the caller's memory; without it pointers stay numbers.
@@ -44,6 +46,9 @@ def call_text(
     :param limit: bytes of a buffer that are shown.
     :raises UnknownSyscallError: *arch* has no call of that name.
     """
+    inner = _behind_multiplexer(name, args, read) if arch == "i386" else None
+    if inner is not None:
+        name, args = inner
     signature = abi.signature(name, arch)
     if not signature.known:
         shown = ", ".join(hex(value) for value in args)
@@ -52,6 +57,22 @@ def call_text(
         line = _Line(signature, args, read, result, limit)
         text = f"{name}({', '.join(line.arguments())})"
     return text if result is None else f"{text} = {result_text(signature, result)}"
+
+
+def _behind_multiplexer(
+    name: str, args: Sequence[int], read: Reader | None
+) -> tuple[str, Sequence[int]] | None:
+    """Find the call that an i386 ``socketcall`` stands for, with its arguments from memory."""
+    if name != "socketcall" or read is None or len(args) < 2:
+        return None
+    real = abi.SOCKETCALL.get(args[0] & 0xFFFFFFFF)
+    if real is None:
+        return None
+    count = len(abi.signature(real, "i386").params)
+    words = try_read(read, args[1] & 0xFFFFFFFF, 4 * count)
+    if len(words) < 4 * count:
+        return None
+    return real, [int.from_bytes(words[at : at + 4], "little") for at in range(0, 4 * count, 4)]
 
 
 def result_text(signature: Signature, result: int) -> str:
