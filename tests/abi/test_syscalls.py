@@ -33,7 +33,7 @@ DEVIATIONS: dict[str, str] = {}
 def formats() -> dict[str, list[tuple[str, str]]]:
     """Type and name of each parameter of each call that the kernel traces."""
     events = TRACEFS / "events/syscalls"
-    if not events.is_dir() and os.geteuid() == 0:
+    if os.geteuid() == 0 and not os.path.isdir(events):
         libc = ctypes.CDLL(None, use_errno=True)
         libc.mount(b"tracefs", str(TRACEFS).encode(), b"tracefs", 0, None)
     try:
