@@ -66,8 +66,8 @@ def test_errno_agrees_with_the_c_librarys() -> None:
 
 def test_errno_reads_well() -> None:
     assert (str(Errno.ENOENT), f"{Errno.ENOENT:>8}", int(Errno.ENOENT)) == ("ENOENT", "  ENOENT", 2)
-    assert Errno.EWOULDBLOCK is Errno.EAGAIN
-    assert Errno.ENOTSUP is Errno.EOPNOTSUPP
+    assert Errno["EWOULDBLOCK"] is Errno["EAGAIN"]
+    assert Errno["ENOTSUP"] is Errno["EOPNOTSUPP"]
     assert Errno["EUCLEAN"].name == "EUCLEAN"
 
 

@@ -69,7 +69,7 @@ def issue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Issue:
         if sized is not None:
             return structs.sizeof(sized.struct, "x86_64") if sized.struct else 64
         if (name, param.name) == ("inotify_add_watch", "fd"):
-            return libc.inotify_init()
+            return int(libc.inotify_init())
         if (name, param.name) == ("inotify_add_watch", "mask"):
             return flag | 2
         turn = signature.param(victim).follow_flag  # type: ignore[union-attr]

@@ -91,6 +91,7 @@ _MACHINES = {
     "aarch64": "aarch64",
 }
 _native: list[str] = []  # asked for once: uname costs more than a table lookup
+_by_name: dict[str, dict[str, int]] = {}
 _by_number: dict[str, dict[int, str]] = {}
 _signatures: dict[tuple[str, str], Signature] = {}
 
@@ -121,8 +122,11 @@ def native_arch() -> str:
 
 
 def _numbers(arch: str | None) -> dict[str, int]:
-    if arch is None:
-        arch = native_arch()
+    arch = arch or native_arch()
+    return _by_name.get(arch) or _by_name.setdefault(arch, _load_numbers(arch))
+
+
+def _load_numbers(arch: str) -> dict[str, int]:
     if arch == "x86_64":
         from trapline.abi.numbers_x86_64 import NUMBERS
     elif arch == "i386":
