@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -39,6 +38,12 @@ static int read_task_link(pid_t tid, const char *link, char *out, size_t size)
         return error;
     strip_root(tid, out);
     return 0;
+}
+
+bool tl_path_is_refused(int error)
+{
+    return error == EFAULT || error == ENAMETOOLONG || error == ENOENT || error == EBADF || error == ENOTDIR ||
+           error == ELOOP;
 }
 
 int tl_path_of_fd(pid_t tid, int fd, char *out)

@@ -97,11 +97,17 @@ static bool path_matches(const struct entry *entry, const struct tl_rule_target 
     for (int i = 0; i < 2 && target->path[i] >= 0; i++) {
         size_t length;
         int dirfd = target->dirfd[i] < 0 ? AT_FDCWD : (int)call->args[target->dirfd[i]];
-        if (tl_memory_read_string(call->tid, call->args[target->path[i]], name, sizeof name - 1, &length))
+        int error = tl_memory_read_string(call->tid, call->args[target->path[i]], name, sizeof name - 1, &length);
+        if (!error) {
+            name[length] = 0;
+            error = tl_path_resolve(call->tid, dirfd, name, path);
+        }
+        if (error) {
+            // Where we may not look while the kernel may, a rule that refuses must not be evaded.
+            if (!tl_path_is_refused(error) && entry->rule.action == TL_RULE_ERROR)
+                return true;
             continue;
-        name[length] = 0;
-        if (tl_path_resolve(call->tid, dirfd, name, path))
-            continue;
+        }
         // What was read by a thread id counts only while that thread still waits.
         if (fnmatch(entry->glob, path, 0) == 0 && tl_listener_is_waiting(listener, call->id))
             return true;

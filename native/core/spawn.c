@@ -174,6 +174,9 @@ static int leader(void *argument)
     long result;
 
     child_reset_signals();
+    // In the child's own table: a copy of the supervisor's end would keep the listener alive, in its queue, after the
+    // supervisor's death.
+    raw(SYS_close, spawn->channel, 0, 0, 0, 0);
     if (options->new_session)
         raw(SYS_setsid, 0, 0, 0, 0, 0);
     if (options->cwd && (result = raw(SYS_chdir, options->cwd, 0, 0, 0, 0)) < 0)

@@ -179,13 +179,16 @@ static PyObject *call_read_str(PyObject *object, PyObject *args)
 }
 
 // The result of a lookup in PATH, or None where the kernel would refuse the call by itself.
-static PyObject *path_or_none(struct call_object *self, int error, const char *path)
+static PyObject *path_or_none(struct call_object *self, uint64_t address, int error, const char *path)
 {
     if (error == ESRCH || !still_waits(self))
         return raise_gone(self);
-    if (error)
+    if (!error)
+        return PyUnicode_DecodeFSDefault(path);
+    if (tl_path_is_refused(error))
         Py_RETURN_NONE;
-    return PyUnicode_DecodeFSDefault(path);
+    // We may not look (the program is undumpable, say), while the kernel may: nothing safe can be said of the path.
+    return raise_memory(self, "resolve", address, PATH_MAX, error);
 }
 
 // The path argument number INDEX of PLACES.
@@ -208,7 +211,7 @@ static PyObject *path_argument(struct call_object *self, const struct tl_path_pl
         name[length] = 0;
         error = tl_path_resolve(self->call.tid, dirfd, name, path);
     }
-    return path_or_none(self, error, path);
+    return path_or_none(self, args[at], error, path);
 }
 
 static PyObject *get_path(PyObject *object, void *closure)
@@ -249,7 +252,7 @@ static PyObject *call_fd_path(PyObject *object, PyObject *args)
         return NULL;
     int error = fd == AT_FDCWD ? tl_path_resolve(self->call.tid, fd, ".", path)
                                : tl_path_of_fd(self->call.tid, fd, path);
-    return path_or_none(self, error, path);
+    return path_or_none(self, 0, error, path);
 }
 
 // A decision is kept here and carried out when the hook has returned; the later one of two wins.
@@ -335,6 +338,28 @@ static PyObject *call_add_fd(PyObject *object, PyObject *args)
     return error ? tl_raise_errno(error) : PyLong_FromLong(number);
 }
 
+static PyObject *call_take_fd(PyObject *object, PyObject *argument)
+{
+    struct call_object *self = as_call(object);
+    long number = PyLong_AsLong(argument);
+
+    if (number == -1 && PyErr_Occurred())
+        return NULL;
+    pid_t pid = tl_task_process(self->call.tid);
+    int pidfd = pid ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+    if (pidfd < 0)
+        return raise_gone(self);
+    int fd = (int)syscall(SYS_pidfd_getfd, pidfd, (int)number, 0);
+    int error = errno;
+    close(pidfd);
+    if (!still_waits(self)) {
+        if (fd >= 0)
+            close(fd);
+        return raise_gone(self);
+    }
+    return fd < 0 ? tl_raise_errno(error) : PyLong_FromLong(fd);
+}
+
 // Ends the process of the caller. The pidfd is taken before the caller is known to wait still, so it is the right one.
 static void kill_caller(struct call_object *self)
 {
@@ -384,10 +409,13 @@ void tl_call_answer(PyObject *object)
     }
 }
 
-void tl_call_decide_fail(PyObject *object, int error_number)
+void tl_call_override(PyObject *object, int error_number)
 {
-    as_call(object)->decision = TL_FAIL;
-    as_call(object)->value = error_number;
+    struct call_object *self = as_call(object);
+
+    drop_fd(self);
+    self->decision = error_number ? TL_FAIL : TL_PROCEED;
+    self->value = error_number;
 }
 
 int tl_call_check_result(PyObject *call, PyObject *result)
@@ -479,6 +507,7 @@ static PyMethodDef call_methods[] = {
     {"read_str", call_read_str, METH_VARARGS, NULL},
     {"write", call_write, METH_VARARGS, NULL},
     {"fd_path", call_fd_path, METH_VARARGS, NULL},
+    {"take_fd", call_take_fd, METH_O, NULL},
     {"proceed", call_proceed, METH_NOARGS, NULL},
     {"reply", call_reply, METH_O, NULL},
     {"fail", call_fail, METH_O, NULL},

@@ -123,10 +123,10 @@ static void hook_failed(struct listener_object *self, PyObject *call)
         Py_XDECREF(result);
         if (PyErr_Occurred())
             PyErr_WriteUnraisable(call);
-        if (verdict > 0)
-            tl_call_decide_fail(call, (int)verdict);
-        if (verdict >= 0)
+        if (verdict >= 0) {
+            tl_call_override(call, (int)verdict);
             tl_call_answer(call);
+        }
     }
     Py_XDECREF(type);
     Py_XDECREF(value);

@@ -40,7 +40,8 @@ extern PyObject *tl_decided;
 int tl_call_check_result(PyObject *call, PyObject *result);
 // Carries out the decision (PROCEED when there is none); the GIL is held.
 void tl_call_answer(PyObject *call);
-void tl_call_decide_fail(PyObject *call, int error_number);
+// Whatever was decided: fail with an errno, or with 0 let the kernel perform the call.
+void tl_call_override(PyObject *call, int error_number);
 
 // _native.Job, and the signal mask that a command gets under one.
 extern PyObject *tl_job_type;

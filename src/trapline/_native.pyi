@@ -57,6 +57,15 @@ class Call:
     def fd_path(self, fd: int, /) -> str | None:
         """What a descriptor of the caller points to, as ``/proc/PID/fd`` names it; None when it is not open."""
 
+    def take_fd(self, fd: int, /) -> int:
+        """Return a descriptor here for the same open file as one of the caller's, to act on the caller's behalf.
+
+        It is close-on-exec and yours to close.
+
+        :raises OSError: the caller has no such descriptor (EBADF), or pidfd_getfd is not permitted.
+        :raises CallGoneError: the caller is gone.
+        """
+
     def proceed(self) -> Decision:
         """Decide that the kernel performs the call unchanged, and that no further hook is asked."""
 

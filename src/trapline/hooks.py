@@ -47,7 +47,7 @@ class Hook:
         self.when = when
         self.on_return = on_return
         self.changes_args = changes_args
-        self.is_async = _is_coroutine_function(function)
+        self.is_async = is_coroutine_function(function)
 
     def __repr__(self) -> str:
         kind = "on_return" if self.on_return else "on"
@@ -59,7 +59,8 @@ class Hook:
         return str(getattr(self.function, "__qualname__", None) or self.function)
 
 
-def _is_coroutine_function(function: Callable[..., Any]) -> bool:
+def is_coroutine_function(function: Callable[..., Any]) -> bool:
+    """Whether calling *function* makes a coroutine; a partial or an object with ``__call__`` may do so too."""
     # inspect.iscoroutinefunction says the same and costs 20 ms of imports.
     for candidate in (function, getattr(function, "func", None), getattr(type(function), "__call__", None)):
         code = getattr(getattr(candidate, "__func__", candidate), "__code__", None)
