@@ -36,7 +36,8 @@ struct listener_object {
     pid_t command;
     atomic_int vdso_error;  // why it could not be hidden, the first time
     uint64_t counts[arch_count][native_calls];
-    uint64_t other_calls;
+    PyObject *other_hooks;   // {(audit_arch, nr): (hooks, deferred)} of numbers beyond the tables
+    PyObject *other_counts;  // {(audit_arch, nr): how many}
 };
 
 static struct listener_object *as_listener(PyObject *object)
@@ -174,19 +175,40 @@ void tl_listener_let_go_on(PyObject *listener, const struct tl_call *call)
         atomic_compare_exchange_strong(&self->vdso_error, &expected, error);
 }
 
+// Counts a call whose number is beyond the tables and returns its hooks, borrowed.
+static PyObject *other_call(struct listener_object *self, const struct tl_call *data, bool *deferred)
+{
+    PyObject *key = Py_BuildValue("(Ii)", data->arch, data->nr);
+    PyObject *entry = key ? PyDict_GetItemWithError(self->other_hooks, key) : NULL;
+    PyObject *count = key ? PyDict_GetItemWithError(self->other_counts, key) : NULL;
+    PyObject *next = PyLong_FromUnsignedLongLong((count ? PyLong_AsUnsignedLongLong(count) : 0) + 1);
+
+    if (key && next)
+        PyDict_SetItem(self->other_counts, key, next);
+    Py_XDECREF(next);
+    Py_XDECREF(key);
+    PyErr_Clear();
+    *deferred = entry && PyTuple_GetItem(entry, 1) == Py_True;
+    return entry ? PyTuple_GetItem(entry, 0) : NULL;
+}
+
 static void handle(struct listener_object *self, const struct tl_call *data)
 {
     int arch = arch_index(data->arch);
-    bool known = arch >= 0 && data->nr >= 0 && data->nr < native_calls;
-    PyObject *hooks = known ? self->hooks[arch][data->nr] : NULL;
-    bool deferred = hooks ? self->deferred[arch][data->nr] : self->default_deferred;
+    PyObject *hooks;
+    bool deferred;
 
-    if (known)
+    if (arch >= 0 && data->nr >= 0 && data->nr < native_calls) {
+        hooks = self->hooks[arch][data->nr];
+        deferred = self->deferred[arch][data->nr];
         self->counts[arch][data->nr]++;
-    else
-        self->other_calls++;
-    if (!hooks)
+    } else {
+        hooks = other_call(self, data, &deferred);
+    }
+    if (!hooks) {
         hooks = self->default_hooks;
+        deferred = self->default_deferred;
+    }
     if (!hooks) {
         tl_listener_let_go_on((PyObject *)self, data);
         return;
@@ -243,24 +265,54 @@ static bool start_worker(void *context)
     return started;
 }
 
+// Session, engine and listener refer to each other, so the collector has to see through this one.
+static int listener_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    struct listener_object *self = as_listener(object);
+
+    Py_VISIT(Py_TYPE(object));
+    for (int arch = 0; arch < arch_count; arch++)
+        for (int nr = 0; nr < native_calls; nr++)
+            Py_VISIT(self->hooks[arch][nr]);
+    Py_VISIT(self->default_hooks);
+    Py_VISIT(self->other_hooks);
+    Py_VISIT(self->other_counts);
+    Py_VISIT(self->call_type);
+    Py_VISIT(self->on_error);
+    Py_VISIT(self->defer);
+    Py_VISIT(self->describe);
+    return 0;
+}
+
+static int listener_clear(PyObject *object)
+{
+    struct listener_object *self = as_listener(object);
+
+    for (int arch = 0; arch < arch_count; arch++)
+        for (int nr = 0; nr < native_calls; nr++)
+            Py_CLEAR(self->hooks[arch][nr]);
+    Py_CLEAR(self->default_hooks);
+    Py_CLEAR(self->other_hooks);
+    Py_CLEAR(self->other_counts);
+    Py_CLEAR(self->call_type);
+    Py_CLEAR(self->on_error);
+    Py_CLEAR(self->defer);
+    Py_CLEAR(self->describe);
+    return 0;
+}
+
 static void listener_dealloc(PyObject *object)
 {
     struct listener_object *self = as_listener(object);
     PyTypeObject *type = Py_TYPE(object);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
 
+    PyObject_GC_UnTrack(object);
     Py_BEGIN_ALLOW_THREADS;
     tl_listener_free(self->core);
     Py_END_ALLOW_THREADS;
     tl_rules_free(self->rules);
-    for (int arch = 0; arch < arch_count; arch++)
-        for (int nr = 0; nr < native_calls; nr++)
-            Py_XDECREF(self->hooks[arch][nr]);
-    Py_XDECREF(self->default_hooks);
-    Py_XDECREF(self->call_type);
-    Py_XDECREF(self->on_error);
-    Py_XDECREF(self->defer);
-    Py_XDECREF(self->describe);
+    listener_clear(object);
     for (int arch = 0; arch < arch_count; arch++)
         PyMem_Free(self->paths[arch]);
     release(object);
@@ -287,11 +339,30 @@ static PyObject *listener_new(PyTypeObject *type, PyObject *args, PyObject *keyw
         Py_DECREF(object);
         return tl_raise(error);
     }
+    self->other_hooks = PyDict_New();
+    self->other_counts = PyDict_New();
+    if (!self->other_hooks || !self->other_counts) {
+        Py_DECREF(object);
+        return NULL;
+    }
     self->call_type = Py_NewRef(call_type);
     self->on_error = Py_NewRef(on_error);
     self->defer = Py_NewRef(defer);
     self->describe = Py_NewRef(describe);
     return object;
+}
+
+static PyObject *set_other_hooks(struct listener_object *self, unsigned arch, int nr, PyObject *hooks, int deferred)
+{
+    PyObject *key = Py_BuildValue("(Ii)", arch, nr);
+    PyObject *entry = Py_BuildValue("(OO)", hooks, deferred ? Py_True : Py_False);
+    int failed = !key || !entry || PyDict_SetItem(self->other_hooks, key, entry) < 0;
+
+    Py_XDECREF(key);
+    Py_XDECREF(entry);
+    if (failed)
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 // set_hooks(audit_arch, nr, hooks, deferred); nr -1 is every call without hooks of its own.
@@ -315,7 +386,7 @@ static PyObject *listener_set_hooks(PyObject *object, PyObject *args)
     } else {
         int arch = arch_index(arch_value);
         if (arch < 0 || nr < 0 || nr >= native_calls)
-            return PyErr_Format(PyExc_ValueError, "set_hooks: no call %d of arch %#x", nr, arch_value);
+            return set_other_hooks(self, arch_value, nr, hooks, deferred);
         old = self->hooks[arch][nr];
         self->hooks[arch][nr] = Py_NewRef(hooks);
         self->deferred[arch][nr] = deferred;
@@ -445,7 +516,7 @@ static PyObject *listener_rule_count(PyObject *object, PyObject *argument)
 static PyObject *listener_call_counts(PyObject *object, PyObject *unused)
 {
     struct listener_object *self = as_listener(object);
-    PyObject *counts = PyDict_New();
+    PyObject *counts = PyDict_Copy(self->other_counts);
 
     (void)unused;
     for (int arch = 0; counts && arch < arch_count; arch++) {
@@ -477,7 +548,7 @@ static PyObject *listener_meet_exec(PyObject *object, PyObject *args)
         return NULL;
     int arch = arch_index(arch_value);
     if (arch < 0 || nr < 0 || nr >= native_calls)
-        return PyErr_Format(PyExc_ValueError, "meet_exec: no call %d of arch %#x", nr, arch_value);
+        return PyErr_Format(PyExc_ValueError, "meet_exec: no call %d of arch %x", nr, arch_value);
     self->meets[arch][nr] = true;
     self->command = command;
     Py_RETURN_NONE;
@@ -515,14 +586,15 @@ static PyMethodDef listener_methods[] = {
 };
 
 static PyType_Slot listener_slots[] = {
-    {Py_tp_new, listener_new},         {Py_tp_dealloc, listener_dealloc}, {Py_tp_methods, listener_methods},
-    {Py_tp_getset, listener_getset},   {0, NULL},
+    {Py_tp_new, listener_new},           {Py_tp_dealloc, listener_dealloc}, {Py_tp_methods, listener_methods},
+    {Py_tp_traverse, listener_traverse}, {Py_tp_clear, listener_clear},     {Py_tp_getset, listener_getset},
+    {0, NULL},
 };
 
 static PyType_Spec listener_spec = {
     .name = "trapline._native.Listener",
     .basicsize = sizeof(struct listener_object),
-    .flags = Py_TPFLAGS_DEFAULT,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .slots = listener_slots,
 };
 

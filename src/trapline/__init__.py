@@ -71,11 +71,10 @@ _MODULES = {
 
 def __getattr__(name: str) -> object:
     """Import a public name from its module."""
-    import importlib
-
     for module, names in _MODULES.items():
         if name in names:
-            value = globals()[name] = getattr(importlib.import_module(module), name)
+            # Not importlib.import_module: importing that costs a millisecond of start-up.
+            value = globals()[name] = getattr(__import__(module, fromlist=(name,)), name)
             return value
     raise AttributeError(f"module 'trapline' has no attribute {name!r}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import sys
 import time
 
@@ -278,10 +277,7 @@ class Session:
                 file.close()
 
     def _wait_for_exec(self, spawn: _native.Spawn, executable: bytes) -> None:
-        poller = select.poll()
-        poller.register(spawn.channel, select.POLLIN)
-        poller.register(self._wake, select.POLLIN)
-        while not any([fd == spawn.channel for fd, _ in poller.poll()]):
+        while not spawn.wait_exec(self._wake):
             os.eventfd_read(self._wake)
         if spawn.exec_error and self._failure is None:
             raise _command_error(spawn.exec_error, executable)
@@ -350,6 +346,8 @@ class Session:
             elif event == _SIGNAL:
                 raise KeyboardInterrupt
             return
+        import select
+
         poller = select.poll()
         poller.register(self._wake, select.POLLIN)
         if pidfd >= 0:
@@ -389,6 +387,8 @@ class Session:
             if self._deferred is not None:
                 self._deferred.close()
             engine.listener.wait_idle(_GRACE_MS)
+        if self._spawn is not None:
+            self._spawn.close()
         os.close(self._wake)
         self._wake = -1
 

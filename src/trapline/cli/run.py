@@ -162,6 +162,7 @@ def main(argv: list[str]) -> int:
             on_hook_error=options.last("--on-hook-error", "raise"),
             workers=workers,
             allow_io_uring=options.has("--allow-io-uring"),
+            env=_environment(),
             job=job,
         )
         if options.has("--verbose"):
@@ -174,10 +175,28 @@ def main(argv: list[str]) -> int:
         job.end()
 
 
+def _environment() -> dict[str, str] | None:
+    """Return the environment as it was given to us; None is ``os.environ``.
+
+    In the C locale Python adds LC_CTYPE to its own (PEP 538), which is none of the command's business.
+    """
+    import os
+
+    if os.environ.get("LC_CTYPE") != "C.UTF-8":
+        return None
+    with open("/proc/self/environ", "rb") as file:
+        if any(entry.startswith(b"LC_CTYPE=") for entry in file.read().split(b"\0")):
+            return None
+    return {key: value for key, value in os.environ.items() if key != "LC_CTYPE"}
+
+
 def _run(session: Session) -> int:
     """Return what :meth:`Session.wait` does, or an exit status of our own as 1000 and that."""
+    import gc
+
     try:
         with session:
+            gc.enable()
             return session.wait()
     except CommandError as error:
         from trapline.cli import complain
