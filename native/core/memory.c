@@ -31,8 +31,8 @@ static bool is_permitted(pid_t tid, uint64_t address, size_t size, bool write)
     return address >= end;
 }
 
-// Containers often refuse process_vm_readv while /proc works. The file is opened afresh each time: one that was kept
-// open over an execve reads 0 bytes.
+// Containers often refuse process_vm_readv while /proc works. The file is opened afresh each time: one that
+// was kept open over an execve reads 0 bytes.
 static int transfer_by_file(pid_t tid, uint64_t address, void *buffer, size_t size, bool write, size_t *done)
 {
     char name[64];

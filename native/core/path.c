@@ -42,8 +42,8 @@ static int read_task_link(pid_t tid, const char *link, char *out, size_t size)
 
 bool tl_path_is_refused(int error)
 {
-    return error == EFAULT || error == ENAMETOOLONG || error == ENOENT || error == EBADF || error == ENOTDIR ||
-           error == ELOOP;
+    return error == EFAULT || error == ENAMETOOLONG || error == ENOENT || error == EBADF ||
+           error == ENOTDIR || error == ELOOP;
 }
 
 int tl_path_of_fd(pid_t tid, int fd, char *out)
@@ -68,7 +68,7 @@ static int base_directory(pid_t tid, int dirfd, char *out)
 // Removes empty, "." and ".." components in place. PATH is absolute.
 static void normalise(char *path)
 {
-    char *end = path;  // of what is kept, without a trailing slash
+    char *end = path; // of what is kept, without a trailing slash
 
     for (char *at = path; *at;) {
         while (*at == '/')

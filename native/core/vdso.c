@@ -54,7 +54,7 @@ static int hide(pid_t pid)
         }
         at += size;
     }
-    return 0;  // it has none
+    return 0; // it has none
 }
 
 // Waits for the one tracee of this thread; true when it has stopped.
@@ -70,14 +70,15 @@ static bool wait_for_stop(pid_t command, siginfo_t *info)
         return false;
     if (info->si_code == CLD_TRAPPED || info->si_code == CLD_STOPPED)
         return true;
-    // Its end is for whoever waits for it. A stranger's parent learns of it only when the tracer has; ours is us.
+    // Its end is for whoever waits for it. A stranger's parent learns of it only when the tracer has; ours is
+    // us.
     if (info->si_pid != command)
         waitid(P_PID, (id_t)info->si_pid, info, WEXITED | __WALL | __WNOTHREAD);
     return false;
 }
 
-// Threads that a worker holds by ptrace. After a failed execve the next one of the same thread can be here before the
-// worker of the first has let go; that worker then meets it as well.
+// Threads that a worker holds by ptrace. After a failed execve the next one of the same thread can be here
+// before the worker of the first has let go; that worker then meets it as well.
 struct hold {
     pid_t tid;
     struct hold *next;

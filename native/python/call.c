@@ -16,13 +16,12 @@
 
 // structmember.h is in the stable ABI, under its old names.
 struct call_object {
-    PyObject_HEAD
-    PyObject *listener;
+    PyObject_HEAD PyObject *listener;
     struct tl_call call;
     enum tl_decision decision;
     bool close_on_exec;
     bool answered;
-    int fd;  // ours, for TL_REPLY_FD
+    int fd; // ours, for TL_REPLY_FD
     int64_t value;
 };
 
@@ -81,18 +80,20 @@ static PyObject *raise_gone(struct call_object *self)
     return PyErr_Format(tl_call_gone_error, "thread %d does not wait for its call any more", self->call.tid);
 }
 
-// Whatever was read by a thread id counts only if that thread still waits: the id may be somebody else's by now.
+// Whatever was read by a thread id counts only if that thread still waits: the id may be somebody else's by
+// now.
 static bool still_waits(struct call_object *self)
 {
     return tl_listener_is_waiting(core(self), self->call.id);
 }
 
-static PyObject *raise_memory(struct call_object *self, const char *what, uint64_t address, Py_ssize_t size, int error)
+static PyObject *raise_memory(struct call_object *self, const char *what, uint64_t address, Py_ssize_t size,
+                              int error)
 {
     if (error == ESRCH || !still_waits(self))
         return raise_gone(self);
-    PyObject *exception =
-        PyObject_CallFunction(tl_memory_access_error, "siKni", what, self->call.tid, (unsigned long long)address, size, error);
+    PyObject *exception = PyObject_CallFunction(tl_memory_access_error, "siKni", what, self->call.tid,
+                                                (unsigned long long)address, size, error);
     if (exception) {
         PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
         Py_DECREF(exception);
@@ -187,7 +188,8 @@ static PyObject *path_or_none(struct call_object *self, uint64_t address, int er
         return PyUnicode_DecodeFSDefault(path);
     if (tl_path_is_refused(error))
         Py_RETURN_NONE;
-    // We may not look (the program is undumpable, say), while the kernel may: nothing safe can be said of the path.
+    // We may not look (the program is undumpable, say), while the kernel may: nothing safe can be said of the
+    // path.
     return raise_memory(self, "resolve", address, PATH_MAX, error);
 }
 
@@ -195,7 +197,8 @@ static PyObject *path_or_none(struct call_object *self, uint64_t address, int er
 static PyObject *path_argument(struct call_object *self, const struct tl_path_places *places, int index)
 {
     const uint64_t *args = self->call.args;
-    int at = places->place[index].path, dirfd_at = places->place[index].dirfd, flags_at = places->place[index].empty_arg;
+    int at = places->place[index].path, dirfd_at = places->place[index].dirfd,
+        flags_at = places->place[index].empty_arg;
     unsigned long mask = places->place[index].empty_mask;
     int dirfd = dirfd_at < 0 ? AT_FDCWD : (int)args[dirfd_at];
     char name[PATH_MAX], path[TL_PATH_MAX];
@@ -360,7 +363,8 @@ static PyObject *call_take_fd(PyObject *object, PyObject *argument)
     return fd < 0 ? tl_raise_errno(error) : PyLong_FromLong(fd);
 }
 
-// Ends the process of the caller. The pidfd is taken before the caller is known to wait still, so it is the right one.
+// Ends the process of the caller. The pidfd is taken before the caller is known to wait still, so it is the
+// right one.
 static void kill_caller(struct call_object *self)
 {
     pid_t pid = tl_task_process(self->call.tid);
@@ -429,7 +433,8 @@ int tl_call_check_result(PyObject *call, PyObject *result)
     if (result == Py_None)
         PyErr_SetString(PyExc_TypeError, "the hook took a decision but returned None: write `return call.…`");
     else
-        PyErr_Format(PyExc_TypeError, "a hook returns None or a decision of its own call such as call.reply(0), not %R",
+        PyErr_Format(PyExc_TypeError,
+                     "a hook returns None or a decision of its own call such as call.reply(0), not %R",
                      result);
     return -1;
 }
@@ -465,8 +470,9 @@ static PyObject *get_raw(PyObject *object, void *closure)
     const uint64_t *a = as_call(object)->call.args;
 
     (void)closure;
-    return Py_BuildValue("(KKKKKK)", (unsigned long long)a[0], (unsigned long long)a[1], (unsigned long long)a[2],
-                         (unsigned long long)a[3], (unsigned long long)a[4], (unsigned long long)a[5]);
+    return Py_BuildValue("(KKKKKK)", (unsigned long long)a[0], (unsigned long long)a[1],
+                         (unsigned long long)a[2], (unsigned long long)a[3], (unsigned long long)a[4],
+                         (unsigned long long)a[5]);
 }
 
 static PyObject *get_pid(PyObject *object, void *closure)
@@ -521,8 +527,11 @@ static PyMethodDef call_methods[] = {
 };
 
 static PyType_Slot call_slots[] = {
-    {Py_tp_dealloc, call_dealloc}, {Py_tp_methods, call_methods}, {Py_tp_members, call_members},
-    {Py_tp_getset, call_getset},   {0, NULL},
+    {Py_tp_dealloc, call_dealloc},
+    {Py_tp_methods, call_methods},
+    {Py_tp_members, call_members},
+    {Py_tp_getset, call_getset},
+    {0, NULL},
 };
 
 static PyType_Spec call_spec = {

@@ -19,25 +19,24 @@ static const uint32_t arches[arch_count] = {AUDIT_ARCH_AARCH64, AUDIT_ARCH_ARM};
 #endif
 
 struct listener_object {
-    PyObject_HEAD
-    struct tl_listener *core;
+    PyObject_HEAD struct tl_listener *core;
     struct tl_rules *rules;
-    PyObject *call_type;  // what hooks get
-    PyObject *on_error;   // (call, exception) -> errno to fail with, 0 to let the kernel go on, -1 to leave it
-    PyObject *defer;      // (call, hooks): decides later and answers by itself
-    PyObject *describe;   // (audit_arch, nr) -> places of its paths
+    PyObject *call_type; // what hooks get
+    PyObject *on_error;  // (call, exception) -> errno to fail with, 0 to let the kernel go on, -1 to leave it
+    PyObject *defer;     // (call, hooks): decides later and answers by itself
+    PyObject *describe;  // (audit_arch, nr) -> places of its paths
     // Per call a tuple of hooks; NULL where only the default is meant.
     PyObject *hooks[arch_count][native_calls];
     bool deferred[arch_count][native_calls];
     PyObject *default_hooks;
     bool default_deferred;
-    struct tl_path_places *paths[arch_count];  // native_calls each
-    bool meets[arch_count][native_calls];      // execve and execveat, where the vDSO is to be hidden
+    struct tl_path_places *paths[arch_count]; // native_calls each
+    bool meets[arch_count][native_calls];     // execve and execveat, where the vDSO is to be hidden
     pid_t command;
-    atomic_int vdso_error;  // why it could not be hidden, the first time
+    atomic_int vdso_error; // why it could not be hidden, the first time
     uint64_t counts[arch_count][native_calls];
-    PyObject *other_hooks;   // {(audit_arch, nr): (hooks, deferred)} of numbers beyond the tables
-    PyObject *other_counts;  // {(audit_arch, nr): how many}
+    PyObject *other_hooks;  // {(audit_arch, nr): (hooks, deferred)} of numbers beyond the tables
+    PyObject *other_counts; // {(audit_arch, nr): how many}
 };
 
 static struct listener_object *as_listener(PyObject *object)
@@ -69,8 +68,8 @@ static int parse_places(PyObject *described, struct tl_path_places *places)
     for (Py_ssize_t i = 0; i < count; i++) {
         int nullable;
         if (!PyArg_ParseTuple(PyTuple_GetItem(described, i), "iiikp:describe", &places->place[i].path,
-                              &places->place[i].dirfd, &places->place[i].empty_arg, &places->place[i].empty_mask,
-                              &nullable))
+                              &places->place[i].dirfd, &places->place[i].empty_arg,
+                              &places->place[i].empty_mask, &nullable))
             return -1;
         places->place[i].nullable = nullable;
     }
@@ -247,7 +246,7 @@ static void *worker_main(void *argument)
     }
     PyEval_RestoreThread(thread);
     if (tl_listener_leave(self->core))
-        Py_DECREF((PyObject *)self);  // the one that listener_start took
+        Py_DECREF((PyObject *)self); // the one that listener_start took
     PyGILState_Release(state);
     return NULL;
 }
@@ -352,7 +351,8 @@ static PyObject *listener_new(PyTypeObject *type, PyObject *args, PyObject *keyw
     return object;
 }
 
-static PyObject *set_other_hooks(struct listener_object *self, unsigned arch, int nr, PyObject *hooks, int deferred)
+static PyObject *set_other_hooks(struct listener_object *self, unsigned arch, int nr, PyObject *hooks,
+                                 int deferred)
 {
     PyObject *key = Py_BuildValue("(Ii)", arch, nr);
     PyObject *entry = Py_BuildValue("(OO)", hooks, deferred ? Py_True : Py_False);
@@ -399,8 +399,8 @@ static int parse_target(PyObject *item, struct tl_rule_target *target)
 {
     int path0, path1, dirfd0, dirfd1;
 
-    if (!PyArg_ParseTuple(item, "Iiiiiii:add_rule", &target->arch, &target->nr, &target->subcall, &path0, &dirfd0,
-                          &path1, &dirfd1))
+    if (!PyArg_ParseTuple(item, "Iiiiiii:add_rule", &target->arch, &target->nr, &target->subcall, &path0,
+                          &dirfd0, &path1, &dirfd1))
         return -1;
     if (path0 > 5 || path1 > 5 || dirfd0 > 5 || dirfd1 > 5) {
         PyErr_SetString(PyExc_ValueError, "add_rule: a call has six arguments");
@@ -424,8 +424,8 @@ static PyObject *listener_add_rule(PyObject *object, PyObject *args)
     long long value;
     int action;
 
-    if (!PyArg_ParseTuple(args, "zKKKKiLO!:add_rule", &rule.glob, &first, &last, &step, &delay, &action, &value,
-                          &PyTuple_Type, &targets))
+    if (!PyArg_ParseTuple(args, "zKKKKiLO!:add_rule", &rule.glob, &first, &last, &step, &delay, &action,
+                          &value, &PyTuple_Type, &targets))
         return NULL;
     rule.first = first;
     rule.last = last;
@@ -459,7 +459,7 @@ static PyObject *listener_start(PyObject *object, PyObject *unused)
     struct tl_error *error;
 
     (void)unused;
-    Py_INCREF(object);  // for the workers
+    Py_INCREF(object); // for the workers
     Py_BEGIN_ALLOW_THREADS;
     error = tl_listener_start(self->core);
     Py_END_ALLOW_THREADS;
@@ -586,8 +586,12 @@ static PyMethodDef listener_methods[] = {
 };
 
 static PyType_Slot listener_slots[] = {
-    {Py_tp_new, listener_new},           {Py_tp_dealloc, listener_dealloc}, {Py_tp_methods, listener_methods},
-    {Py_tp_traverse, listener_traverse}, {Py_tp_clear, listener_clear},     {Py_tp_getset, listener_getset},
+    {Py_tp_new, listener_new},
+    {Py_tp_dealloc, listener_dealloc},
+    {Py_tp_methods, listener_methods},
+    {Py_tp_traverse, listener_traverse},
+    {Py_tp_clear, listener_clear},
+    {Py_tp_getset, listener_getset},
     {0, NULL},
 };
 

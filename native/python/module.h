@@ -56,10 +56,10 @@ struct tl_path_places {
     bool known;
     int count;
     struct {
-        int path, dirfd;           // argument positions; dirfd -1 is the working directory
-        int empty_arg;             // position of the flags with the bit under which "" means dirfd; -1: there is none
-        unsigned long empty_mask;  // that bit; with empty_arg -1 any bit says that "" always means dirfd
-        bool nullable;             // a null pointer means dirfd
+        int path, dirfd; // argument positions; dirfd -1 is the working directory
+        int empty_arg;   // position of the flags with the bit under which "" means dirfd; -1: there is none
+        unsigned long empty_mask; // that bit; with empty_arg -1 any bit says that "" always means dirfd
+        bool nullable;            // a null pointer means dirfd
     } place[TL_MOST_PATHS];
 };
 

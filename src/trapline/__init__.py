@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from trapline.options import option
     from trapline.process import Process
     from trapline.running import CompletedProcess, run
-    from trapline.session import DEVNULL, PIPE, STDOUT, Session, Stats
+    from trapline.session import Session
+    from trapline.stats import Stats
+    from trapline.stdio import DEVNULL, PIPE, STDOUT
 
 __all__ = [
     "DEVNULL",
@@ -65,7 +67,9 @@ _MODULES = {
     "trapline.options": ("option",),
     "trapline.process": ("Process",),
     "trapline.running": ("CompletedProcess", "run"),
-    "trapline.session": ("DEVNULL", "PIPE", "STDOUT", "Session", "Stats"),
+    "trapline.session": ("Session",),
+    "trapline.stats": ("Stats",),
+    "trapline.stdio": ("DEVNULL", "PIPE", "STDOUT"),
 }
 
 

@@ -100,7 +100,9 @@ def parse(argv: list[str]) -> Options | None:
             break
         if word in ("-h", "--help"):
             return None
-        name, equals, inline = word.partition("=") if word.startswith("--") else (word[:2], word[2:], word[2:])
+        name, equals, inline = (
+            word.partition("=") if word.startswith("--") else (word[:2], word[2:], word[2:])
+        )
         if name not in by_name:
             raise UsageError(f"run: unknown option {name}; `trapline run --help` lists them")
         long, value = by_name[name]
@@ -209,10 +211,14 @@ def _run(session: Session) -> int:
         cause = error.__cause__
         if cause is not None:
             sys.stderr.write("".join(traceback.format_exception(cause)))
-        sys.stderr.write(f"trapline: {error}; the program was killed. Mend the hook, or see --on-hook-error\n")
+        sys.stderr.write(
+            f"trapline: {error}; the program was killed. Mend the hook, or see --on-hook-error\n"
+        )
         return 1000 + 125
     except KeyboardInterrupt:
-        sys.stderr.write("trapline: interrupted while processes that the command left behind still ran; killed them\n")
+        sys.stderr.write(
+            "trapline: interrupted while processes that the command left behind still ran; killed them\n"
+        )
         return session.returncode if session.returncode is not None else -2
 
 
@@ -238,6 +244,8 @@ def _print_stats(session: Session) -> None:
         f"trapline: engine {stats.engine}, {stats.received} calls caught in {stats.seconds:.3f} s, "
         f"{stats.answered} answered, {stats.gone} gone, {stats.workers} workers, filter of {stats.filter_length}"
     ]
-    lines += [f"trapline: {count:10d} {name}" for name, count in sorted(stats.calls.items(), key=lambda i: -i[1])]
+    lines += [
+        f"trapline: {count:10d} {name}" for name, count in sorted(stats.calls.items(), key=lambda i: -i[1])
+    ]
     lines += [f"trapline: {count:10d} rule {text}" for text, count in stats.rules.items()]
     sys.stderr.write("\n".join(lines) + "\n")

@@ -61,8 +61,8 @@ class Plan:
         self.allow_io_uring = allow_io_uring
         self.workers = workers
         if hide_vdso is None:
-            named = {name for item in (*self.hooks, *self.rules) for name in item.names}
-            hide_vdso = not named.isdisjoint(VDSO_CALLS)
+            named = [hook.names for hook in self.hooks] + [rule.names for rule in self.rules]
+            hide_vdso = any(not VDSO_CALLS.isdisjoint(names) for names in named)
         self.hide_vdso = hide_vdso
         self.on_error = on_error
 
