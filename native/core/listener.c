@@ -14,7 +14,8 @@ static void ignore_signal(int number)
     (void)number;
 }
 
-// A receiver that waits in the kernel can only be interrupted by a signal: a real-time one that nobody here uses.
+// A receiver that waits in the kernel can only be interrupted by a signal: a real-time one that nobody here
+// uses.
 static int claim_stop_signal(void)
 {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -23,7 +24,8 @@ static int claim_stop_signal(void)
     pthread_mutex_lock(&lock);
     for (int number = SIGRTMAX - 1; !claimed && number >= SIGRTMIN; number--) {
         struct sigaction action;
-        if (sigaction(number, NULL, &action) == 0 && !(action.sa_flags & SA_SIGINFO) && action.sa_handler == SIG_DFL) {
+        if (sigaction(number, NULL, &action) == 0 && !(action.sa_flags & SA_SIGINFO) &&
+            action.sa_handler == SIG_DFL) {
             memset(&action, 0, sizeof action);
             action.sa_handler = ignore_signal;
             if (sigaction(number, &action, NULL) == 0)
@@ -96,7 +98,8 @@ void tl_listener_stop(struct tl_listener *l)
 {
     pthread_mutex_lock(&l->lock);
     tl_listener_finish(l);
-    // The signal may come a moment before the receiver enters the kernel, so it is sent until it has had its effect.
+    // The signal may come a moment before the receiver enters the kernel, so it is sent until it has had its
+    // effect.
     while (l->receiving && l->stop_signal) {
         pthread_kill(l->receiver, l->stop_signal);
         wait_until(l, &l->change, now_ns() + 2000000);

@@ -65,8 +65,8 @@ static bool recall_receiver(struct tl_listener *l)
     return true;
 }
 
-// Somebody has to take what is queued: an idle worker; one that receives; else, should nobody come back within a
-// tick, a new one.
+// Somebody has to take what is queued: an idle worker; one that receives; else, should nobody come back
+// within a tick, a new one.
 static void summon_worker(struct tl_listener *l)
 {
     if (l->idle)
@@ -283,4 +283,3 @@ void *tl_listener_sentinel(void *argument)
     pthread_mutex_unlock(&l->lock);
     return NULL;
 }
-

@@ -105,9 +105,7 @@ def members(name: str, arch: str) -> st.SearchStrategy[dict[str, object]]:
     for field in structs.fields(name, arch):
         if field.code is not None:
             one = number(field.kind)
-            strategies[field.name] = (
-                st.tuples(*[one] * field.count) if field.count else one  # type: ignore[assignment]
-            )
+            strategies[field.name] = st.tuples(*[one] * field.count) if field.count else one
         elif field.kind == "bytes":
             strategies[field.name] = st.binary(min_size=field.size, max_size=field.size)
         elif field.kind == "chars":
@@ -117,9 +115,7 @@ def members(name: str, arch: str) -> st.SearchStrategy[dict[str, object]]:
         elif field.kind == "text":
             strategies[field.name] = st.binary(max_size=30).map(lambda raw: raw.replace(b"\0", b"x"))
         else:
-            strategies[field.name] = members(field.kind, arch).map(
-                lambda inner, kind=field.kind: structs.Record(kind, inner)
-            )
+            strategies[field.name] = st.builds(structs.Record, st.just(field.kind), members(field.kind, arch))
     return st.fixed_dictionaries(strategies)
 
 

@@ -34,6 +34,7 @@ _CODES = {
 #: Where the length of a record with a flexible end is, for walking through a buffer of them.
 _LENGTH_FIELDS = {"linux_dirent": "d_reclen", "linux_dirent64": "d_reclen", "inotify_event": "len"}
 
+_tables: dict[str, dict[str, str]] = {}
 _layouts: dict[tuple[str, str], Layout] = {}
 
 
@@ -135,6 +136,11 @@ def _padding(name: str) -> bool:
     return name.startswith(("__pad", "__unused", "__spare", "__reserved", "_f"))
 
 
+def name_of(record: Record) -> str:
+    """Return the name of the struct that a record was read from."""
+    return record._struct_name
+
+
 def values(record: Record) -> dict[str, Any]:
     """Return the members of a record as a dictionary, for ``pack(name, **values(record))``."""
     return dict(record._values)
@@ -158,11 +164,13 @@ def layout(name: str, arch: str | None = None) -> Layout:
 def _encoded(arch: str) -> dict[str, str]:
     from trapline.abi import layouts
 
-    if arch not in ARCHES:
-        raise UsageError(f"unknown architecture {arch!r}: use one of {', '.join(ARCHES)}")
-    if arch == "x86_64":
-        return layouts.X86_64
-    return layouts.X86_64 | (layouts.I386 if arch == "i386" else layouts.AARCH64)
+    found = _tables.get(arch)
+    if found is None:
+        if arch not in ARCHES:
+            raise UsageError(f"unknown architecture {arch!r}: use one of {', '.join(ARCHES)}")
+        others = {"i386": layouts.I386, "aarch64": layouts.AARCH64}.get(arch, {})
+        found = _tables[arch] = layouts.X86_64 | others
+    return found
 
 
 def _unknown(name: str, arch: str) -> UsageError:
