@@ -399,7 +399,7 @@ def test_a_hook_that_does_it_wrong_is_reported_and_the_call_goes_on(
     lines = calls([sys("getppid"), sys("getppid")], [hook], engine=engine, on_hook_error=policy)
     assert lines == [expected or str(os.getpid())] * 2
     said = capfd.readouterr().err
-    assert said.count("Traceback" if function.__name__ in ("raises", "exits") else "Error") >= 2
+    assert said.count("a hook for getppid raised") == 2
 
 
 def test_a_failing_hook_does_not_let_later_hooks_decide(engine, calls, sys, capfd):
