@@ -95,6 +95,20 @@ def test_one_function_may_be_registered_twice_for_one_call(engine, calls, sys):
     assert asked.count("getppid") == 2
 
 
+def test_a_method_of_an_object_is_a_hook_of_that_object(engine, calls, sys):
+    class Counter:
+        def __init__(self):
+            self.count = 40
+
+        @on("getppid")
+        def count_up(self, call):
+            self.count += 1
+            return call.reply(self.count)
+
+    counter = Counter()
+    assert calls([sys("getppid")] * 2, [counter.count_up], engine=engine) == ["41", "42"]
+
+
 def test_star_sees_every_call_but_leaves_them_alone(engine, calls, sys):
     names = set()
 
