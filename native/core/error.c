@@ -28,7 +28,8 @@ struct tl_error *tl_error_new(int code, const char *format, ...)
     if (code) {
         const char *name = strerrorname_np(code);
         char *full;
-        if (asprintf(&full, "%s: %s (%s)", text, strerrordesc_np(code) ? strerrordesc_np(code) : "unknown error",
+        if (asprintf(&full, "%s: %s (%s)", text,
+                     strerrordesc_np(code) ? strerrordesc_np(code) : "unknown error",
                      name ? name : "?") >= 0) {
             free(text);
             error->message = full;

@@ -3,8 +3,8 @@
 #define TL_ERROR_H
 
 struct tl_error {
-    int code;       // an errno, or 0 when the message says it all
-    char *message;  // what failed and why, without a trailing newline
+    int code;      // an errno, or 0 when the message says it all
+    char *message; // what failed and why, without a trailing newline
 };
 
 // Message from a format; when CODE is not 0, ": strerror (NAME)" is added to it.

@@ -56,7 +56,10 @@ static void follow_stop(pid_t pid, int pidfd)
     siginfo_t info;
 
     memset(&info, 0, sizeof info);
-    if (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WSTOPPED | WNOHANG) < 0 || !info.si_pid)
+    // WNOWAIT: a stop under ptrace must be left for the worker that traces. Ours is over when we continue it
+    // below.
+    if (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WSTOPPED | WNOHANG | WNOWAIT) < 0 ||
+        info.si_code != CLD_STOPPED)
         return;
     // SIGSTOP may come from a relative of the command that also means to continue it, so it is not followed.
     if (info.si_status != SIGTSTP && info.si_status != SIGTTIN && info.si_status != SIGTTOU)
@@ -79,7 +82,7 @@ static bool take_signal(struct tl_job *job, pid_t pid, int pidfd, const struct s
         return false;
     case SIGCONT:
     case SIGWINCH:
-        return false;  // sent to the whole process group
+        return false; // sent to the whole process group
     default:
         break;
     }
@@ -87,7 +90,8 @@ static bool take_signal(struct tl_job *job, pid_t pid, int pidfd, const struct s
         job->interrupted = true;
     if (pidfd < 0)
         return number == SIGINT || number == SIGTERM || number == SIGHUP || number == SIGQUIT;
-    // What the terminal sends, it sends to the command as well; and the command need not be told what it sent itself.
+    // What the terminal sends, it sends to the command as well; and the command need not be told what it sent
+    // itself.
     if (info->ssi_code != SI_KERNEL && (pid_t)info->ssi_pid != pid)
         pass_on(pidfd, number);
     return false;

@@ -16,18 +16,18 @@ struct tl_job {
 };
 
 enum tl_job_event {
-    TL_JOB_EXITED,  // the command; *VALUE is its wait status
-    TL_JOB_EMPTY,   // the last task under the listener is gone
-    TL_JOB_WOKEN,   // WAKE is readable
-    TL_JOB_SIGNAL,  // *VALUE arrived when there was no command any more to pass it to
+    TL_JOB_EXITED, // the command; *VALUE is its wait status
+    TL_JOB_EMPTY,  // the last task under the listener is gone
+    TL_JOB_WOKEN,  // WAKE is readable
+    TL_JOB_SIGNAL, // *VALUE arrived when there was no command any more to pass it to
     TL_JOB_TIMEOUT,
 };
 
 struct tl_error *tl_job_begin(struct tl_job *job);
 void tl_job_end(struct tl_job *job);
 
-// Waits for one event, passing signals on and stopping and continuing with the command meanwhile. PIDFD is -1 once the
-// command has exited; LISTENER is -1 when nobody wants to know.
+// Waits for one event, passing signals on and stopping and continuing with the command meanwhile. PIDFD is -1
+// once the command has exited; LISTENER is -1 when nobody wants to know.
 struct tl_error *tl_job_wait(struct tl_job *job, pid_t pid, int pidfd, int listener, int wake,
                              int milliseconds, enum tl_job_event *event, int *value);
 

@@ -3,81 +3,19 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "notif.h"
-
-enum {
-    tick_ns = 1000 * 1000,  // how long the sentinel lets the only receiver stay away
-    solo_calls = 32,        // so many calls in a row of one thread: no other is calling
-};
-
-struct queued {
-    struct queued *next;
-    uint64_t due;  // CLOCK_MONOTONIC in nanoseconds, for a delayed call
-    struct tl_call call;
-};
-
-struct tl_listener {
-    int fd;
-    atomic_uint fd_users;  // closed when it falls to 0
-    int stop_signal;
-    unsigned workers_max;
-    bool (*start_worker)(void *);
-    void *context;
-
-    pthread_mutex_t lock;
-    pthread_cond_t work;    // for idle workers: a call is queued, or somebody has to receive
-    pthread_cond_t watch;   // for the sentinel
-    pthread_cond_t change;  // for tl_listener_stop and tl_listener_wait_idle
-    pthread_cond_t delay;   // for the clock thread
-    pthread_t sentinel, clock;
-    bool sentinel_runs, clock_runs;
-
-    // Under the lock.
-    bool receiving;
-    pthread_t receiver;
-    uint64_t vacancies;  // how often the receiver has left to decide a call
-    bool parked;         // the sentinel waits without a tick
-    bool wanted;         // the sentinel is asked to receive at once
-    bool done, closed;
-    unsigned idle, present, started;
-    int32_t last_tid;
-    unsigned last_tid_calls;
-    struct queued *head, **tail;
-    struct queued *delayed;  // by due time
-    uint64_t grow_at;        // when to look whether workers are lacking, or 0
-    unsigned waiting;
-    struct tl_listener_counts counts;
-
-    atomic_ullong replied, gone;
-};
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
-static void wait_until(struct tl_listener *l, pthread_cond_t *condition, uint64_t due)
-{
-    struct timespec until = {(time_t)(due / 1000000000), (long)(due % 1000000000)};
-
-    pthread_cond_timedwait(condition, &l->lock, &until);
-}
+#include "listener_state.h"
 
 static void ignore_signal(int number)
 {
     (void)number;
 }
 
-// A receiver that waits in the kernel can only be interrupted by a signal: a real-time one that nobody here uses.
+// A receiver that waits in the kernel can only be interrupted by a signal: a real-time one that nobody here
+// uses.
 static int claim_stop_signal(void)
 {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -86,7 +24,8 @@ static int claim_stop_signal(void)
     pthread_mutex_lock(&lock);
     for (int number = SIGRTMAX - 1; !claimed && number >= SIGRTMIN; number--) {
         struct sigaction action;
-        if (sigaction(number, NULL, &action) == 0 && !(action.sa_flags & SA_SIGINFO) && action.sa_handler == SIG_DFL) {
+        if (sigaction(number, NULL, &action) == 0 && !(action.sa_flags & SA_SIGINFO) &&
+            action.sa_handler == SIG_DFL) {
             memset(&action, 0, sizeof action);
             action.sa_handler = ignore_signal;
             if (sigaction(number, &action, NULL) == 0)
@@ -95,266 +34,6 @@ static int claim_stop_signal(void)
     }
     pthread_mutex_unlock(&lock);
     return claimed;
-}
-
-// Only the stop signal may interrupt a thread that works here: any other would tear an answer apart.
-static void block_signals(const struct tl_listener *l)
-{
-    sigset_t set;
-
-    sigfillset(&set);
-    if (l->stop_signal)
-        sigdelset(&set, l->stop_signal);
-    pthread_sigmask(SIG_SETMASK, &set, NULL);
-}
-
-// Somebody else has to receive from now on. An idle worker, else the sentinel, which queues what it gets.
-static void hand_over(struct tl_listener *l)
-{
-    if (l->idle) {
-        pthread_cond_signal(&l->work);
-    } else {
-        l->wanted = true;
-        pthread_cond_signal(&l->watch);
-    }
-}
-
-static void note_caller(struct tl_listener *l, const struct tl_call *call)
-{
-    if (call->tid == l->last_tid) {
-        l->last_tid_calls++;
-    } else {
-        l->last_tid = call->tid;
-        l->last_tid_calls = 0;
-    }
-}
-
-// A worker is about to decide a call.
-static void leave_to_decide(struct tl_listener *l)
-{
-    l->vacancies++;
-    if (!l->receiving) {
-        if (l->last_tid_calls < solo_calls)
-            hand_over(l);
-        else if (l->parked)
-            pthread_cond_signal(&l->watch);
-    }
-    if (l->head && l->idle)
-        pthread_cond_signal(&l->work);
-}
-
-static void finish(struct tl_listener *l)
-{
-    l->done = true;
-    pthread_cond_broadcast(&l->work);
-    pthread_cond_broadcast(&l->watch);
-    pthread_cond_broadcast(&l->change);
-    pthread_cond_broadcast(&l->delay);
-}
-
-// Takes the receiver's role for one call. The lock is held before and after, not in between.
-static int receive_as(struct tl_listener *l, struct tl_call *call)
-{
-    l->receiving = true;
-    l->receiver = pthread_self();
-    pthread_mutex_unlock(&l->lock);
-    int error = tl_notif_receive(l->fd, call);
-    pthread_mutex_lock(&l->lock);
-    l->receiving = false;
-    if (!error) {
-        l->counts.received++;
-        note_caller(l, call);
-    } else if (error != ENOENT && error != EINTR) {
-        l->counts.failure = error == ENOTCONN ? 0 : error;
-        finish(l);
-    }
-    if (l->done)
-        pthread_cond_broadcast(&l->change);
-    return error;
-}
-
-// Called with the lock held and returns with it held.
-static void start_workers(struct tl_listener *l, unsigned count)
-{
-    while (count-- && l->started < l->workers_max && !l->done) {
-        l->started++;
-        l->present++;
-        pthread_mutex_unlock(&l->lock);
-        bool started = l->start_worker(l->context);
-        pthread_mutex_lock(&l->lock);
-        if (!started) {
-            l->started--;
-            l->present--;
-            break;
-        }
-    }
-}
-
-static void dequeue(struct tl_listener *l, struct tl_call *call)
-{
-    struct queued *first = l->head;
-
-    *call = first->call;
-    l->head = first->next;
-    if (!l->head)
-        l->tail = &l->head;
-    l->waiting--;
-    free(first);
-}
-
-bool tl_listener_next(struct tl_listener *l, struct tl_call *call)
-{
-    bool got = false;
-
-    pthread_mutex_lock(&l->lock);
-    while (!got && !(l->done && !l->head)) {
-        if (l->head) {
-            dequeue(l, call);
-            got = true;
-        } else if (!l->receiving) {
-            got = receive_as(l, call) == 0;
-        } else {
-            l->idle++;
-            pthread_cond_wait(&l->work, &l->lock);
-            l->idle--;
-        }
-    }
-    if (got)
-        leave_to_decide(l);
-    pthread_mutex_unlock(&l->lock);
-    return got;
-}
-
-// When calls still wait for a worker after a tick, there are too few.
-static void grow(struct tl_listener *l)
-{
-    unsigned lacking = l->waiting > l->idle ? l->waiting - l->idle : 0;
-
-    start_workers(l, lacking);
-    l->grow_at = l->head && l->started < l->workers_max ? now_ns() + tick_ns : 0;
-}
-
-static void append(struct tl_listener *l, struct queued *entry);
-
-static void *clock_main(void *argument)
-{
-    struct tl_listener *l = argument;
-
-    block_signals(l);
-    pthread_mutex_lock(&l->lock);
-    while (!l->done) {
-        struct queued *first = l->delayed;
-        uint64_t due = first ? first->due : 0;
-        if (l->grow_at && (!due || l->grow_at < due))
-            due = l->grow_at;
-        if (!due) {
-            pthread_cond_wait(&l->delay, &l->lock);
-        } else if (due > now_ns()) {
-            wait_until(l, &l->delay, due);
-        } else if (due == l->grow_at) {
-            grow(l);
-        } else {
-            l->delayed = first->next;
-            append(l, first);
-        }
-    }
-    pthread_mutex_unlock(&l->lock);
-    return NULL;
-}
-
-static int start_clock(struct tl_listener *l)
-{
-    int error = l->clock_runs || l->done ? 0 : pthread_create(&l->clock, NULL, clock_main, l);
-
-    l->clock_runs = l->clock_runs || (!l->done && !error);
-    return error;
-}
-
-static void append(struct tl_listener *l, struct queued *entry)
-{
-    entry->next = NULL;
-    *l->tail = entry;
-    l->tail = &entry->next;
-    if (++l->waiting > l->counts.most_waiting)
-        l->counts.most_waiting = l->waiting;
-    if (l->idle) {
-        pthread_cond_signal(&l->work);
-    } else if (!l->grow_at && l->started < l->workers_max && start_clock(l) == 0) {
-        // A worker that is about to come back is cheaper than a new one.
-        l->grow_at = now_ns() + tick_ns;
-        pthread_cond_signal(&l->delay);
-    }
-}
-
-static void enqueue(struct tl_listener *l, const struct tl_call *call)
-{
-    struct queued *entry = malloc(sizeof *entry);
-
-    if (!entry) {
-        // Refuse rather than lose: the caller sees a temporary failure.
-        tl_listener_reply(l, call->id, 0, ENOMEM);
-        return;
-    }
-    entry->call = *call;
-    append(l, entry);
-}
-
-int tl_listener_delay(struct tl_listener *l, const struct tl_call *call, uint64_t nanoseconds)
-{
-    struct queued *entry = malloc(sizeof *entry);
-    int error = entry ? 0 : ENOMEM;
-
-    if (error)
-        return error;
-    entry->call = *call;
-    entry->due = now_ns() + nanoseconds;
-    pthread_mutex_lock(&l->lock);
-    error = start_clock(l);
-    if (!error) {
-        struct queued **at = &l->delayed;
-        while (*at && (*at)->due <= entry->due)
-            at = &(*at)->next;
-        entry->next = *at;
-        *at = entry;
-        pthread_cond_signal(&l->delay);
-    }
-    pthread_mutex_unlock(&l->lock);
-    if (error)
-        free(entry);
-    return error;
-}
-
-static void *sentinel_main(void *argument)
-{
-    struct tl_listener *l = argument;
-    uint64_t seen = 0;
-
-    block_signals(l);
-    pthread_mutex_lock(&l->lock);
-    while (!l->done) {
-        bool away = !l->receiving && l->vacancies == seen && seen;
-        if (!l->receiving && (l->wanted || away)) {
-            struct tl_call call;
-            l->wanted = false;
-            if (receive_as(l, &call) == 0) {
-                l->wanted = l->last_tid_calls < solo_calls;
-                enqueue(l, &call);
-            }
-            continue;
-        }
-        l->wanted = false;
-        bool quiet = l->receiving && l->vacancies == seen;
-        seen = l->vacancies;
-        if (quiet) {
-            l->parked = true;
-            pthread_cond_wait(&l->watch, &l->lock);
-            l->parked = false;
-        } else {
-            wait_until(l, &l->watch, now_ns() + tick_ns);
-        }
-    }
-    pthread_mutex_unlock(&l->lock);
-    return NULL;
 }
 
 struct tl_error *tl_listener_new(int fd, unsigned workers, bool (*start_worker)(void *), void *context,
@@ -389,13 +68,13 @@ struct tl_error *tl_listener_new(int fd, unsigned workers, bool (*start_worker)(
 
 struct tl_error *tl_listener_start(struct tl_listener *l)
 {
-    int error = pthread_create(&l->sentinel, NULL, sentinel_main, l);
+    int error = pthread_create(&l->sentinel, NULL, tl_listener_sentinel, l);
 
     if (error)
         return tl_error_new(error, "cannot start a thread");
     pthread_mutex_lock(&l->lock);
     l->sentinel_runs = true;
-    start_workers(l, 1);
+    tl_listener_start_workers(l, 1);
     bool started = l->started;
     pthread_mutex_unlock(&l->lock);
     return started ? NULL : tl_error_new(EAGAIN, "cannot start a worker thread");
@@ -403,7 +82,7 @@ struct tl_error *tl_listener_start(struct tl_listener *l)
 
 void tl_listener_enter(struct tl_listener *l)
 {
-    block_signals(l);
+    tl_listener_block_signals(l);
 }
 
 bool tl_listener_leave(struct tl_listener *l)
@@ -418,8 +97,9 @@ bool tl_listener_leave(struct tl_listener *l)
 void tl_listener_stop(struct tl_listener *l)
 {
     pthread_mutex_lock(&l->lock);
-    finish(l);
-    // The signal may come a moment before the receiver enters the kernel, so it is sent until it has had its effect.
+    tl_listener_finish(l);
+    // The signal may come a moment before the receiver enters the kernel, so it is sent until it has had its
+    // effect.
     while (l->receiving && l->stop_signal) {
         pthread_kill(l->receiver, l->stop_signal);
         wait_until(l, &l->change, now_ns() + 2000000);

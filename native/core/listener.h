@@ -1,15 +1,17 @@
 // The receiving side of a seccomp listener: calls come out, answers go in, for any number of worker threads.
 //
-// At most one thread waits in SECCOMP_IOCTL_NOTIF_RECV (the kernel would wake every waiter for each call). The worker
-// that received a call decides it right there, with no hand-over, so a quick hook costs one round trip. While it
-// decides, somebody else has to receive, or one slow hook would hold up every other thread of the program:
+// At most one thread waits in SECCOMP_IOCTL_NOTIF_RECV (the kernel would wake every waiter for each call).
+// The worker that received a call decides it right there, with no hand-over, so a quick hook costs one round
+// trip. While it decides, somebody else has to receive, or one slow hook would hold up every other thread of
+// the program:
 //
 //   many threads call   the worker wakes the next receiver before it starts to decide
-//   one thread calls    nobody else can call meanwhile, so it wakes nobody; should the worker stay away for longer
+//   one thread calls    nobody else can call meanwhile, so it wakes nobody; should the worker stay away for
+//   longer
 //                       than a tick all the same, the sentinel thread takes over receiving
 //
-// What is received while every worker is busy waits in a queue here: out of the kernel's, where a signal to the
-// caller would cancel it.
+// What is received while every worker is busy waits in a queue here: out of the kernel's, where a signal to
+// the caller would cancel it.
 #ifndef TL_LISTENER_H
 #define TL_LISTENER_H
 
@@ -23,25 +25,27 @@ struct tl_listener;
 
 struct tl_listener_counts {
     uint64_t received;
-    uint64_t replied;  // answers that reached the caller
-    uint64_t gone;     // calls whose caller was killed or interrupted before the answer
-    uint32_t workers;  // threads started so far
-    uint32_t most_waiting;  // longest queue
-    int32_t failure;        // errno that ended the receiving, or 0
+    uint64_t replied;      // answers that reached the caller
+    uint64_t gone;         // calls whose caller was killed or interrupted before the answer
+    uint32_t workers;      // threads started so far
+    uint32_t most_waiting; // longest queue
+    int32_t failure;       // errno that ended the receiving, or 0
 };
 
-// START_WORKER starts one thread that runs tl_listener_work's loop; it is called without locks, from any thread, and
-// returns false when it cannot. At most WORKERS are started, one at once and more when all are busy.
-// The listener is the owner of FD from here on, whatever is returned.
+// START_WORKER starts one thread that runs tl_listener_work's loop; it is called without locks, from any
+// thread, and returns false when it cannot. At most WORKERS are started, one at once and more when all are
+// busy. The listener is the owner of FD from here on, whatever is returned.
 struct tl_error *tl_listener_new(int fd, unsigned workers, bool (*start_worker)(void *context), void *context,
                                  struct tl_listener **listener);
 struct tl_error *tl_listener_start(struct tl_listener *listener);
 
-// First and last thing that a worker thread does. True from leave: no worker is left, and none will be started.
+// First and last thing that a worker thread does. True from leave: no worker is left, and none will be
+// started.
 void tl_listener_enter(struct tl_listener *listener);
 bool tl_listener_leave(struct tl_listener *listener);
 
-// Waits for the next call. False when there will be none: the last task is gone, or tl_listener_stop was called.
+// Waits for the next call. False when there will be none: the last task is gone, or tl_listener_stop was
+// called.
 bool tl_listener_next(struct tl_listener *listener, struct tl_call *call);
 
 // Delivers CALL again after so many nanoseconds, without a thread that waits for it.
@@ -60,7 +64,8 @@ bool tl_listener_is_waiting(struct tl_listener *listener, uint64_t id);
 
 // Nothing is received any more; workers that wait return, calls that were received are still delivered.
 void tl_listener_stop(struct tl_listener *listener);
-// Stops, and closes the listener as soon as no answer is on its way: the program's later calls fail with ENOSYS.
+// Stops, and closes the listener as soon as no answer is on its way: the program's later calls fail with
+// ENOSYS.
 void tl_listener_close(struct tl_listener *listener);
 // Waits until no worker is left; false when one still decides a call after so long.
 bool tl_listener_wait_idle(struct tl_listener *listener, unsigned milliseconds);

@@ -8,33 +8,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-// Containers often refuse process_vm_readv while /proc works. The file is opened afresh each time: one that was kept
-// open over an execve reads 0 bytes.
-static int transfer_by_file(pid_t tid, uint64_t address, void *buffer, size_t size, bool write, size_t *done)
-{
-    char name[64];
-
-    snprintf(name, sizeof name, "/proc/%d/mem", tid);
-    int fd = open(name, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC);
-    if (fd < 0)
-        return errno == ENOENT ? ESRCH : errno == EACCES ? EPERM : errno;
-    int error = 0;
-    while (*done < size) {
-        char *at = (char *)buffer + *done;
-        off_t offset = (off_t)(address + *done);
-        ssize_t got = write ? pwrite(fd, at, size - *done, offset) : pread(fd, at, size - *done, offset);
-        if (got <= 0) {
-            error = *done ? 0 : got < 0 && errno != EIO ? errno : EFAULT;
-            break;
-        }
-        *done += (size_t)got;
-    }
-    close(fd);
-    return error;
-}
-
-// /proc/PID/mem writes through page protection, as a debugger wants and a system call never does.
-static bool is_writable(pid_t tid, uint64_t address, size_t size)
+// /proc/PID/mem goes through page protection, as a debugger wants and a system call never does.
+static bool is_permitted(pid_t tid, uint64_t address, size_t size, bool write)
 {
     char line[512];
     uint64_t end = address + size;
@@ -48,12 +23,41 @@ static bool is_writable(pid_t tid, uint64_t address, size_t size)
         char mode[5];
         if (sscanf(line, "%llx-%llx %4s", &low, &high, mode) != 3 || address >= high)
             continue;
-        if (address < low || mode[1] != 'w')
+        if (address < low || (write ? mode[1] != 'w' : mode[0] != 'r'))
             break;
         address = high;
     }
     fclose(maps);
     return address >= end;
+}
+
+// Containers often refuse process_vm_readv while /proc works. The file is opened afresh each time: one that
+// was kept open over an execve reads 0 bytes.
+static int transfer_by_file(pid_t tid, uint64_t address, void *buffer, size_t size, bool write, size_t *done)
+{
+    char name[64];
+
+    snprintf(name, sizeof name, "/proc/%d/mem", tid);
+    int fd = open(name, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? ESRCH : errno == EACCES ? EPERM : errno;
+    int error = 0;
+    while (*done < size) {
+        char *at = (char *)buffer + *done;
+        uint64_t from = address + *done;
+        size_t piece = 4096 - (from & 4095) < size - *done ? 4096 - (from & 4095) : size - *done;
+        ssize_t got = -1;
+        errno = EFAULT;
+        if (is_permitted(tid, from, piece, write))
+            got = write ? pwrite(fd, at, piece, (off_t)from) : pread(fd, at, piece, (off_t)from);
+        if (got <= 0) {
+            error = *done ? 0 : got < 0 && errno != EIO && errno != EINVAL ? errno : EFAULT;
+            break;
+        }
+        *done += (size_t)got;
+    }
+    close(fd);
+    return error;
 }
 
 static bool is_refused(int error)
@@ -89,9 +93,7 @@ int tl_memory_write(pid_t tid, uint64_t address, const void *buffer, size_t size
         if (got <= 0) {
             int error = got < 0 ? errno : EFAULT;
             if (is_refused(error))
-                return is_writable(tid, address, size)
-                           ? transfer_by_file(tid, address, (void *)(uintptr_t)buffer, size, true, done)
-                           : EFAULT;
+                return transfer_by_file(tid, address, (void *)(uintptr_t)buffer, size, true, done);
             return *done && error == EFAULT ? 0 : error;
         }
         *done += (size_t)got;

@@ -6,8 +6,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-// Return 0 or an errno: EFAULT when nothing is mapped there, ESRCH when the task is gone, EPERM when it may not be read.
-// *DONE bytes were transferred in either case; less than SIZE with 0 means that the rest is not mapped.
+// Return 0 or an errno: EFAULT when nothing is mapped there, ESRCH when the task is gone, EPERM when it may
+// not be read. *DONE bytes were transferred in either case; less than SIZE with 0 means that the rest is not
+// mapped.
 int tl_memory_read(pid_t tid, uint64_t address, void *buffer, size_t size, size_t *done);
 int tl_memory_write(pid_t tid, uint64_t address, const void *buffer, size_t size, size_t *done);
 

@@ -20,10 +20,10 @@ int tl_notif_receive(int listener, struct tl_call *call)
 {
     union {
         struct seccomp_notif notif;
-        char room[256];  // a later kernel's struct may be longer than ours
+        char room[256]; // a later kernel's struct may be longer than ours
     } u;
 
-    memset(&u, 0, sizeof u);  // anything but zero is EINVAL
+    memset(&u, 0, sizeof u); // anything but zero is EINVAL
     if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &u.notif) == 0) {
         call->id = u.notif.id;
         call->tid = (int32_t)u.notif.pid;
@@ -103,5 +103,6 @@ bool tl_notif_is_waiting(int listener, uint64_t id)
 bool tl_notif_wake_on_same_cpu(int listener)
 {
     // The flags go by value, not by pointer.
-    return ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, (unsigned long)SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP) == 0;
+    return ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS,
+                 (unsigned long)SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP) == 0;
 }

@@ -9,10 +9,10 @@ struct tl_call {
     uint64_t id;
     uint64_t ip;
     uint64_t args[6];
-    uint32_t arch;  // AUDIT_ARCH_*
+    uint32_t arch; // AUDIT_ARCH_*
     int32_t nr;
-    int32_t tid;     // in the pid namespace of whoever receives
-    uint32_t stage;  // how many rules have been applied to it already
+    int32_t tid;    // in the pid namespace of whoever receives
+    uint32_t stage; // how many rules have been applied to it already
 };
 
 // Blocks. ENOENT: the caller was gone before; ENOTCONN: the last task under the filter is gone.

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -41,6 +40,12 @@ static int read_task_link(pid_t tid, const char *link, char *out, size_t size)
     return 0;
 }
 
+bool tl_path_is_refused(int error)
+{
+    return error == EFAULT || error == ENAMETOOLONG || error == ENOENT || error == EBADF ||
+           error == ENOTDIR || error == ELOOP;
+}
+
 int tl_path_of_fd(pid_t tid, int fd, char *out)
 {
     char link[64];
@@ -63,7 +68,7 @@ static int base_directory(pid_t tid, int dirfd, char *out)
 // Removes empty, "." and ".." components in place. PATH is absolute.
 static void normalise(char *path)
 {
-    char *end = path;  // of what is kept, without a trailing slash
+    char *end = path; // of what is kept, without a trailing slash
 
     for (char *at = path; *at;) {
         while (*at == '/')

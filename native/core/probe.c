@@ -188,18 +188,11 @@ static void self_test_crash(struct tl_probe_result *out)
     kill(getpid(), SIGSEGV);
 }
 
-static int wait_for_ever(void *argument)
-{
-    (void)argument;
-    for (;;)
-        pause();
-}
-
 static void self_test_hang(struct tl_probe_result *out)
 {
     (void)out;
-    tl_probe_spawn(wait_for_ever, NULL, 0);
-    wait_for_ever(NULL);
+    tl_probe_spawn(tl_probe_pause, NULL, 0);
+    tl_probe_pause(NULL);
 }
 
 const struct tl_probe tl_probes_self_test[] = {

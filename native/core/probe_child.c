@@ -81,6 +81,13 @@ pid_t tl_probe_spawn(int (*body)(void *), void *argument, int shared_files)
     _exit(body(argument));
 }
 
+int tl_probe_pause(void *argument)
+{
+    (void)argument;
+    for (;;)
+        pause();
+}
+
 int tl_probe_wait(pid_t pid, int options)
 {
     int status;

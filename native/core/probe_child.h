@@ -44,6 +44,8 @@ void tl_probe_died(struct tl_probe_result *out, int status, const char *what);
 // had. SHARED_FILES keeps one file table for both, so that a listener that the subject makes is the prober's
 // as well.
 pid_t tl_probe_spawn(int (*body)(void *), void *argument, int shared_files);
+// A body for subjects that are only there; never returns.
+int tl_probe_pause(void *argument) __attribute__((noreturn));
 // Waits until PID has ended, or stopped where OPTIONS has WUNTRACED; the wait status, or -1.
 int tl_probe_wait(pid_t pid, int options);
 // Ends PID and reaps it.

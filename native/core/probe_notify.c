@@ -171,7 +171,7 @@ static void probe_poll_hup(struct tl_probe_result *out)
         return;
     struct pollfd ready = {.fd = listening->fd, .events = POLLIN};
     tl_probe_release(listening);
-    int count = poll(&ready, 1, 500);
+    int count = poll(&ready, 1, 2000);
     tl_probe_end(listening->task);
     if (count == 1 && ready.revents & POLLHUP)
         tl_probe_works(out, "%s", "");
@@ -182,7 +182,7 @@ static void probe_poll_hup(struct tl_probe_result *out)
 static void probe_receive_wakes(struct tl_probe_result *out)
 {
     struct sigaction action = {.sa_handler = count_signal}; // no SA_RESTART
-    struct itimerval patience = {.it_value = {.tv_usec = 300000}};
+    struct itimerval patience = {.it_value = {.tv_sec = 1}};
     struct seccomp_notif room[8] = {0};
     struct tl_listening *listening = tl_probe_listen(out, 0, end_at_once);
 

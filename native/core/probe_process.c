@@ -16,17 +16,10 @@
 // Private to each process after the clone, at the same address in both.
 static volatile char cell[8] = "before";
 
-static int wait_for_ever(void *argument)
-{
-    (void)argument;
-    for (;;)
-        pause();
-}
-
 // A child to reach into, or -1 with OUT filled in.
 static pid_t quiet_child(struct tl_probe_result *out)
 {
-    pid_t child = tl_probe_spawn(wait_for_ever, NULL, 0);
+    pid_t child = tl_probe_spawn(tl_probe_pause, NULL, 0);
 
     if (child < 0)
         tl_probe_untested(out, errno, "no process to try it on");
@@ -63,7 +56,7 @@ static void probe_pidfd_open(struct tl_probe_result *out)
         tl_probe_refused(out, "pidfd_open");
     else if (syscall(__NR_pidfd_send_signal, fd, SIGKILL, NULL, 0))
         tl_probe_refused(out, "pidfd_send_signal");
-    else if (poll(&end, 1, 500) != 1)
+    else if (poll(&end, 1, 2000) != 1)
         tl_probe_missing(out, 0, "poll on a pidfd did not report the end of the process");
     else
         tl_probe_works(out, "%s", "");
@@ -146,7 +139,7 @@ static void probe_proc_mem(struct tl_probe_result *out)
 
 static void probe_clone3(struct tl_probe_result *out)
 {
-    struct sigaction action = {.sa_handler = (void (*)(int))(uintptr_t)wait_for_ever};
+    struct sigaction action = {.sa_handler = (void (*)(int))(uintptr_t)tl_probe_pause};
     struct clone_args arguments = {.flags = 0x100000000ULL /* CLONE_CLEAR_SIGHAND */, .exit_signal = SIGCHLD};
 
     sigaction(SIGUSR1, &action, NULL);

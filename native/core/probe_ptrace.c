@@ -26,13 +26,6 @@ static long trace(long request, pid_t pid, unsigned long address, void *data)
     return syscall(__NR_ptrace, request, (long)pid, address, data);
 }
 
-static int wait_for_ever(void *argument)
-{
-    (void)argument;
-    for (;;)
-        pause();
-}
-
 static int ask_to_be_traced(void *argument)
 {
     (void)argument;
@@ -68,7 +61,7 @@ static void probe_traceme(struct tl_probe_result *out)
 // A child that is seized and stopped, or 0 with OUT filled in.
 static pid_t stopped_child(struct tl_probe_result *out)
 {
-    pid_t child = tl_probe_spawn(wait_for_ever, NULL, 0);
+    pid_t child = tl_probe_spawn(tl_probe_pause, NULL, 0);
 
     if (child < 0) {
         tl_probe_untested(out, errno, "no process to try it on");
@@ -110,7 +103,7 @@ static int seize_sibling(void *argument)
 static void probe_attach(struct tl_probe_result *out)
 {
     char scope[16] = "absent";
-    pid_t target = tl_probe_spawn(wait_for_ever, NULL, 0);
+    pid_t target = tl_probe_spawn(tl_probe_pause, NULL, 0);
     pid_t tracer = tl_probe_spawn(seize_sibling, &target, 0);
 
     if (target < 0 || tracer < 0) {

@@ -39,8 +39,8 @@ static void entry_free(struct entry *entry)
     free(entry);
 }
 
-struct tl_error *tl_rules_add(struct tl_rules *rules, const struct tl_rule *rule, const struct tl_rule_target *targets,
-                              unsigned count)
+struct tl_error *tl_rules_add(struct tl_rules *rules, const struct tl_rule *rule,
+                              const struct tl_rule_target *targets, unsigned count)
 {
     struct entry **grown = realloc(rules->entries, (rules->count + 1) * sizeof *grown);
 
@@ -89,19 +89,26 @@ static const struct tl_rule_target *find_target(const struct entry *entry, const
     return NULL;
 }
 
-static bool path_matches(const struct entry *entry, const struct tl_rule_target *target, struct tl_listener *listener,
-                         const struct tl_call *call)
+static bool path_matches(const struct entry *entry, const struct tl_rule_target *target,
+                         struct tl_listener *listener, const struct tl_call *call)
 {
     char name[PATH_MAX], path[TL_PATH_MAX];
 
     for (int i = 0; i < 2 && target->path[i] >= 0; i++) {
         size_t length;
         int dirfd = target->dirfd[i] < 0 ? AT_FDCWD : (int)call->args[target->dirfd[i]];
-        if (tl_memory_read_string(call->tid, call->args[target->path[i]], name, sizeof name - 1, &length))
+        int error =
+            tl_memory_read_string(call->tid, call->args[target->path[i]], name, sizeof name - 1, &length);
+        if (!error) {
+            name[length] = 0;
+            error = tl_path_resolve(call->tid, dirfd, name, path);
+        }
+        if (error) {
+            // Where we may not look while the kernel may, a rule that refuses must not be evaded.
+            if (!tl_path_is_refused(error) && entry->rule.action == TL_RULE_ERROR)
+                return true;
             continue;
-        name[length] = 0;
-        if (tl_path_resolve(call->tid, dirfd, name, path))
-            continue;
+        }
         // What was read by a thread id counts only while that thread still waits.
         if (fnmatch(entry->glob, path, 0) == 0 && tl_listener_is_waiting(listener, call->id))
             return true;

@@ -8,11 +8,11 @@
 //   recvmsg <--------------------------------------------------- SCM_RIGHTS, closes the child's copy, ends
 //                           execve, the first call a hook may see
 //
-// The courier was never filtered, so nothing that hands the listener over can wait for an answer that nobody gives
-// yet, and no filtered task ever holds the listener: if the supervisor dies, the kernel answers ENOSYS at once.
-// The leader cannot make a call to wait for the courier (each might be hooked), so it spins for those few
-// microseconds. The child shares our memory until execve, as after vfork: it calls no libc function that may touch
-// errno, TLS or a lock.
+// The courier was never filtered, so nothing that hands the listener over can wait for an answer that nobody
+// gives yet, and no filtered task ever holds the listener: if the supervisor dies, the kernel answers ENOSYS
+// at once. The leader cannot make a call to wait for the courier (each might be hooked), so it spins for
+// those few microseconds. The child shares our memory until execve, as after vfork: it calls no libc function
+// that may touch errno, TLS or a lock.
 
 #include "spawn.h"
 
@@ -44,12 +44,12 @@ struct tl_spawn {
     const struct tl_spawn_options *options;
     pid_t pid;
     int pidfd;
-    int channel;        // our end; end of file means that execve happened or the child is gone
-    int child_channel;  // the child's end; the child reads it at any time, so it never changes
+    int channel;       // our end; end of file means that execve happened or the child is gone
+    int child_channel; // the child's end; the child reads it at any time, so it never changes
     bool child_channel_open;
     bool waits_killable;
     bool no_new_privs;
-    sigset_t mask;  // to be in force at execve
+    sigset_t mask; // to be in force at execve
     // Written by the child, in the memory that it shares with us.
     _Atomic(int) listener;
     _Atomic(int) handed_over;
@@ -68,8 +68,8 @@ static void child_fail(struct tl_spawn *spawn, enum step step, long error)
         raw(SYS_exit_group, 127, 0, 0, 0, 0);
 }
 
-// CLONE_VM without CLONE_SIGHAND copied the supervisor's handlers: they must never run in the child. SIGPIPE and
-// SIGXFSZ are ignored by Python itself, not by whoever started us.
+// CLONE_VM without CLONE_SIGHAND copied the supervisor's handlers: they must never run in the child. SIGPIPE
+// and SIGXFSZ are ignored by Python itself, not by whoever started us.
 static void child_reset_signals(void)
 {
     struct {
@@ -174,6 +174,9 @@ static int leader(void *argument)
     long result;
 
     child_reset_signals();
+    // In the child's own table: a copy of the supervisor's end would keep the listener alive, in its queue,
+    // after the supervisor's death.
+    raw(SYS_close, spawn->channel, 0, 0, 0, 0);
     if (options->new_session)
         raw(SYS_setsid, 0, 0, 0, 0, 0);
     if (options->cwd && (result = raw(SYS_chdir, options->cwd, 0, 0, 0, 0)) < 0)

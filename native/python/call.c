@@ -16,13 +16,12 @@
 
 // structmember.h is in the stable ABI, under its old names.
 struct call_object {
-    PyObject_HEAD
-    PyObject *listener;
+    PyObject_HEAD PyObject *listener;
     struct tl_call call;
     enum tl_decision decision;
     bool close_on_exec;
     bool answered;
-    int fd;  // ours, for TL_REPLY_FD
+    int fd; // ours, for TL_REPLY_FD
     int64_t value;
 };
 
@@ -81,18 +80,20 @@ static PyObject *raise_gone(struct call_object *self)
     return PyErr_Format(tl_call_gone_error, "thread %d does not wait for its call any more", self->call.tid);
 }
 
-// Whatever was read by a thread id counts only if that thread still waits: the id may be somebody else's by now.
+// Whatever was read by a thread id counts only if that thread still waits: the id may be somebody else's by
+// now.
 static bool still_waits(struct call_object *self)
 {
     return tl_listener_is_waiting(core(self), self->call.id);
 }
 
-static PyObject *raise_memory(struct call_object *self, const char *what, uint64_t address, Py_ssize_t size, int error)
+static PyObject *raise_memory(struct call_object *self, const char *what, uint64_t address, Py_ssize_t size,
+                              int error)
 {
     if (error == ESRCH || !still_waits(self))
         return raise_gone(self);
-    PyObject *exception =
-        PyObject_CallFunction(tl_memory_access_error, "siKni", what, self->call.tid, (unsigned long long)address, size, error);
+    PyObject *exception = PyObject_CallFunction(tl_memory_access_error, "siKni", what, self->call.tid,
+                                                (unsigned long long)address, size, error);
     if (exception) {
         PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
         Py_DECREF(exception);
@@ -179,20 +180,25 @@ static PyObject *call_read_str(PyObject *object, PyObject *args)
 }
 
 // The result of a lookup in PATH, or None where the kernel would refuse the call by itself.
-static PyObject *path_or_none(struct call_object *self, int error, const char *path)
+static PyObject *path_or_none(struct call_object *self, uint64_t address, int error, const char *path)
 {
     if (error == ESRCH || !still_waits(self))
         return raise_gone(self);
-    if (error)
+    if (!error)
+        return PyUnicode_DecodeFSDefault(path);
+    if (tl_path_is_refused(error))
         Py_RETURN_NONE;
-    return PyUnicode_DecodeFSDefault(path);
+    // We may not look (the program is undumpable, say), while the kernel may: nothing safe can be said of the
+    // path.
+    return raise_memory(self, "resolve", address, PATH_MAX, error);
 }
 
 // The path argument number INDEX of PLACES.
 static PyObject *path_argument(struct call_object *self, const struct tl_path_places *places, int index)
 {
     const uint64_t *args = self->call.args;
-    int at = places->place[index].path, dirfd_at = places->place[index].dirfd, flags_at = places->place[index].empty_arg;
+    int at = places->place[index].path, dirfd_at = places->place[index].dirfd,
+        flags_at = places->place[index].empty_arg;
     unsigned long mask = places->place[index].empty_mask;
     int dirfd = dirfd_at < 0 ? AT_FDCWD : (int)args[dirfd_at];
     char name[PATH_MAX], path[TL_PATH_MAX];
@@ -208,7 +214,7 @@ static PyObject *path_argument(struct call_object *self, const struct tl_path_pl
         name[length] = 0;
         error = tl_path_resolve(self->call.tid, dirfd, name, path);
     }
-    return path_or_none(self, error, path);
+    return path_or_none(self, args[at], error, path);
 }
 
 static PyObject *get_path(PyObject *object, void *closure)
@@ -249,7 +255,7 @@ static PyObject *call_fd_path(PyObject *object, PyObject *args)
         return NULL;
     int error = fd == AT_FDCWD ? tl_path_resolve(self->call.tid, fd, ".", path)
                                : tl_path_of_fd(self->call.tid, fd, path);
-    return path_or_none(self, error, path);
+    return path_or_none(self, 0, error, path);
 }
 
 // A decision is kept here and carried out when the hook has returned; the later one of two wins.
@@ -335,7 +341,30 @@ static PyObject *call_add_fd(PyObject *object, PyObject *args)
     return error ? tl_raise_errno(error) : PyLong_FromLong(number);
 }
 
-// Ends the process of the caller. The pidfd is taken before the caller is known to wait still, so it is the right one.
+static PyObject *call_take_fd(PyObject *object, PyObject *argument)
+{
+    struct call_object *self = as_call(object);
+    long number = PyLong_AsLong(argument);
+
+    if (number == -1 && PyErr_Occurred())
+        return NULL;
+    pid_t pid = tl_task_process(self->call.tid);
+    int pidfd = pid ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+    if (pidfd < 0)
+        return raise_gone(self);
+    int fd = (int)syscall(SYS_pidfd_getfd, pidfd, (int)number, 0);
+    int error = errno;
+    close(pidfd);
+    if (!still_waits(self)) {
+        if (fd >= 0)
+            close(fd);
+        return raise_gone(self);
+    }
+    return fd < 0 ? tl_raise_errno(error) : PyLong_FromLong(fd);
+}
+
+// Ends the process of the caller. The pidfd is taken before the caller is known to wait still, so it is the
+// right one.
 static void kill_caller(struct call_object *self)
 {
     pid_t pid = tl_task_process(self->call.tid);
@@ -363,7 +392,7 @@ void tl_call_answer(PyObject *object)
     switch (self->decision) {
     case TL_UNDECIDED:
     case TL_PROCEED:
-        tl_listener_continue(core(self), id);
+        tl_listener_let_go_on(self->listener, &self->call);
         break;
     case TL_REPLY:
         tl_listener_reply(core(self), id, self->value, 0);
@@ -384,10 +413,13 @@ void tl_call_answer(PyObject *object)
     }
 }
 
-void tl_call_decide_fail(PyObject *object, int error_number)
+void tl_call_override(PyObject *object, int error_number)
 {
-    as_call(object)->decision = TL_FAIL;
-    as_call(object)->value = error_number;
+    struct call_object *self = as_call(object);
+
+    drop_fd(self);
+    self->decision = error_number ? TL_FAIL : TL_PROCEED;
+    self->value = error_number;
 }
 
 int tl_call_check_result(PyObject *call, PyObject *result)
@@ -401,7 +433,8 @@ int tl_call_check_result(PyObject *call, PyObject *result)
     if (result == Py_None)
         PyErr_SetString(PyExc_TypeError, "the hook took a decision but returned None: write `return call.…`");
     else
-        PyErr_Format(PyExc_TypeError, "a hook returns None or a decision of its own call such as call.reply(0), not %R",
+        PyErr_Format(PyExc_TypeError,
+                     "a hook returns None or a decision of its own call such as call.reply(0), not %R",
                      result);
     return -1;
 }
@@ -437,8 +470,9 @@ static PyObject *get_raw(PyObject *object, void *closure)
     const uint64_t *a = as_call(object)->call.args;
 
     (void)closure;
-    return Py_BuildValue("(KKKKKK)", (unsigned long long)a[0], (unsigned long long)a[1], (unsigned long long)a[2],
-                         (unsigned long long)a[3], (unsigned long long)a[4], (unsigned long long)a[5]);
+    return Py_BuildValue("(KKKKKK)", (unsigned long long)a[0], (unsigned long long)a[1],
+                         (unsigned long long)a[2], (unsigned long long)a[3], (unsigned long long)a[4],
+                         (unsigned long long)a[5]);
 }
 
 static PyObject *get_pid(PyObject *object, void *closure)
@@ -479,6 +513,7 @@ static PyMethodDef call_methods[] = {
     {"read_str", call_read_str, METH_VARARGS, NULL},
     {"write", call_write, METH_VARARGS, NULL},
     {"fd_path", call_fd_path, METH_VARARGS, NULL},
+    {"take_fd", call_take_fd, METH_O, NULL},
     {"proceed", call_proceed, METH_NOARGS, NULL},
     {"reply", call_reply, METH_O, NULL},
     {"fail", call_fail, METH_O, NULL},
@@ -492,8 +527,11 @@ static PyMethodDef call_methods[] = {
 };
 
 static PyType_Slot call_slots[] = {
-    {Py_tp_dealloc, call_dealloc}, {Py_tp_methods, call_methods}, {Py_tp_members, call_members},
-    {Py_tp_getset, call_getset},   {0, NULL},
+    {Py_tp_dealloc, call_dealloc},
+    {Py_tp_methods, call_methods},
+    {Py_tp_members, call_members},
+    {Py_tp_getset, call_getset},
+    {0, NULL},
 };
 
 static PyType_Spec call_spec = {

@@ -7,8 +7,7 @@
 #include "job.h"
 
 struct job_object {
-    PyObject_HEAD
-    struct tl_job job;
+    PyObject_HEAD struct tl_job job;
 };
 
 static struct job_object *as_job(PyObject *object)
@@ -81,8 +80,11 @@ static PyMethodDef job_methods[] = {
 };
 
 static PyType_Slot job_slots[] = {
-    {Py_tp_new, job_new},         {Py_tp_dealloc, job_dealloc}, {Py_tp_methods, job_methods},
-    {Py_tp_members, job_members}, {0, NULL},
+    {Py_tp_new, job_new},
+    {Py_tp_dealloc, job_dealloc},
+    {Py_tp_methods, job_methods},
+    {Py_tp_members, job_members},
+    {0, NULL},
 };
 
 static PyType_Spec job_spec = {

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "rules.h"
+#include "vdso.h"
 
 enum { native_calls = 1024, arch_count = 2 };
 
@@ -18,21 +19,24 @@ static const uint32_t arches[arch_count] = {AUDIT_ARCH_AARCH64, AUDIT_ARCH_ARM};
 #endif
 
 struct listener_object {
-    PyObject_HEAD
-    struct tl_listener *core;
+    PyObject_HEAD struct tl_listener *core;
     struct tl_rules *rules;
-    PyObject *call_type;  // what hooks get
-    PyObject *on_error;   // (call, exception) -> errno to fail with, 0 to let the kernel go on, -1 to leave it
-    PyObject *defer;      // (call, hooks): decides later and answers by itself
-    PyObject *describe;   // (audit_arch, nr) -> places of its paths
+    PyObject *call_type; // what hooks get
+    PyObject *on_error;  // (call, exception) -> errno to fail with, 0 to let the kernel go on, -1 to leave it
+    PyObject *defer;     // (call, hooks): decides later and answers by itself
+    PyObject *describe;  // (audit_arch, nr) -> places of its paths
     // Per call a tuple of hooks; NULL where only the default is meant.
     PyObject *hooks[arch_count][native_calls];
     bool deferred[arch_count][native_calls];
     PyObject *default_hooks;
     bool default_deferred;
-    struct tl_path_places *paths[arch_count];  // native_calls each
+    struct tl_path_places *paths[arch_count]; // native_calls each
+    bool meets[arch_count][native_calls];     // execve and execveat, where the vDSO is to be hidden
+    pid_t command;
+    atomic_int vdso_error; // why it could not be hidden, the first time
     uint64_t counts[arch_count][native_calls];
-    uint64_t other_calls;
+    PyObject *other_hooks;  // {(audit_arch, nr): (hooks, deferred)} of numbers beyond the tables
+    PyObject *other_counts; // {(audit_arch, nr): how many}
 };
 
 static struct listener_object *as_listener(PyObject *object)
@@ -64,8 +68,8 @@ static int parse_places(PyObject *described, struct tl_path_places *places)
     for (Py_ssize_t i = 0; i < count; i++) {
         int nullable;
         if (!PyArg_ParseTuple(PyTuple_GetItem(described, i), "iiikp:describe", &places->place[i].path,
-                              &places->place[i].dirfd, &places->place[i].empty_arg, &places->place[i].empty_mask,
-                              &nullable))
+                              &places->place[i].dirfd, &places->place[i].empty_arg,
+                              &places->place[i].empty_mask, &nullable))
             return -1;
         places->place[i].nullable = nullable;
     }
@@ -119,10 +123,10 @@ static void hook_failed(struct listener_object *self, PyObject *call)
         Py_XDECREF(result);
         if (PyErr_Occurred())
             PyErr_WriteUnraisable(call);
-        if (verdict > 0)
-            tl_call_decide_fail(call, (int)verdict);
-        if (verdict >= 0)
+        if (verdict >= 0) {
+            tl_call_override(call, (int)verdict);
             tl_call_answer(call);
+        }
     }
     Py_XDECREF(type);
     Py_XDECREF(value);
@@ -147,21 +151,65 @@ static void run_hooks(struct listener_object *self, PyObject *hooks, PyObject *c
     tl_call_answer(call);
 }
 
+static bool is_met(const struct listener_object *self, const struct tl_call *call)
+{
+    int arch = arch_index(call->arch);
+
+    return arch >= 0 && call->nr >= 0 && call->nr < native_calls && self->meets[arch][call->nr];
+}
+
+void tl_listener_let_go_on(PyObject *listener, const struct tl_call *call)
+{
+    struct listener_object *self = as_listener(listener);
+
+    if (!is_met(self, call)) {
+        tl_listener_continue(self->core, call->id);
+        return;
+    }
+    int error, expected = 0;
+    Py_BEGIN_ALLOW_THREADS;
+    error = tl_vdso_hide_at_exec(self->core, call, self->command);
+    Py_END_ALLOW_THREADS;
+    if (error)
+        atomic_compare_exchange_strong(&self->vdso_error, &expected, error);
+}
+
+// Counts a call whose number is beyond the tables and returns its hooks, borrowed.
+static PyObject *other_call(struct listener_object *self, const struct tl_call *data, bool *deferred)
+{
+    PyObject *key = Py_BuildValue("(Ii)", data->arch, data->nr);
+    PyObject *entry = key ? PyDict_GetItemWithError(self->other_hooks, key) : NULL;
+    PyObject *count = key ? PyDict_GetItemWithError(self->other_counts, key) : NULL;
+    PyObject *next = PyLong_FromUnsignedLongLong((count ? PyLong_AsUnsignedLongLong(count) : 0) + 1);
+
+    if (key && next)
+        PyDict_SetItem(self->other_counts, key, next);
+    Py_XDECREF(next);
+    Py_XDECREF(key);
+    PyErr_Clear();
+    *deferred = entry && PyTuple_GetItem(entry, 1) == Py_True;
+    return entry ? PyTuple_GetItem(entry, 0) : NULL;
+}
+
 static void handle(struct listener_object *self, const struct tl_call *data)
 {
     int arch = arch_index(data->arch);
-    bool known = arch >= 0 && data->nr >= 0 && data->nr < native_calls;
-    PyObject *hooks = known ? self->hooks[arch][data->nr] : NULL;
-    bool deferred = hooks ? self->deferred[arch][data->nr] : self->default_deferred;
+    PyObject *hooks;
+    bool deferred;
 
-    if (known)
+    if (arch >= 0 && data->nr >= 0 && data->nr < native_calls) {
+        hooks = self->hooks[arch][data->nr];
+        deferred = self->deferred[arch][data->nr];
         self->counts[arch][data->nr]++;
-    else
-        self->other_calls++;
-    if (!hooks)
-        hooks = self->default_hooks;
+    } else {
+        hooks = other_call(self, data, &deferred);
+    }
     if (!hooks) {
-        tl_listener_continue(self->core, data->id);
+        hooks = self->default_hooks;
+        deferred = self->default_deferred;
+    }
+    if (!hooks) {
+        tl_listener_let_go_on((PyObject *)self, data);
         return;
     }
     Py_INCREF(hooks);
@@ -198,7 +246,7 @@ static void *worker_main(void *argument)
     }
     PyEval_RestoreThread(thread);
     if (tl_listener_leave(self->core))
-        Py_DECREF((PyObject *)self);  // the one that listener_start took
+        Py_DECREF((PyObject *)self); // the one that listener_start took
     PyGILState_Release(state);
     return NULL;
 }
@@ -216,24 +264,54 @@ static bool start_worker(void *context)
     return started;
 }
 
+// Session, engine and listener refer to each other, so the collector has to see through this one.
+static int listener_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    struct listener_object *self = as_listener(object);
+
+    Py_VISIT(Py_TYPE(object));
+    for (int arch = 0; arch < arch_count; arch++)
+        for (int nr = 0; nr < native_calls; nr++)
+            Py_VISIT(self->hooks[arch][nr]);
+    Py_VISIT(self->default_hooks);
+    Py_VISIT(self->other_hooks);
+    Py_VISIT(self->other_counts);
+    Py_VISIT(self->call_type);
+    Py_VISIT(self->on_error);
+    Py_VISIT(self->defer);
+    Py_VISIT(self->describe);
+    return 0;
+}
+
+static int listener_clear(PyObject *object)
+{
+    struct listener_object *self = as_listener(object);
+
+    for (int arch = 0; arch < arch_count; arch++)
+        for (int nr = 0; nr < native_calls; nr++)
+            Py_CLEAR(self->hooks[arch][nr]);
+    Py_CLEAR(self->default_hooks);
+    Py_CLEAR(self->other_hooks);
+    Py_CLEAR(self->other_counts);
+    Py_CLEAR(self->call_type);
+    Py_CLEAR(self->on_error);
+    Py_CLEAR(self->defer);
+    Py_CLEAR(self->describe);
+    return 0;
+}
+
 static void listener_dealloc(PyObject *object)
 {
     struct listener_object *self = as_listener(object);
     PyTypeObject *type = Py_TYPE(object);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
 
+    PyObject_GC_UnTrack(object);
     Py_BEGIN_ALLOW_THREADS;
     tl_listener_free(self->core);
     Py_END_ALLOW_THREADS;
     tl_rules_free(self->rules);
-    for (int arch = 0; arch < arch_count; arch++)
-        for (int nr = 0; nr < native_calls; nr++)
-            Py_XDECREF(self->hooks[arch][nr]);
-    Py_XDECREF(self->default_hooks);
-    Py_XDECREF(self->call_type);
-    Py_XDECREF(self->on_error);
-    Py_XDECREF(self->defer);
-    Py_XDECREF(self->describe);
+    listener_clear(object);
     for (int arch = 0; arch < arch_count; arch++)
         PyMem_Free(self->paths[arch]);
     release(object);
@@ -260,11 +338,31 @@ static PyObject *listener_new(PyTypeObject *type, PyObject *args, PyObject *keyw
         Py_DECREF(object);
         return tl_raise(error);
     }
+    self->other_hooks = PyDict_New();
+    self->other_counts = PyDict_New();
+    if (!self->other_hooks || !self->other_counts) {
+        Py_DECREF(object);
+        return NULL;
+    }
     self->call_type = Py_NewRef(call_type);
     self->on_error = Py_NewRef(on_error);
     self->defer = Py_NewRef(defer);
     self->describe = Py_NewRef(describe);
     return object;
+}
+
+static PyObject *set_other_hooks(struct listener_object *self, unsigned arch, int nr, PyObject *hooks,
+                                 int deferred)
+{
+    PyObject *key = Py_BuildValue("(Ii)", arch, nr);
+    PyObject *entry = Py_BuildValue("(OO)", hooks, deferred ? Py_True : Py_False);
+    int failed = !key || !entry || PyDict_SetItem(self->other_hooks, key, entry) < 0;
+
+    Py_XDECREF(key);
+    Py_XDECREF(entry);
+    if (failed)
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 // set_hooks(audit_arch, nr, hooks, deferred); nr -1 is every call without hooks of its own.
@@ -288,7 +386,7 @@ static PyObject *listener_set_hooks(PyObject *object, PyObject *args)
     } else {
         int arch = arch_index(arch_value);
         if (arch < 0 || nr < 0 || nr >= native_calls)
-            return PyErr_Format(PyExc_ValueError, "set_hooks: no call %d of arch %#x", nr, arch_value);
+            return set_other_hooks(self, arch_value, nr, hooks, deferred);
         old = self->hooks[arch][nr];
         self->hooks[arch][nr] = Py_NewRef(hooks);
         self->deferred[arch][nr] = deferred;
@@ -301,8 +399,8 @@ static int parse_target(PyObject *item, struct tl_rule_target *target)
 {
     int path0, path1, dirfd0, dirfd1;
 
-    if (!PyArg_ParseTuple(item, "Iiiiiii:add_rule", &target->arch, &target->nr, &target->subcall, &path0, &dirfd0,
-                          &path1, &dirfd1))
+    if (!PyArg_ParseTuple(item, "Iiiiiii:add_rule", &target->arch, &target->nr, &target->subcall, &path0,
+                          &dirfd0, &path1, &dirfd1))
         return -1;
     if (path0 > 5 || path1 > 5 || dirfd0 > 5 || dirfd1 > 5) {
         PyErr_SetString(PyExc_ValueError, "add_rule: a call has six arguments");
@@ -326,8 +424,8 @@ static PyObject *listener_add_rule(PyObject *object, PyObject *args)
     long long value;
     int action;
 
-    if (!PyArg_ParseTuple(args, "zKKKKiLO!:add_rule", &rule.glob, &first, &last, &step, &delay, &action, &value,
-                          &PyTuple_Type, &targets))
+    if (!PyArg_ParseTuple(args, "zKKKKiLO!:add_rule", &rule.glob, &first, &last, &step, &delay, &action,
+                          &value, &PyTuple_Type, &targets))
         return NULL;
     rule.first = first;
     rule.last = last;
@@ -361,7 +459,7 @@ static PyObject *listener_start(PyObject *object, PyObject *unused)
     struct tl_error *error;
 
     (void)unused;
-    Py_INCREF(object);  // for the workers
+    Py_INCREF(object); // for the workers
     Py_BEGIN_ALLOW_THREADS;
     error = tl_listener_start(self->core);
     Py_END_ALLOW_THREADS;
@@ -418,7 +516,7 @@ static PyObject *listener_rule_count(PyObject *object, PyObject *argument)
 static PyObject *listener_call_counts(PyObject *object, PyObject *unused)
 {
     struct listener_object *self = as_listener(object);
-    PyObject *counts = PyDict_New();
+    PyObject *counts = PyDict_Copy(self->other_counts);
 
     (void)unused;
     for (int arch = 0; counts && arch < arch_count; arch++) {
@@ -439,6 +537,29 @@ static PyObject *listener_call_counts(PyObject *object, PyObject *unused)
     return counts;
 }
 
+// meet_exec(audit_arch, nr, command): new programs lose their vDSO.
+static PyObject *listener_meet_exec(PyObject *object, PyObject *args)
+{
+    struct listener_object *self = as_listener(object);
+    unsigned arch_value;
+    int nr, command;
+
+    if (!PyArg_ParseTuple(args, "Iii:meet_exec", &arch_value, &nr, &command))
+        return NULL;
+    int arch = arch_index(arch_value);
+    if (arch < 0 || nr < 0 || nr >= native_calls)
+        return PyErr_Format(PyExc_ValueError, "meet_exec: no call %d of arch %x", nr, arch_value);
+    self->meets[arch][nr] = true;
+    self->command = command;
+    Py_RETURN_NONE;
+}
+
+static PyObject *get_vdso_error(PyObject *object, void *closure)
+{
+    (void)closure;
+    return PyLong_FromLong(atomic_load(&as_listener(object)->vdso_error));
+}
+
 static PyObject *get_fd(PyObject *object, void *closure)
 {
     (void)closure;
@@ -447,11 +568,13 @@ static PyObject *get_fd(PyObject *object, void *closure)
 
 static PyGetSetDef listener_getset[] = {
     {"fd", get_fd, NULL, NULL, NULL},
+    {"vdso_error", get_vdso_error, NULL, "Errno of the first vDSO that could not be hidden, or 0.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyMethodDef listener_methods[] = {
     {"set_hooks", listener_set_hooks, METH_VARARGS, NULL},
+    {"meet_exec", listener_meet_exec, METH_VARARGS, NULL},
     {"add_rule", listener_add_rule, METH_VARARGS, NULL},
     {"rule_count", listener_rule_count, METH_O, NULL},
     {"start", listener_start, METH_NOARGS, NULL},
@@ -463,14 +586,19 @@ static PyMethodDef listener_methods[] = {
 };
 
 static PyType_Slot listener_slots[] = {
-    {Py_tp_new, listener_new},         {Py_tp_dealloc, listener_dealloc}, {Py_tp_methods, listener_methods},
-    {Py_tp_getset, listener_getset},   {0, NULL},
+    {Py_tp_new, listener_new},
+    {Py_tp_dealloc, listener_dealloc},
+    {Py_tp_methods, listener_methods},
+    {Py_tp_traverse, listener_traverse},
+    {Py_tp_clear, listener_clear},
+    {Py_tp_getset, listener_getset},
+    {0, NULL},
 };
 
 static PyType_Spec listener_spec = {
     .name = "trapline._native.Listener",
     .basicsize = sizeof(struct listener_object),
-    .flags = Py_TPFLAGS_DEFAULT,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .slots = listener_slots,
 };
 

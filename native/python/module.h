@@ -40,11 +40,15 @@ extern PyObject *tl_decided;
 int tl_call_check_result(PyObject *call, PyObject *result);
 // Carries out the decision (PROCEED when there is none); the GIL is held.
 void tl_call_answer(PyObject *call);
-void tl_call_decide_fail(PyObject *call, int error_number);
+// Whatever was decided: fail with an errno, or with 0 let the kernel perform the call.
+void tl_call_override(PyObject *call, int error_number);
 
 // _native.Job, and the signal mask that a command gets under one.
 extern PyObject *tl_job_type;
 const sigset_t *tl_job_mask(PyObject *job);
+
+// Has the kernel perform CALL; the GIL is held, and released where that takes long.
+void tl_listener_let_go_on(PyObject *listener, const struct tl_call *call);
 
 // Where the paths of a call are among its arguments.
 enum { TL_MOST_PATHS = 3 };
@@ -52,10 +56,10 @@ struct tl_path_places {
     bool known;
     int count;
     struct {
-        int path, dirfd;           // argument positions; dirfd -1 is the working directory
-        int empty_arg;             // position of the flags with the bit under which "" means dirfd; -1: there is none
-        unsigned long empty_mask;  // that bit; with empty_arg -1 any bit says that "" always means dirfd
-        bool nullable;             // a null pointer means dirfd
+        int path, dirfd; // argument positions; dirfd -1 is the working directory
+        int empty_arg;   // position of the flags with the bit under which "" means dirfd; -1: there is none
+        unsigned long empty_mask; // that bit; with empty_arg -1 any bit says that "" always means dirfd
+        bool nullable;            // a null pointer means dirfd
     } place[TL_MOST_PATHS];
 };
 

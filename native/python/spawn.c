@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stddef.h>
 #include <string.h>
 #include <structmember.h>
@@ -11,8 +12,7 @@
 #include "spawn.h"
 
 struct spawn_object {
-    PyObject_HEAD
-    struct tl_spawn *spawn;
+    PyObject_HEAD struct tl_spawn *spawn;
     // What the child reads until its execve.
     struct tl_spawn_options options;
     PyObject *keep[6];
@@ -147,11 +147,41 @@ static PyObject *spawn_new(PyTypeObject *type, PyObject *args, PyObject *keyword
     return object;
 }
 
-static PyObject *get_channel(PyObject *object, void *closure)
+// Gives back what the start took: the descriptors and the memory that the child ran on.
+static PyObject *spawn_close(PyObject *object, PyObject *unused)
 {
-    (void)closure;
-    return PyLong_FromLong(tl_spawn_channel(as_spawn(object)->spawn));
+    (void)unused;
+    tl_spawn_free(as_spawn(object)->spawn);
+    as_spawn(object)->spawn = NULL;
+    as_spawn(object)->pidfd = -1;
+    Py_RETURN_NONE;
 }
+
+// Waits until execve has happened or failed, or WAKE is readable; True in the first case.
+static PyObject *spawn_wait_exec(PyObject *object, PyObject *args)
+{
+    struct pollfd fds[2] = {{tl_spawn_channel(as_spawn(object)->spawn), POLLIN, 0}, {-1, POLLIN, 0}};
+    int ready;
+
+    if (!PyArg_ParseTuple(args, "i:wait_exec", &fds[1].fd))
+        return NULL;
+    do {
+        Py_BEGIN_ALLOW_THREADS;
+        ready = poll(fds, 2, -1);
+        Py_END_ALLOW_THREADS;
+        if (PyErr_CheckSignals() < 0)
+            return NULL;
+    } while (ready < 0 && errno == EINTR);
+    if (ready < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    return PyBool_FromLong(fds[0].revents);
+}
+
+static PyMethodDef spawn_methods[] = {
+    {"close", spawn_close, METH_NOARGS, NULL},
+    {"wait_exec", spawn_wait_exec, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
 
 static PyObject *get_exec_error(PyObject *object, void *closure)
 {
@@ -160,7 +190,6 @@ static PyObject *get_exec_error(PyObject *object, void *closure)
 }
 
 static PyGetSetDef spawn_getset[] = {
-    {"channel", get_channel, NULL, "Readable once execve has happened or the child is dead.", NULL},
     {"exec_error", get_exec_error, NULL, "Why execve failed, or 0, once the channel is readable.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -176,7 +205,7 @@ static PyMemberDef spawn_members[] = {
 
 static PyType_Slot spawn_slots[] = {
     {Py_tp_new, spawn_new},         {Py_tp_dealloc, spawn_dealloc}, {Py_tp_getset, spawn_getset},
-    {Py_tp_members, spawn_members}, {0, NULL},
+    {Py_tp_members, spawn_members}, {Py_tp_methods, spawn_methods}, {0, NULL},
 };
 
 static PyType_Spec spawn_spec = {

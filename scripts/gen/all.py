@@ -14,10 +14,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import constants
 import native_paths
+import structs
 import syscalls
 from tables import ROOT, DataError
 
-GENERATORS = (syscalls, constants, native_paths)
+GENERATORS = (syscalls, constants, structs, native_paths)
 
 
 def main() -> int:

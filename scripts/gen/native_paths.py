@@ -83,7 +83,7 @@ def generate(data: Path = ROOT / "data") -> dict[str, str]:
     """Return the header, by its path below the root."""
     text = heading("native_paths.py").replace("#", "//", 1) + "// clang-format off\n" + DECLARATIONS
     for arch, calls in syscalls.load(data).items():
-        ordered = sorted(calls.values(), key=lambda call: call.number)
+        ordered = sorted((call for call in calls.values() if call.number >= 0), key=lambda call: call.number)
         text += f"\n// {arch}, by number.\nstatic const struct tl_path_call tl_path_calls_{arch}[] = {{\n"
         text += "".join(path_row(call) for call in ordered) + "};\n"
         text += f"\nstatic const struct tl_buffer_param tl_buffer_params_{arch}[] = {{\n"

@@ -28,7 +28,7 @@ class Call:
     """One system call of one architecture."""
 
     name: str
-    number: int
+    number: int  # -1: only behind socketcall or ipc
     params: list[Param] | None  # None: no prototype is known
     returns: str = "int"
     cloexec: str = ""
@@ -83,11 +83,14 @@ def read_calls(arch: str, data: Path) -> dict[str, Call]:
         if proto != "?":
             params = [types.param(text, arch) for text in proto.split(", ") if text != "void"]
         calls[name] = Call(name, int(row[arch]), params)
+    for (name, only), proto in by_hand.items():
+        if only == arch and name not in calls:
+            calls[name] = Call(name, -1, [types.param(text, arch) for text in proto.split(", ")])
     return calls
 
 
 def resolve(words: str, call: Call, values: dict[str, int]) -> str:
-    """Turn ``param:FLAG`` into ``param:0x…``."""
+    """Turn ``param:FLAG`` into ``param:0x80000``."""
     param, flag = words.split(":")
     if call.param(param) is None:
         raise DataError(f"{call.name}: no parameter {param!r} for {words!r}")
@@ -98,6 +101,9 @@ def apply_meaning(call: Call, param: Param, meaning: str) -> None:
     """Apply one row of params.tsv."""
     kind, *words = meaning.split(" ")
     param.kind = kind
+    if kind in ("fd", "pid"):
+        # Whatever the prototype says (mmap's fd is an unsigned long), the lookup behind it takes an int.
+        param.width, param.signed = 32, True
     if kind == "str":
         param.words["pointer"] = "in"
     for word in words:
@@ -164,11 +170,22 @@ def apply_paths(calls: dict[str, Call], values: dict[str, int], data: Path, used
                 param.words["nullable"] = "1"
 
 
-def check(calls: dict[str, Call], arch: str) -> None:
-    """Every pointer must have a direction and every string must be a path, a string or a buffer."""
+def keep_64_bit_times(calls: dict[str, Call]) -> None:
+    """On i386, ``timespec`` is the 32-bit one; calls whose type is the 64-bit one say so."""
+    for call in calls.values():
+        for param in call.params or ():
+            for name in ("timespec", "itimerspec"):
+                if param.words.get("struct") == name and f"__kernel_{name}" in param.ctype:
+                    param.words["struct"] = f"__kernel_{name}"
+
+
+def check(calls: dict[str, Call], arch: str, families: set[str]) -> None:
+    """Every pointer must have a direction, every string be a path, str or buf, every family exist."""
     wrong = []
     for call in calls.values():
         for param in call.params or ():
+            if param.words.get("family", "open") not in families:
+                wrong.append(f"{call.name}.{param.name}: no flag family {param.words['family']!r}")
             if param.words.get("pointer") == "?" and param.kind not in ("addr", "arg"):
                 wrong.append(f"{arch}: {call.name}.{param.name} ({param.ctype}): direction unknown")
             if param.ctype in STRING_TYPES and param.kind == "ptr":
@@ -181,12 +198,15 @@ def load(data: Path) -> dict[str, dict[str, Call]]:
     """Read every table; the result maps architecture and name to calls."""
     used: set[str] = set()
     result = {}
+    families = {row["family"] for row in rows("families", data)}
     for arch in ARCHES:
         values = constants.values(arch, data)
         calls = read_calls(arch, data)
         apply_params(calls, values, data, used)
         apply_paths(calls, values, data, used)
-        check(calls, arch)
+        if arch == "i386":
+            keep_64_bit_times(calls)
+        check(calls, arch, families)
         result[arch] = calls
     for table in ("params", "paths"):
         for row in rows(table, data):
@@ -213,7 +233,7 @@ def generate(data: Path = ROOT / "data") -> dict[str, str]:
     for arch, calls in everything.items():
         ordered = sorted(calls.values(), key=lambda call: call.number)
         lines = [head, f'"""System call numbers of {arch}."""\n\n', "NUMBERS: dict[str, int] = {\n"]
-        lines += [f'    "{call.name}": {call.number},\n' for call in ordered]
+        lines += [f'    "{call.name}": {call.number},\n' for call in ordered if call.number >= 0]
         files[f"src/trapline/abi/numbers_{arch}.py"] = "".join([*lines, "}\n"])
         lines = [
             head,

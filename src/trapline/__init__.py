@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from trapline.options import option
     from trapline.process import Process
     from trapline.running import CompletedProcess, run
-    from trapline.session import DEVNULL, PIPE, STDOUT, Session, Stats
+    from trapline.session import Session
+    from trapline.stats import Stats
+    from trapline.stdio import DEVNULL, PIPE, STDOUT
 
 __all__ = [
     "DEVNULL",
@@ -65,17 +67,18 @@ _MODULES = {
     "trapline.options": ("option",),
     "trapline.process": ("Process",),
     "trapline.running": ("CompletedProcess", "run"),
-    "trapline.session": ("DEVNULL", "PIPE", "STDOUT", "Session", "Stats"),
+    "trapline.session": ("Session",),
+    "trapline.stats": ("Stats",),
+    "trapline.stdio": ("DEVNULL", "PIPE", "STDOUT"),
 }
 
 
 def __getattr__(name: str) -> object:
     """Import a public name from its module."""
-    import importlib
-
     for module, names in _MODULES.items():
         if name in names:
-            value = globals()[name] = getattr(importlib.import_module(module), name)
+            # Not importlib.import_module: importing that costs a millisecond of start-up.
+            value = globals()[name] = getattr(__import__(module, fromlist=(name,)), name)
             return value
     raise AttributeError(f"module 'trapline' has no attribute {name!r}")
 

@@ -10,7 +10,7 @@ from trapline.errors import MemoryAccessError, UnsupportedByEngineError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from trapline.abi import Param, Signature
     from trapline.process import Process, ProcessTree
@@ -26,6 +26,7 @@ __all__ = ["Args", "Call"]
 
 _ARCH_NAMES = {value: name for name, value in abi.AUDIT_ARCH.items()}
 _O_CLOEXEC = 0o2000000
+_F_DUPFD_CLOEXEC = 1030
 
 
 class Args:
@@ -48,10 +49,7 @@ class Args:
             return value
         from trapline.abi import flags
 
-        try:
-            return flags.family(param.family, self._signature.arch)(value)
-        except ValueError:
-            return value
+        return flags.value(param.family, value, self._signature.arch)
 
     def __getattr__(self, name: str) -> int:
         param = self._signature.param(name)
@@ -192,7 +190,7 @@ class Call(_native.Call):
             raise CallGoneError(f"process of thread {self.tid} is gone")
         return process
 
-    def read_struct(self, name: str, address: int) -> object:
+    def read_struct(self, name: str, address: int) -> Any:
         """Read one of the kernel's structs.
 
         :param name: a name in :mod:`trapline.abi.structs`, such as ``"timespec"``.
@@ -238,6 +236,8 @@ class Call(_native.Call):
     def _wants_cloexec(self) -> bool:
         if self.name == "openat2":
             return bool(int.from_bytes(self.read(self.args.how, 8), "little") & _O_CLOEXEC)
+        if self.name in ("fcntl", "fcntl64"):
+            return self.args.cmd == _F_DUPFD_CLOEXEC
         cloexec = self.signature.cloexec
         return cloexec is not None and bool(getattr(self.args, cloexec[0]) & cloexec[1])
 

@@ -47,7 +47,7 @@ class Hook:
         self.when = when
         self.on_return = on_return
         self.changes_args = changes_args
-        self.is_async = _is_coroutine_function(function)
+        self.is_async = is_coroutine_function(function)
 
     def __repr__(self) -> str:
         kind = "on_return" if self.on_return else "on"
@@ -59,9 +59,14 @@ class Hook:
         return str(getattr(self.function, "__qualname__", None) or self.function)
 
 
-def _is_coroutine_function(function: Callable[..., Any]) -> bool:
+def _calling(function: Callable[..., Any]) -> Any:
+    return type(function).__call__ if callable(function) else None
+
+
+def is_coroutine_function(function: Callable[..., Any]) -> bool:
+    """Whether calling *function* makes a coroutine; a partial or an object with ``__call__`` may do so too."""
     # inspect.iscoroutinefunction says the same and costs 20 ms of imports.
-    for candidate in (function, getattr(function, "func", None), getattr(type(function), "__call__", None)):
+    for candidate in (function, getattr(function, "func", None), _calling(function)):
         code = getattr(getattr(candidate, "__func__", candidate), "__code__", None)
         if code is not None:
             return bool(code.co_flags & _CO_COROUTINE)
@@ -84,7 +89,9 @@ def _register(function: F, hook: Hook) -> F:
     try:
         setattr(function, _ATTRIBUTE, tuple(hooks))
     except AttributeError:
-        raise UsageError(f"{function!r} cannot be a hook: it takes no attributes; wrap it in a function") from None
+        raise UsageError(
+            f"{function!r} cannot be a hook: it takes no attributes; wrap it in a function"
+        ) from None
     return function
 
 

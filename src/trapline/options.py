@@ -14,7 +14,16 @@ __all__ = ["option"]
 
 _given: dict[str, str] = {}
 _declared: dict[str, str] = {}
-_TRUTH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+_TRUTH = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
 
 
 def option(name: str, default: T, help: str = "") -> T:
@@ -57,4 +66,6 @@ def check() -> None:
     for name in _given:
         if name not in _declared:
             known = "; ".join([f"{key}: {text}" if text else key for key, text in _declared.items()])
-            raise UsageError(f"--set {name}: no hooks file declares that option. There are: {known or 'none'}")
+            raise UsageError(
+                f"--set {name}: no hooks file declares that option. There are: {known or 'none'}"
+            )

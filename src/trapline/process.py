@@ -155,15 +155,15 @@ class ProcessTree:
         All are stopped before the first is killed: what a process forks while the others die would be lost
         sight of as an orphan.
         """
-        import _signal
+        import signal
 
         stopped: set[int] = set()
         while fresh := [pid for pid in self.living() if pid not in stopped]:
             for pid in fresh:
-                _send(pid, _signal.SIGSTOP)
+                _send(pid, signal.SIGSTOP)
                 stopped.add(pid)
         for pid in stopped:
-            _send(pid, _signal.SIGKILL)
+            _send(pid, signal.SIGKILL)
 
 
 def _send(pid: int, number: int) -> None:

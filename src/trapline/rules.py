@@ -113,7 +113,14 @@ def _occurrences(text: str, rule: str) -> tuple[int, int, int]:
         step = _integer(step_text) if step_text else 1
     elif dots:
         step = 1
-    if first is None or last is None or step is None or first < 1 or step < bool(plus) or (dots and last < first):
+    if (
+        first is None
+        or last is None
+        or step is None
+        or first < 1
+        or step < bool(plus)
+        or (dots and last < first)
+    ):
         raise UsageError(
             f"rule '{rule}': when={text!r} is not FIRST, FIRST+, FIRST+STEP or FIRST..LAST+STEP, counted from 1"
         )

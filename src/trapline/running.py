@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import selectors
 import subprocess
 import time
 
-from trapline.session import PIPE, Session, Stats
+from trapline.session import Session
+from trapline.stdio import PIPE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from typing import Any
+    from typing import IO, Any
 
     from trapline.rules import Rule
-    from trapline.session import Stdio, StrPath
+    from trapline.session import StrPath
+    from trapline.stats import Stats
+    from trapline.stdio import Given
 
 __all__ = ["CompletedProcess", "run"]
 
@@ -37,9 +41,9 @@ def run(
     rules: Iterable[str | Rule] = (),
     engine: str = "auto",
     input: bytes | str | None = None,
-    stdin: Stdio = None,
-    stdout: Stdio = None,
-    stderr: Stdio = None,
+    stdin: Given = None,
+    stdout: Given = None,
+    stderr: Given = None,
     capture_output: bool = False,
     text: bool = False,
     encoding: str | None = None,
@@ -51,6 +55,7 @@ def run(
     on_hook_error: str = "raise",
     workers: int = 64,
     allow_io_uring: bool = False,
+    hide_vdso: bool | None = None,
 ) -> CompletedProcess:
     """Run a command under hooks and wait for it and for everything it started.
 
@@ -78,7 +83,7 @@ def run(
         input = input.encode(encoding or "utf-8", errors or "strict")
     session = Session(
         command, hooks=hooks, rules=rules, engine=engine, stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd,
-        env=env, on_hook_error=on_hook_error, workers=workers, allow_io_uring=allow_io_uring,
+        env=env, on_hook_error=on_hook_error, workers=workers, allow_io_uring=allow_io_uring, hide_vdso=hide_vdso,
     )  # fmt: skip
     with session:
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -109,38 +114,40 @@ def _communicate(
     session: Session, data: bytes | None, deadline: float | None
 ) -> tuple[bytes | None, bytes | None] | None:
     """Feed and drain the pipes; None when the deadline has passed."""
-    parts: dict[Any, list[bytes]] = {}
+    parts: dict[int, list[bytes]] = {}
     view = memoryview(data or b"")
+    stdin = session.stdin
     with selectors.DefaultSelector() as selector:
         for file in (session.stdout, session.stderr):
             if file is not None:
-                parts[file] = []
-                selector.register(file, selectors.EVENT_READ)
-        if session.stdin is not None:
-            if view:
-                selector.register(session.stdin, selectors.EVENT_WRITE)
-            else:
-                session.stdin.close()
+                parts[file.fileno()] = []
+                selector.register(file.fileno(), selectors.EVENT_READ)
+        if stdin is not None and view:
+            selector.register(stdin.fileno(), selectors.EVENT_WRITE)
+        elif stdin is not None:
+            stdin.close()
         while selector.get_map():
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return None
-            for key, _ in selector.select(left):
-                file = key.fileobj
-                if file is session.stdin:
-                    try:
-                        view = view[session.stdin.write(view[:4096]) :]
-                    except BrokenPipeError:
-                        view = view[len(view) :]
-                    if not view:
-                        selector.unregister(file)
-                        session.stdin.close()
-                elif chunk := file.read(65536):  # type: ignore[union-attr]
-                    parts[file].append(chunk)
-                else:
-                    selector.unregister(file)
-    out, err = session.stdout, session.stderr
-    return (
-        None if out is None else b"".join(parts[out]),
-        None if err is None else b"".join(parts[err]),
-    )
+            for key, event in selector.select(left):
+                if event & selectors.EVENT_READ:
+                    chunk = os.read(key.fd, 65536)
+                    parts[key.fd].append(chunk)
+                    if not chunk:
+                        selector.unregister(key.fd)
+                    continue
+                assert stdin is not None
+                try:
+                    # A pipe that is ready takes at least PIPE_BUF bytes without blocking.
+                    view = view[os.write(key.fd, view[:4096]) :]
+                except BrokenPipeError:
+                    view = view[len(view) :]
+                if not view:
+                    selector.unregister(key.fd)
+                    stdin.close()
+    return _collected(session.stdout, parts), _collected(session.stderr, parts)
+
+
+def _collected(file: IO[bytes] | None, parts: dict[int, list[bytes]]) -> bytes | None:
+    return None if file is None else b"".join(parts[file.fileno()])

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
-import select
 import sys
 import time
 
 from trapline import _native
 from trapline.engines.base import Plan
 from trapline.engines.choose import choose
-from trapline.errors import CommandError, HookError, TraplineError, UnsupportedByEngineError, UsageError
+from trapline.errors import (
+    CommandError,
+    EngineStartError,
+    HookError,
+    TraplineError,
+    UnsupportedByEngineError,
+    UsageError,
+)
 from trapline.hooks import collect
 from trapline.process import ProcessTree
 from trapline.rules import Rule, parse
+from trapline.stats import Stats
+from trapline.stdio import Stdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,61 +31,16 @@ if TYPE_CHECKING:
 
     from trapline.call import Call
     from trapline.engines.notify import NotifyEngine
+    from trapline.stdio import Given
 
     StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-    Stdio = int | IO[Any] | None
 
-__all__ = ["PIPE", "DEVNULL", "STDOUT", "Session", "Stats"]
+__all__ = ["Session"]
 
-#: As in :mod:`subprocess`.
-PIPE, STDOUT, DEVNULL = -1, -2, -3
 _ENOENT, _EACCES, _ENOTDIR = 2, 13, 20
 _EXITED, _EMPTY, _WOKEN, _SIGNAL = 0, 1, 2, 3
 #: How long hooks that still run when the program has ended may delay the end of the session.
 _GRACE_MS = 2000
-
-
-class Stats:
-    """What happened in a session.
-
-    :ivar engine: the engine's name.
-    :ivar received: calls that reached this process.
-    :ivar answered: answers that the program got.
-    :ivar gone: calls whose thread was killed or interrupted before it got an answer.
-    :ivar calls: how many calls reached the hooks, by name.
-    :ivar rules: how often each rule that needs this process acted, by its text. A rule that the kernel applies by
-        itself is not counted.
-    :ivar workers: threads that were started to run hooks.
-    :ivar most_waiting: the most calls that waited for a free worker at one time.
-    :ivar filter_length: instructions of the seccomp filter.
-    :ivar no_new_privs: the program runs without new privileges, so set-user-ID programs in it get none.
-    :ivar seconds: how long the program has run.
-    """
-
-    __slots__ = (
-        "answered",
-        "calls",
-        "engine",
-        "filter_length",
-        "gone",
-        "most_waiting",
-        "no_new_privs",
-        "received",
-        "rules",
-        "seconds",
-        "workers",
-    )
-
-    def __init__(self, **values: Any) -> None:
-        for name in self.__slots__:
-            setattr(self, name, values[name])
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the same as a dictionary."""
-        return {name: getattr(self, name) for name in sorted(self.__slots__)}
-
-    def __repr__(self) -> str:
-        return f"Stats({', '.join([f'{name}={value!r}' for name, value in self.as_dict().items()])})"
 
 
 def _find_executable(name: bytes, env: Mapping[bytes, bytes], cwd: bytes | None) -> bytes:
@@ -128,6 +91,8 @@ class Session:
         With the latter two the traceback goes to standard error.
     :param workers: most hooks that run at one time; further calls wait. Coroutine functions do not count.
     :param allow_io_uring: let programs set up io_uring, whose operations no hook sees.
+    :param hide_vdso: take the vDSO from every program that is executed, so that it asks the kernel for the time
+        (with ``rdtsc`` it can still count cycles). None: when a hook or rule names such a call, as clock_gettime.
     :raises UsageError: an option cannot be understood.
     :raises UnsupportedByEngineError: the engine cannot do what a hook declares.
     """
@@ -139,14 +104,15 @@ class Session:
         hooks: Iterable[object] = (),
         rules: Iterable[str | Rule] = (),
         engine: str = "auto",
-        stdin: Stdio = None,
-        stdout: Stdio = None,
-        stderr: Stdio = None,
+        stdin: Given = None,
+        stdout: Given = None,
+        stderr: Given = None,
         cwd: StrPath | None = None,
         env: Mapping[str, str] | None = None,
         on_hook_error: str = "raise",
         workers: int = 64,
         allow_io_uring: bool = False,
+        hide_vdso: bool | None = None,
         job: _native.Job | None = None,
     ) -> None:
         if isinstance(command, str | bytes) or not command:
@@ -156,15 +122,19 @@ class Session:
         self.command = [os.fsencode(word) for word in command]
         if any(b"\0" in word for word in self.command):
             raise UsageError("a NUL byte cannot be part of a command")
-        self._env = {os.fsencode(key): os.fsencode(value) for key, value in (os.environ if env is None else env).items()}
+        self._env = {
+            os.fsencode(key): os.fsencode(value)
+            for key, value in (os.environ if env is None else env).items()
+        }
         self._cwd = None if cwd is None else os.fsencode(cwd)
-        self._stdio = (stdin, stdout, stderr)
+        self._given = (stdin, stdout, stderr)
         self._on_hook_error = _error_policy(on_hook_error)
         self._job = job
         parsed = [rule if isinstance(rule, Rule) else parse(rule) for rule in rules]
         plan = Plan(
-            collect(hooks), parsed, allow_io_uring=allow_io_uring, workers=workers, on_error=self._hook_failed
-        )
+            collect(hooks), parsed, allow_io_uring=allow_io_uring, hide_vdso=hide_vdso, workers=workers,
+            on_error=self._hook_failed,
+        )  # fmt: skip
         #: Name of the engine, and why it was chosen.
         self.engine, self.engine_reason = choose(engine, plan.needs())
         self._plan = plan
@@ -175,7 +145,7 @@ class Session:
         self._failure: BaseException | None = None
         self._failed_hook = ""
         self._wake = -1
-        self._pipes: list[int] = []
+        self._stdio: Stdio | None = None
         self._started = self._seconds = 0.0
         self._tree_is_gone = False
         self._killed_at = 0.0
@@ -185,8 +155,6 @@ class Session:
         self.stdin: IO[bytes] | None = None
         self.stdout: IO[bytes] | None = None
         self.stderr: IO[bytes] | None = None
-
-    # -- start -----------------------------------------------------------------------------------------------------
 
     def start(self) -> Session:
         """Start the program; returns once it has been executed.
@@ -201,22 +169,26 @@ class Session:
         executable = _find_executable(self.command[0], self._env, self._cwd)
         engine = NotifyEngine(self._plan)
         environment = [key + b"=" + value for key, value in self._env.items()]
-        child_ends = self._open_stdio()
+        stdio = self._stdio = Stdio(*self._given)
+        self.stdin, self.stdout, self.stderr = stdio.ends
         try:
             try:
                 spawn = _native.Spawn(
-                    executable, self.command, environment, self._cwd, child_ends,
+                    executable, self.command, environment, self._cwd,
+                    (stdio.child[0], stdio.child[1], stdio.child[2]),
                     engine.program.to_bytes(), False, self._job,
                 )  # fmt: skip
             except OSError as error:
                 if "seccomp" in str(error):
                     raise engine.explain(error) from None
-                raise CommandError(error.errno, str(error.strerror), os.fsdecode(self._cwd or executable)) from None
+                raise CommandError(
+                    error.errno, str(error.strerror), os.fsdecode(self._cwd or executable)
+                ) from None
         except BaseException:
-            self._close_pipes()
+            stdio.close()
             raise
         finally:
-            self._close_child_ends()
+            stdio.close_child()
         self._spawn = spawn
         self._engine = engine
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -231,58 +203,27 @@ class Session:
             raise
         return self
 
-    def _open_stdio(self) -> tuple[int, int, int]:
-        ends: list[int] = []
-        self._ours: list[int] = []
-        try:
-            for number, given in enumerate(self._stdio):
-                ends.append(self._open_one(number, given, ends))
-        except BaseException:
-            self._close_child_ends()
-            self._close_pipes()
-            raise
-        return ends[0], ends[1], ends[2]
-
-    def _open_one(self, number: int, given: Stdio, ends: list[int]) -> int:
-        if given is None:
-            return -1
-        if given == DEVNULL:
-            fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-            self._ours.append(fd)
-            return fd
-        if given == PIPE:
-            reader, writer = os.pipe2(os.O_CLOEXEC)
-            child, parent = (reader, writer) if number == 0 else (writer, reader)
-            self._ours.append(child)
-            file = open(parent, "wb" if number == 0 else "rb", buffering=0)  # noqa: SIM115
-            setattr(self, ("stdin", "stdout", "stderr")[number], file)
-            return child
-        if given == STDOUT and number == 2:
-            return ends[1] if ends[1] >= 0 else 1
-        fd = given if isinstance(given, int) else given.fileno()
-        if fd < 0:
-            raise UsageError(f"{given!r} is no file descriptor")
-        return fd
-
-    def _close_child_ends(self) -> None:
-        while self._ours:
-            os.close(self._ours.pop())
-
     def _close_pipes(self) -> None:
-        for file in (self.stdin, self.stdout, self.stderr):
-            if file is not None:
-                file.close()
+        if self._stdio is not None:
+            self._stdio.close()
 
     def _wait_for_exec(self, spawn: _native.Spawn, executable: bytes) -> None:
-        poller = select.poll()
-        poller.register(spawn.channel, select.POLLIN)
-        poller.register(self._wake, select.POLLIN)
-        while not any([fd == spawn.channel for fd, _ in poller.poll()]):
+        while not spawn.wait_exec(self._wake):
             os.eventfd_read(self._wake)
         if spawn.exec_error and self._failure is None:
             raise _command_error(spawn.exec_error, executable)
+        self._check_vdso()
 
-    # -- wait ------------------------------------------------------------------------------------------------------
+    def _check_vdso(self) -> None:
+        assert self._engine is not None
+        assert self._engine.listener is not None
+        error = self._engine.listener.vdso_error
+        if error:
+            raise EngineStartError(
+                error,
+                f"cannot hide the vDSO, so clock calls would go unseen: ptrace failed with {os.strerror(error)}. "
+                "Allow ptrace (`trapline doctor` says how), or pass hide_vdso=False",
+            )
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until the program and everything it started has ended.
@@ -309,7 +250,8 @@ class Session:
         self._finish()
         if self._failure is not None:
             raise HookError(f"hook {self._failed_hook} raised {self._failure!r}") from self._failure
-        return self.returncode  # type: ignore[return-value]
+        assert self.returncode is not None
+        return self.returncode
 
     def _running(self) -> _native.Spawn:
         if self._spawn is None:
@@ -334,6 +276,8 @@ class Session:
             elif event == _SIGNAL:
                 raise KeyboardInterrupt
             return
+        import select
+
         poller = select.poll()
         poller.register(self._wake, select.POLLIN)
         if pidfd >= 0:
@@ -373,10 +317,10 @@ class Session:
             if self._deferred is not None:
                 self._deferred.close()
             engine.listener.wait_idle(_GRACE_MS)
+        if self._spawn is not None:
+            self._spawn.close()
         os.close(self._wake)
         self._wake = -1
-
-    # -- errors in hooks -------------------------------------------------------------------------------------------
 
     def _hook_failed(self, call: Call, error: BaseException) -> int:
         if self._on_hook_error >= 0:
@@ -398,8 +342,6 @@ class Session:
 
             self._deferred = DeferredHooks(self._plan.workers, self._hook_failed)
         self._deferred.decide(call, hooks)
-
-    # -- control ---------------------------------------------------------------------------------------------------
 
     @property
     def pid(self) -> int:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import shutil
 import struct
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import pytest
 
 from trapline.bpf.instruction import Instruction, to_bytes
 
@@ -64,6 +67,8 @@ def can_install() -> bool:
 
 def compiled(name: str, out: Path, *flags: str) -> Path:
     """Return the victim *name* (without ``.c``), compiled with gcc into the directory *out*."""
+    if shutil.which("gcc") is None:
+        pytest.skip("the victim needs gcc")
     binary = out / (name + "".join(flags).replace("-", "_"))
     if not binary.exists():
         command = ["gcc", "-O1", "-Wall", "-Wextra", "-Werror", *flags, "-o", binary, VICTIMS / f"{name}.c"]

@@ -110,6 +110,25 @@ def test_a_word_that_every_path_holds_is_not_loaded_again():
     assert codes.count(ALU_AND) == 1
 
 
+@pytest.mark.parametrize("other", [4, None], ids=["another-word", "something-computed"])
+def test_a_word_that_only_some_paths_hold_is_loaded_again(other):
+    asm = Assembler()
+    meet = asm.label()
+    asm.load(0)
+    asm.branch(JUMP_EQ, 7, meet, None)
+    if other is None:
+        asm.emit(ALU_AND, 0)
+    else:
+        asm.load(other)
+    asm.place(meet)  # reached by a jump with the number, and run into with something else
+    asm.load(0)
+    asm.branch(JUMP_GE, 5, asm.returning(1), asm.returning(0))
+    program = asm.assemble()
+    check(program)
+    for nr in (4, 5, 6, 7):
+        assert run(program, SeccompData(nr, 0)).action == (nr >= 5)
+
+
 def test_labels_that_cannot_work_are_refused():
     asm = Assembler()
     label = asm.label()

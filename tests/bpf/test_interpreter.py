@@ -5,14 +5,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trapline.bpf import action
+from trapline.bpf.analysis import constant_allow, longest_path
+from trapline.bpf.disassembler import disassemble
 from trapline.bpf.instruction import LOAD_WORD, MAX_INSTRUCTIONS, RETURN
 from trapline.bpf.interpreter import (
     OPCODES,
     InvalidProgramError,
     SeccompData,
     check,
-    constant_allow,
-    longest_path,
     run,
 )
 
@@ -197,6 +197,11 @@ def test_only_number_and_architecture_decide_what_is_cached():
     assert constant_allow(masked, 0, 3)
     assert not constant_allow(masked, 0, 2)
     assert not constant_allow([(0x00, 0, 0, 1), ALLOW], 0, 0)
+
+
+@given(st.lists(instructions, max_size=12))
+def test_anything_can_be_disassembled(program):
+    assert len(disassemble(program).splitlines()) == len(program)
 
 
 def test_the_longest_path_is_counted_over_both_sides_of_a_jump():

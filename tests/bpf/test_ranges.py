@@ -5,8 +5,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trapline.bpf import ranges
+from trapline.bpf.analysis import longest_path
 from trapline.bpf.assembler import Assembler
-from trapline.bpf.interpreter import SeccompData, check, longest_path, run
+from trapline.bpf.interpreter import SeccompData, check, run
 from trapline.errors import UsageError
 
 TOP = 1 << 64

@@ -91,6 +91,7 @@ _MACHINES = {
     "aarch64": "aarch64",
 }
 _native: list[str] = []  # asked for once: uname costs more than a table lookup
+_by_name: dict[str, dict[str, int]] = {}
 _by_number: dict[str, dict[int, str]] = {}
 _signatures: dict[tuple[str, str], Signature] = {}
 
@@ -121,8 +122,11 @@ def native_arch() -> str:
 
 
 def _numbers(arch: str | None) -> dict[str, int]:
-    if arch is None:
-        arch = native_arch()
+    arch = arch or native_arch()
+    return _by_name.get(arch) or _by_name.setdefault(arch, _load_numbers(arch))
+
+
+def _load_numbers(arch: str) -> dict[str, int]:
     if arch == "x86_64":
         from trapline.abi.numbers_x86_64 import NUMBERS
     elif arch == "i386":
@@ -189,12 +193,14 @@ def _unknown(name: str, arch: str) -> UnknownSyscallError:
 
 def name(nr: int, arch: str | None = None) -> str:
     """Return the name of system call *nr*, or ``"syscall_<nr>"`` when the table does not have it."""
-    if arch is None:
-        arch = native_arch()
+    return _names_by_number(arch or native_arch()).get(nr) or f"syscall_{nr}"
+
+
+def _names_by_number(arch: str) -> dict[int, str]:
     table = _by_number.get(arch)
     if table is None:
         table = _by_number[arch] = {value: key for key, value in _numbers(arch).items()}
-    return table.get(nr) or f"syscall_{nr}"
+    return table
 
 
 def names(arch: str | None = None) -> Iterable[str]:
@@ -211,7 +217,8 @@ def signature(name: str, arch: str | None = None) -> Signature:
     """Return what is known of a system call's parameters and result.
 
     A call without a known prototype (``syscall_<nr>``, or one that the kernel only reserves a number for)
-    gets a signature without parameters whose ``known`` is False.
+    gets a signature without parameters whose ``known`` is False. Calls that i386 has only behind
+    ``socketcall`` and ``ipc`` (``send``, ``semop``) have signatures but no numbers.
 
     :raises UnknownSyscallError: *arch* has no call of that name.
     """
@@ -219,8 +226,9 @@ def signature(name: str, arch: str | None = None) -> Signature:
         arch = native_arch()
     found = _signatures.get((arch, name))
     if found is None:
-        number(name, arch)
         from trapline.abi.prototypes import parse
 
-        found = _signatures[arch, name] = parse(name, arch, _encoded(arch).get(name))
+        encoded = _encoded(arch)
+        proper = name if name in encoded else _names_by_number(arch).get(number(name, arch), name)
+        found = _signatures[arch, name] = parse(name, arch, encoded.get(proper))
     return found

@@ -95,7 +95,8 @@ class Signature:
     :ivar known: False when no prototype is known; *params* is empty then.
     :ivar params: the parameters, one per register.
     :ivar returns: what the result is: ``fd size offset addr pid uid gid mode int none``.
-    :ivar cloexec: parameter and bit that ask for close-on-exec on the new fds, or None.
+    :ivar cloexec: parameter and bit that ask for close-on-exec on the new fds. None where nothing asks:
+        ``dup`` never sets it, ``pidfd_open`` and ``io_uring_setup`` always do, ``openat2`` has it in *how*.
     :ivar paths: the parameters of kind ``path``.
     """
 

@@ -13,14 +13,14 @@ Imported while a program starts, so it imports next to nothing.
 from __future__ import annotations
 
 from trapline.bpf import ranges
-from trapline.bpf.lowering import INSTRUCTION_POINTER, in_ranges, join, resolver, test_bits
+from trapline.bpf.lowering import INSTRUCTION_POINTER, Operand, in_ranges, join, resolver, test_bits
 from trapline.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from trapline.bpf.lowering import Lowered, Operand, Resolver
+    from trapline.bpf.lowering import Lowered, Resolver
 
 __all__ = ["Condition", "arg", "ip"]
 
@@ -31,13 +31,13 @@ class Condition:
     __slots__ = ()
 
     def __and__(self, other: Condition) -> Condition:
-        return _Group("and", (self, _condition(other, "&")))
+        return Combined("and", (self, _condition(other, "&")))
 
     def __or__(self, other: Condition) -> Condition:
-        return _Group("or", (self, _condition(other, "|")))
+        return Combined("or", (self, _condition(other, "|")))
 
     def __invert__(self) -> Condition:
-        return _Not(self)
+        return Negated(self)
 
     def __bool__(self) -> bool:
         raise TypeError(
@@ -61,12 +61,13 @@ class Condition:
         """Return the names and positions of parameters that this looks at."""
         return set()
 
-    def lower(self, find: Resolver | None, negate: bool = False) -> Lowered:
+    def lower(self, find: Resolver | None, negate: bool = False, unseen: bool = True) -> Lowered:
         """Return what the compiler takes.
 
-        :param find: how to look up parameters; None when nothing of them can be seen (the call's arguments
-            are in memory): then every test of a parameter counts as fulfilled, so that the filter catches
-            too much rather than too little.
+        :param find: how to look up parameters; None when nothing of them can be seen, because they are in
+            memory.
+        :param negate: return the opposite.
+        :param unseen: what each test of a parameter that cannot be seen comes to, negated or not.
         """
         raise NotImplementedError
 
@@ -84,7 +85,9 @@ def _condition(value: object, operator: str) -> Condition:
     return value
 
 
-class _Group(Condition):
+class Combined(Condition):
+    """Conditions joined by ``&`` or ``|``; ``kind`` is "and" or "or"."""
+
     __slots__ = ("kind", "parts")
     kind: str
     parts: tuple[Condition, ...]
@@ -92,7 +95,7 @@ class _Group(Condition):
     def __init__(self, kind: str, parts: tuple[Condition, ...]) -> None:
         flat: list[Condition] = []
         for part in parts:
-            flat.extend(part.parts if isinstance(part, _Group) and part.kind == kind else (part,))
+            flat.extend(part.parts if isinstance(part, Combined) and part.kind == kind else (part,))
         self.kind = kind
         self.parts = tuple(flat)
 
@@ -102,11 +105,11 @@ class _Group(Condition):
     def parameters(self) -> set[str | int]:
         return set().union(*[part.parameters() for part in self.parts])
 
-    def lower(self, find: Resolver | None, negate: bool = False) -> Lowered:
+    def lower(self, find: Resolver | None, negate: bool = False, unseen: bool = True) -> Lowered:
         conjunction = (self.kind == "and") != negate
         parts: list[Lowered] = []
         for part in self.parts:
-            lowered = part.lower(find, negate)
+            lowered = part.lower(find, negate, unseen)
             if lowered is not conjunction and lowered not in parts:
                 parts.append(lowered)
         return join(conjunction, parts)
@@ -119,7 +122,9 @@ class _Group(Condition):
         return None if None in results else not decisive
 
 
-class _Not(Condition):
+class Negated(Condition):
+    """A condition that must not hold."""
+
     __slots__ = ("part",)
 
     def __init__(self, part: Condition) -> None:
@@ -131,20 +136,24 @@ class _Not(Condition):
     def parameters(self) -> set[str | int]:
         return self.part.parameters()
 
-    def lower(self, find: Resolver | None, negate: bool = False) -> Lowered:
-        return self.part.lower(find, not negate)
+    def lower(self, find: Resolver | None, negate: bool = False, unseen: bool = True) -> Lowered:
+        return self.part.lower(find, not negate, unseen)
 
     def _test(self, find: Resolver | None, args: Sequence[int], ip: int) -> bool | None:
         result = self.part._test(find, args, ip)
         return None if result is None else not result
 
 
-class _Test(Condition):
-    """One comparison of one value. ``kind``: a comparison operator, ``in``, ``within``, or a test of bits."""
+class Comparison(Condition):
+    """One test of one value.
+
+    :ivar kind: a comparison operator, ``&==`` or ``&!=`` of some bits, or the name of a method of
+        :class:`Value`.
+    """
 
     __slots__ = ("kind", "subject", "values")
 
-    def __init__(self, subject: _Value, kind: str, values: tuple[object, ...]) -> None:
+    def __init__(self, subject: Value, kind: str, values: tuple[object, ...]) -> None:
         self.subject = subject
         self.kind = kind
         self.values = values
@@ -163,11 +172,24 @@ class _Test(Condition):
     def parameters(self) -> set[str | int]:
         return set() if self.subject.key is None else {self.subject.key}
 
+    def operand(self, name: str, arch: str) -> Operand:
+        """Return where the value is in a call of *name*.
+
+        :raises UsageError: the call has no such parameter, or has them all in memory.
+        """
+        found = self._operand(resolver(name, arch))
+        if found is None:
+            raise UsageError(f"{name} on {arch} has its parameters in memory")
+        return found
+
     def _operand(self, find: Resolver | None) -> Operand | None:
         """Return where the value is; None if it cannot be seen."""
         if self.subject.key is None:
             return INSTRUCTION_POINTER
-        return None if find is None else find(self.subject.key)
+        operand = None if find is None else find(self.subject.key)
+        if operand is not None and self.subject.as_unsigned:
+            return Operand(operand.bits, False, operand.words)
+        return operand
 
     def _test(self, find: Resolver | None, args: Sequence[int], ip: int) -> bool | None:
         operand = self._operand(find)
@@ -198,10 +220,10 @@ class _Test(Condition):
         wanted = numbers[1] & full if numbers[1] < 0 else numbers[1]
         return (raw & mask == wanted) == (kind == "&==")
 
-    def lower(self, find: Resolver | None, negate: bool = False) -> Lowered:
+    def lower(self, find: Resolver | None, negate: bool = False, unseen: bool = True) -> Lowered:
         operand = self._operand(find)
         if operand is None:
-            return True
+            return unseen
         words, full = operand.words, (1 << operand.bits) - 1
         kind = self.kind
         if kind in ("isin", "==", "!=", "within", "<", "<=", ">", ">="):
@@ -225,7 +247,7 @@ class _Test(Condition):
         if wanted == mask and mask & (mask - 1) == 0:
             return test_bits(words, equal, mask)
         if mask == full:
-            return _Test(self.subject, "==" if equal else "!=", (wanted,)).lower(find)
+            return Comparison(self.subject, "==" if equal else "!=", (wanted,)).lower(find)
         return ("eq" if equal else "ne", words, mask, wanted)
 
     def _ranges(self, operand: Operand) -> tuple[tuple[int, int], ...]:
@@ -270,16 +292,22 @@ def _int(value: object) -> int:
     return int(value)
 
 
-class _Value:
+class Value:
     """A number that a call carries: a parameter or the instruction pointer."""
 
-    __slots__ = ("key",)
+    __slots__ = ("as_unsigned", "key")
 
-    def __init__(self, key: str | int | None) -> None:
+    def __init__(self, key: str | int | None, as_unsigned: bool = False) -> None:
         self.key = key
+        self.as_unsigned = as_unsigned
 
     def __repr__(self) -> str:
-        return "ip" if self.key is None else f"arg({self.key!r})"
+        return "ip" if self.key is None else f"arg({self.key!r}){'.unsigned' if self.as_unsigned else ''}"
+
+    @property
+    def unsigned(self) -> Value:
+        """The same value, ordered without sign whatever its prototype says."""
+        return Value(self.key, True)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -287,43 +315,43 @@ class _Value:
         raise TypeError(f"{self!r} has no truth value until a call is made; compare it, as in {self!r} != 0")
 
     def __eq__(self, other: object) -> Condition:  # type: ignore[override]
-        return _Test(self, "==", (_int(other),))
+        return Comparison(self, "==", (_int(other),))
 
     def __ne__(self, other: object) -> Condition:  # type: ignore[override]
-        return _Test(self, "!=", (_int(other),))
+        return Comparison(self, "!=", (_int(other),))
 
     def __lt__(self, other: int) -> Condition:
-        return _Test(self, "<", (_int(other),))
+        return Comparison(self, "<", (_int(other),))
 
     def __le__(self, other: int) -> Condition:
-        return _Test(self, "<=", (_int(other),))
+        return Comparison(self, "<=", (_int(other),))
 
     def __gt__(self, other: int) -> Condition:
-        return _Test(self, ">", (_int(other),))
+        return Comparison(self, ">", (_int(other),))
 
     def __ge__(self, other: int) -> Condition:
-        return _Test(self, ">=", (_int(other),))
+        return Comparison(self, ">=", (_int(other),))
 
-    def __and__(self, mask: int) -> _Masked:
-        return _Masked(self, _int(mask))
+    def __and__(self, mask: int) -> Masked:
+        return Masked(self, _int(mask))
 
     __rand__ = __and__
 
     def has(self, mask: int) -> Condition:
         """Return the condition that every bit of *mask* is set."""
-        return _Test(self, "has", (_int(mask),))
+        return Comparison(self, "has", (_int(mask),))
 
     def any(self, mask: int) -> Condition:
         """Return the condition that at least one bit of *mask* is set."""
-        return _Test(self, "any", (_int(mask),))
+        return Comparison(self, "any", (_int(mask),))
 
     def none(self, mask: int) -> Condition:
         """Return the condition that no bit of *mask* is set."""
-        return _Test(self, "none", (_int(mask),))
+        return Comparison(self, "none", (_int(mask),))
 
     def isin(self, values: Iterable[int]) -> Condition:
         """Return the condition that the value is one of *values*."""
-        return _Test(self, "isin", tuple([_int(value) for value in values]))
+        return Comparison(self, "isin", tuple([_int(value) for value in values]))
 
     def within(self, *spans: int | tuple[int, int] | range) -> Condition:
         """Return the condition that the value is in one of the half-open *spans*.
@@ -346,15 +374,15 @@ class _Value:
             if start > end:
                 raise UsageError(f"range {start:#x} to {end:#x} ends before it starts; write (start, end)")
             pairs.append((start, end))
-        return _Test(self, "within", tuple(pairs))
+        return Comparison(self, "within", tuple(pairs))
 
 
-class _Masked:
+class Masked:
     """Some bits of a value, to be compared: ``arg("flags") & 3``."""
 
     __slots__ = ("mask", "value")
 
-    def __init__(self, value: _Value, mask: int) -> None:
+    def __init__(self, value: Value, mask: int) -> None:
         self.value = value
         self.mask = mask
 
@@ -366,17 +394,17 @@ class _Masked:
             "compare it with == or !=, in parentheses, or write .has(), .any() or .none()"
         )
 
-    def __and__(self, mask: int) -> _Masked:
-        return _Masked(self.value, self.mask & _int(mask))
+    def __and__(self, mask: int) -> Masked:
+        return Masked(self.value, self.mask & _int(mask))
 
     def __eq__(self, other: object) -> Condition:  # type: ignore[override]
-        return _Test(self.value, "&==", (self.mask, _int(other)))
+        return Comparison(self.value, "&==", (self.mask, _int(other)))
 
     def __ne__(self, other: object) -> Condition:  # type: ignore[override]
-        return _Test(self.value, "&!=", (self.mask, _int(other)))
+        return Comparison(self.value, "&!=", (self.mask, _int(other)))
 
 
-def arg(parameter: str | int) -> _Value:
+def arg(parameter: str | int) -> Value:
     """Return a parameter of the call, to be compared: ``arg("flags")`` by its kernel name, or ``arg(2)``.
 
     Width and sign are those of the prototype: a 32-bit parameter compares its low 32 bits only. ``==``,
@@ -391,8 +419,8 @@ def arg(parameter: str | int) -> _Value:
             raise UsageError(f"arg({parameter}): a system call has arguments 0 to 5")
     elif not isinstance(parameter, str):
         raise TypeError(f"arg() takes a parameter's name or its position 0 to 5, not {parameter!r}")
-    return _Value(parameter)
+    return Value(parameter)
 
 
 #: The instruction pointer, behind the ``syscall`` instruction: ``ip.within((start, end), ...)``.
-ip = _Value(None)
+ip = Value(None)

@@ -146,6 +146,6 @@ def _meaning(held: str | None, arch: str | None, name: str, k: int) -> str:
     if held == "nr" and arch is not None:
         call = abi.name(k, arch)
         if call.startswith("syscall_"):
-            call = "x32" if k == abi.X32_SYSCALL_BIT and name == "jge" else str(k)
+            call = "x32" if k == abi.X32_SYSCALL_BIT and name == "jge" else f"{k:#x}" if k >> 16 else str(k)
         return f"nr {'>=' if name == 'jge' else '=='} {call}" if name in ("jge", "jeq") else call
     return held

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trapline.bpf.action import RET_ALLOW
 from trapline.bpf.instruction import (
     ABS,
     ADD,
@@ -35,8 +34,6 @@ from trapline.bpf.instruction import (
     MISC,
     MUL,
     NEG,
-    OFFSET_ARCH,
-    OFFSET_NR,
     OR,
     RET,
     RSH,
@@ -197,7 +194,8 @@ def _compute(op: int, a: int, b: int) -> int:
     return a & _MASK
 
 
-def _compare(op: int, a: int, b: int) -> bool:
+def compare(op: int, a: int, b: int) -> bool:
+    """Return whether a conditional jump with operation *op* (``JEQ``, ...) is taken."""
     if op == JEQ:
         return a == b
     if op == JGT:
@@ -221,7 +219,7 @@ def run(program: Sequence[Instruction], data: SeccompData) -> Result:
             if code == JMP | JA:
                 at += k
             else:
-                at += jt if _compare(code & 0xF0, a, x if code & X else k) else jf
+                at += jt if compare(code & 0xF0, a, x if code & X else k) else jf
         elif kind == RET:
             return Result(a if code & A else k, path)
         elif kind == ALU:
@@ -250,45 +248,3 @@ def _load(code: int, k: int, data: SeccompData, memory: list[int]) -> int:
     if mode == MEM:
         return memory[k]
     return DATA_SIZE if mode == LEN else k
-
-
-def constant_allow(program: Sequence[Instruction], nr: int, arch: int) -> bool:
-    """Return whether the kernel caches ALLOW for a number: what it emulates when a filter is installed.
-
-    It follows loads of the number and the architecture, comparisons with constants and ``and``; at anything
-    else it gives up.
-
-    :param arch: an ``AUDIT_ARCH_*`` value.
-    """
-    a = at = 0
-    while True:
-        code, jt, jf, k = program[at]
-        at += 1
-        if code == LD | W | ABS and k in (OFFSET_NR, OFFSET_ARCH):
-            a = nr if k == OFFSET_NR else arch
-        elif code == RET | K:
-            return k == RET_ALLOW
-        elif code == JMP | JA:
-            at += k
-        elif code & 7 == JMP and not code & X:
-            at += jt if _compare(code & 0xF0, a, k) else jf
-        elif code == ALU | AND | K:
-            a &= k
-        else:
-            return False
-
-
-def longest_path(program: Sequence[Instruction]) -> int:
-    """Return how many instructions the longest path through *program* has, taken by a call or not."""
-    longest = [0] * len(program)
-    for at in range(len(program) - 1, -1, -1):
-        code, jt, jf, k = program[at]
-        if code & 7 == RET:
-            longest[at] = 1
-        elif code == JMP | JA:
-            longest[at] = 1 + longest[at + 1 + k]
-        elif code & 7 == JMP:
-            longest[at] = 1 + max(longest[at + 1 + jt], longest[at + 1 + jf])
-        else:
-            longest[at] = 1 + longest[at + 1]
-    return longest[0]

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from trapline import abi
 from trapline.bpf import ranges
-from trapline.bpf.action import ENOSYS, RET_ALLOW, RET_ERRNO, RET_KILL_PROCESS
+from trapline.bpf.action import ACTION_MASK, ENOSYS, RET_ALLOW, RET_ERRNO, RET_KILL_PROCESS, RET_LOG
 from trapline.bpf.assembler import JUMP_EQ, JUMP_SET, Assembler
 from trapline.bpf.lowering import either, resolver
 from trapline.bpf.program import Program, ProgramTooLongError
@@ -55,7 +55,8 @@ class Rule:
     :ivar action: a ``SECCOMP_RET_*`` value with its data.
     :ivar inner: for i386 ``socketcall`` and ``ipc``: the number of the call inside. That call's arguments
         are in memory where no filter can look, so tests of arguments count as fulfilled and the rule
-        catches every such call: who acts on it must look again.
+        catches every such call: who acts on it must look again. A rule that allows counts them as not
+        fulfilled instead.
     """
 
     __slots__ = ("action", "arch", "condition", "inner", "keys", "lowered", "nr")
@@ -278,13 +279,15 @@ def _chain(arch: str, nr: int | None, rules: list[Rule], default: int, applied: 
 def _lower(arch: str, nr: int | None, rule: Rule) -> Lowered | None:
     """Return the rule's condition for one number; None if the number lacks a parameter that it names."""
     condition = rule.condition
+    # What cannot be seen is answered the stricter way.
+    unseen = rule.action & ACTION_MASK not in (RET_ALLOW, RET_LOG)
     if rule.inner is not None:
         assert nr is not None
         mask = _MULTIPLEXERS[abi.name(nr, arch)]
         inside: Lowered = ("set", _FIRST_ARGUMENT, ((rule.inner, rule.inner + 1),))
         if mask != 0xFFFFFFFF:
             inside = ("eq", _FIRST_ARGUMENT, mask, rule.inner)
-        rest = True if condition is None else condition.lower(None)
+        rest = True if condition is None else condition.lower(None, unseen=unseen)
         if isinstance(rest, bool):
             return inside if rest else False
         return ("and", inside, rest)
@@ -293,7 +296,7 @@ def _lower(arch: str, nr: int | None, rule: Rule) -> Lowered | None:
     name = f"syscall_{X32_START - 1}" if nr is None else abi.name(nr, arch)
     find = resolver(name, arch)
     if rule.nr is not None or find is None:
-        return condition.lower(find)
+        return condition.lower(find, unseen=unseen)
     try:
         # Of "*", calls that pass the parameters in the same way share the work.
         operands = [find(key) for key in rule.keys]
@@ -303,7 +306,8 @@ def _lower(arch: str, nr: int | None, rule: Rule) -> Lowered | None:
         return rule.lowered[shape]
     except UsageError:
         # Of "*", what has no such parameter is not meant; what hides its parameters may be.
-        return condition.lower(None) if arch == "i386" and name in _MULTIPLEXERS else None
+        hidden = arch == "i386" and name in _MULTIPLEXERS
+        return condition.lower(None, unseen=unseen) if hidden else None
 
 
 def _emit(asm: Assembler, node: Lowered, yes: int, no: int) -> None:

@@ -84,7 +84,7 @@ class Program:
 
     def longest_path(self) -> int:
         """Return how many instructions the worst call executes."""
-        from trapline.bpf.interpreter import longest_path
+        from trapline.bpf.analysis import longest_path
 
         return longest_path(self.instructions)
 
@@ -96,7 +96,7 @@ class Program:
         the filter. Considered are the numbers up to the highest in *arch*'s table.
         """
         from trapline import abi
-        from trapline.bpf.interpreter import constant_allow
+        from trapline.bpf.analysis import constant_allow
 
         highest = max(abi.number(name, arch) for name in abi.names(arch))
         audit = abi.AUDIT_ARCH[arch]

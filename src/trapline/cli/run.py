@@ -100,7 +100,9 @@ def parse(argv: list[str]) -> Options | None:
             break
         if word in ("-h", "--help"):
             return None
-        name, equals, inline = word.partition("=") if word.startswith("--") else (word[:2], word[2:], word[2:])
+        name, equals, inline = (
+            word.partition("=") if word.startswith("--") else (word[:2], word[2:], word[2:])
+        )
         if name not in by_name:
             raise UsageError(f"run: unknown option {name}; `trapline run --help` lists them")
         long, value = by_name[name]
@@ -162,6 +164,7 @@ def main(argv: list[str]) -> int:
             on_hook_error=options.last("--on-hook-error", "raise"),
             workers=workers,
             allow_io_uring=options.has("--allow-io-uring"),
+            env=_environment(),
             job=job,
         )
         if options.has("--verbose"):
@@ -174,10 +177,28 @@ def main(argv: list[str]) -> int:
         job.end()
 
 
+def _environment() -> dict[str, str] | None:
+    """Return the environment as it was given to us; None is ``os.environ``.
+
+    In the C locale Python adds LC_CTYPE to its own (PEP 538), which is none of the command's business.
+    """
+    import os
+
+    if os.environ.get("LC_CTYPE") != "C.UTF-8":
+        return None
+    with open("/proc/self/environ", "rb") as file:
+        if any(entry.startswith(b"LC_CTYPE=") for entry in file.read().split(b"\0")):
+            return None
+    return {key: value for key, value in os.environ.items() if key != "LC_CTYPE"}
+
+
 def _run(session: Session) -> int:
     """Return what :meth:`Session.wait` does, or an exit status of our own as 1000 and that."""
+    import gc
+
     try:
         with session:
+            gc.enable()
             return session.wait()
     except CommandError as error:
         from trapline.cli import complain
@@ -190,10 +211,14 @@ def _run(session: Session) -> int:
         cause = error.__cause__
         if cause is not None:
             sys.stderr.write("".join(traceback.format_exception(cause)))
-        sys.stderr.write(f"trapline: {error}; the program was killed. Mend the hook, or see --on-hook-error\n")
+        sys.stderr.write(
+            f"trapline: {error}; the program was killed. Mend the hook, or see --on-hook-error\n"
+        )
         return 1000 + 125
     except KeyboardInterrupt:
-        sys.stderr.write("trapline: interrupted while processes that the command left behind still ran; killed them\n")
+        sys.stderr.write(
+            "trapline: interrupted while processes that the command left behind still ran; killed them\n"
+        )
         return session.returncode if session.returncode is not None else -2
 
 
@@ -219,6 +244,8 @@ def _print_stats(session: Session) -> None:
         f"trapline: engine {stats.engine}, {stats.received} calls caught in {stats.seconds:.3f} s, "
         f"{stats.answered} answered, {stats.gone} gone, {stats.workers} workers, filter of {stats.filter_length}"
     ]
-    lines += [f"trapline: {count:10d} {name}" for name, count in sorted(stats.calls.items(), key=lambda i: -i[1])]
+    lines += [
+        f"trapline: {count:10d} {name}" for name, count in sorted(stats.calls.items(), key=lambda i: -i[1])
+    ]
     lines += [f"trapline: {count:10d} rule {text}" for text, count in stats.rules.items()]
     sys.stderr.write("\n".join(lines) + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 
@@ -22,19 +21,14 @@ def load_script(path: str) -> list[object]:
     name = f"trapline_script_{os.path.splitext(os.path.basename(path))[0]}"
     if not os.path.isfile(path):
         raise UsageError(f"hooks file '{path}' does not exist or is no file")
-    spec = importlib.util.spec_from_file_location(name, path, loader=None)
-    if spec is None or spec.loader is None:
-        from importlib.machinery import SourceFileLoader
-
-        spec = importlib.util.spec_from_loader(name, SourceFileLoader(name, path))
-        assert spec is not None
-        assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = type(sys)(name)
     module.__file__ = path
     sys.modules[name] = module
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     try:
-        spec.loader.exec_module(module)
+        with open(path, "rb") as file:
+            # dont_inherit: this module's own __future__ imports are not the script's.
+            exec(compile(file.read(), path, "exec", dont_inherit=True), module.__dict__)
     except TraplineError:
         raise
     except Exception as error:

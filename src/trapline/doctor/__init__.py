@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import time
 from typing import Any, NamedTuple
 
@@ -113,8 +112,8 @@ def as_json(examination: Examination) -> dict[str, Any]:
         "schema": SCHEMA_VERSION,
         "trapline": __version__,
         "machine": {
-            "architecture": platform.machine(),
-            "kernel": platform.release(),
+            "architecture": os.uname().machine,
+            "kernel": os.uname().release,
             "uid": os.geteuid(),
             "cpus": len(os.sched_getaffinity(0)),
         },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import platform
+import os
 import textwrap
 
 from trapline.doctor import Examination, Finding
@@ -21,7 +21,7 @@ _INDENT = " " * 13
 def render(examination: Examination) -> str:
     """Return the whole report, ending in a newline."""
     lines = [
-        f"trapline doctor: {platform.machine()}, Linux {platform.release()}, "
+        f"trapline doctor: {os.uname().machine}, Linux {os.uname().release}, "
         f"{len(examination.findings)} features tried in {examination.seconds:.2f} s"
     ]
     remedies = {finding.entry.name: finding.remedy for finding in examination.findings}

@@ -28,19 +28,23 @@ ENGINES: dict[str, frozenset[str]] = {
 }
 STARTABLE = ("notify",)
 
+#: What the vDSO answers without a system call.
+VDSO_CALLS = frozenset({"clock_gettime", "clock_gettime64", "clock_getres", "gettimeofday", "time", "getcpu"})
+
 
 class Plan:
     """What a session wants of an engine.
 
     :ivar hooks: in order of registration.
     :ivar rules: in order; they act before hooks.
+    :ivar hide_vdso: take the vDSO from new programs, so that they ask the kernel for the time.
     :ivar allow_io_uring: let ``io_uring_setup`` through, whose calls nobody sees.
     :ivar workers: most threads that run hooks at one time.
     :ivar on_error: ``(call, exception)`` of a hook that raised; returns an errno to fail with, 0 to let the kernel
         perform the call, or -1 to leave it waiting (its program is being killed).
     """
 
-    __slots__ = ("allow_io_uring", "hooks", "on_error", "rules", "workers")
+    __slots__ = ("allow_io_uring", "hide_vdso", "hooks", "on_error", "rules", "workers")
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class Plan:
         rules: Sequence[Rule],
         *,
         allow_io_uring: bool,
+        hide_vdso: bool | None,
         workers: int,
         on_error: Callable[..., int],
     ) -> None:
@@ -55,6 +60,10 @@ class Plan:
         self.rules = tuple(rules)
         self.allow_io_uring = allow_io_uring
         self.workers = workers
+        if hide_vdso is None:
+            named = [hook.names for hook in self.hooks] + [rule.names for rule in self.rules]
+            hide_vdso = any(not VDSO_CALLS.isdisjoint(names) for names in named)
+        self.hide_vdso = hide_vdso
         self.on_error = on_error
 
     def needs(self) -> dict[str, str]:

@@ -32,7 +32,9 @@ def choose(requested: str, needs: dict[str, str]) -> tuple[str, str]:
         usable = [name for name in _capable(needs) if name in STARTABLE]
         if usable:
             why = "the cheapest engine that can do what the hooks declare"
-            return usable[0], why if needs else "the cheapest engine, and the hooks declare nothing that it cannot do"
+            return usable[
+                0
+            ], why if needs else "the cheapest engine, and the hooks declare nothing that it cannot do"
         requested = STARTABLE[0]
     if requested not in ENGINES:
         raise UsageError(f"no engine is called {requested!r}; use auto, {', '.join(STARTABLE)}")

@@ -9,6 +9,9 @@ import asyncio
 import concurrent.futures
 import threading
 
+from trapline.errors import CallGoneError
+from trapline.hooks import is_coroutine_function
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +33,7 @@ class DeferredHooks:
         self._on_error = on_error
         self._pool = concurrent.futures.ThreadPoolExecutor(workers, "trapline-hook")
         self._loop = asyncio.new_event_loop()
+        self._closing = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, name="trapline-hooks", daemon=True)
         self._thread.start()
@@ -53,11 +57,9 @@ class DeferredHooks:
         task.add_done_callback(self._tasks.discard)
 
     async def _decide(self, call: Call, hooks: tuple[Callable[..., Any], ...]) -> None:
-        from trapline.errors import CallGoneError
-
         try:
             for hook in hooks:
-                if asyncio.iscoroutinefunction(hook):
+                if is_coroutine_function(hook):
                     result = await hook(call)
                 else:
                     result = await self._loop.run_in_executor(self._pool, hook, call)
@@ -65,7 +67,9 @@ class DeferredHooks:
                     break
         except CallGoneError:
             return
-        except Exception as error:
+        except BaseException as error:
+            if self._closing and isinstance(error, asyncio.CancelledError):
+                raise
             verdict = self._on_error(call, error)
             if verdict < 0:
                 return
@@ -77,6 +81,7 @@ class DeferredHooks:
 
     def close(self) -> None:
         """End the loop; calls that are undecided still stay so."""
+        self._closing = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -33,6 +33,8 @@ __all__ = ["NotifyEngine"]
 
 _EPERM, _EBUSY, _EACCES, _EINVAL, _ENOSYS = 1, 16, 13, 22, 38
 _CONTINUE, _ERROR, _VALUE = 0, 1, 2
+_IO_URING_SETUP = 425
+_EXEC_CALLS = ("execve", "execveat")
 
 
 def _present(names: Iterable[str]) -> list[str]:
@@ -61,7 +63,10 @@ class NotifyEngine:
         filters: list[FilterRule] = []
         if not self.plan.allow_io_uring:
             # What a ring does, nobody sees. EPERM is what kernel.io_uring_disabled says, and programs fall back.
-            filters += rules_for(["io_uring_setup"], None, action.errno(_EPERM))
+            # By number, the same on every architecture: to look up a name loads tables, which costs a start-up.
+            filters += [
+                FilterRule(arch, _IO_URING_SETUP, None, action.errno(_EPERM)) for arch in native_arches()
+            ]
         for rule in self.plan.rules:
             filters += self._filter_rule(rule)
         for hook in self.plan.hooks:
@@ -71,6 +76,8 @@ class NotifyEngine:
                 hooked = self._hooked.setdefault((one.arch, one.nr), [])
                 if hook not in hooked:
                     hooked.append(hook)
+        if self.plan.hide_vdso:
+            filters += rules_for(_present(_EXEC_CALLS), None, action.RET_USER_NOTIF)
         return compile_policy(filters)
 
     def _filter_rule(self, rule: Rule) -> list[FilterRule]:
@@ -87,7 +94,9 @@ class NotifyEngine:
     def start(self, listener: int, tree: ProcessTree, defer: Callable[..., None]) -> None:
         """Take over the listener and start to answer."""
         call_type = type("Call", (Call,), {"__slots__": (), "_tree": tree, "__doc__": Call.__doc__})
-        native = _native.Listener(listener, self.plan.workers, call_type, self.plan.on_error, defer, path_places)
+        native = _native.Listener(
+            listener, self.plan.workers, call_type, self.plan.on_error, defer, path_places
+        )
         self.listener = native
         for rule, filters in self._rule_calls:
             _add_rule(native, rule, filters)
@@ -100,13 +109,19 @@ class NotifyEngine:
             functions = tuple([_for_call(hook, arch, nr, shared) for hook in ordered])
             is_async = any(hook.is_async for hook in ordered)
             native.set_hooks(abi.AUDIT_ARCH[arch], -1 if nr is None else nr, functions, is_async)
+        if self.plan.hide_vdso:
+            for one in rules_for(_present(_EXEC_CALLS), None, action.RET_USER_NOTIF):
+                assert one.nr is not None
+                native.meet_exec(abi.AUDIT_ARCH[one.arch], one.nr, tree.root)
         native.start()
 
     def doom(self) -> None:
         """Kill from now on whatever makes a hooked call: the program is being ended."""
         if self.listener is not None:
             for arch, nr in self._hooked:
-                self.listener.set_hooks(abi.AUDIT_ARCH[arch], -1 if nr is None else nr, (_native.Call.kill,), False)
+                self.listener.set_hooks(
+                    abi.AUDIT_ARCH[arch], -1 if nr is None else nr, (_native.Call.kill,), False
+                )
 
     def counts(self) -> dict[str, int]:
         """Return how often each call reached the hooks, by name."""
@@ -121,7 +136,9 @@ class NotifyEngine:
         """Return how often each rule acted that the filter alone could not decide, by its text."""
         if self.listener is None:
             return {}
-        return {rule.text: self.listener.rule_count(index) for index, (rule, _) in enumerate(self._rule_calls)}
+        return {
+            rule.text: self.listener.rule_count(index) for index, (rule, _) in enumerate(self._rule_calls)
+        }
 
     @staticmethod
     def explain(error: OSError) -> EngineStartError:
@@ -142,7 +159,8 @@ class NotifyEngine:
         name = Errno(number).name if number in set(Errno) else str(number)
         why = remedies.get(number, f"({strerror(number)}). Run `trapline doctor`")
         return EngineStartError(
-            number, f"engine 'notify' cannot start: seccomp(SECCOMP_SET_MODE_FILTER) failed with {name}, {why}"
+            number,
+            f"engine 'notify' cannot start: seccomp(SECCOMP_SET_MODE_FILTER) failed with {name}, {why}",
         )
 
 
@@ -150,7 +168,9 @@ def _for_call(hook: Hook, arch: str, nr: int | None, shared: bool) -> Callable[.
     """Return what to call for a hook: the function itself, or one that looks whether the call is meant."""
     function, names, when = hook.function, hook.names, hook.when
     outer = None if nr is None else abi.name(nr, arch)
-    multiplexed = arch == "i386" and outer in ("socketcall", "ipc") and outer not in names and "*" not in names
+    multiplexed = (
+        arch == "i386" and outer in ("socketcall", "ipc") and outer not in names and "*" not in names
+    )
     if not multiplexed and (when is None or not shared):
         return function
 
@@ -178,7 +198,9 @@ def _add_rule(native: _native.Listener, rule: Rule, filters: list[FilterRule]) -
         if one.nr is None:
             calls += [(one.arch, abi.number(name, one.arch), name, -1) for name in abi.names(one.arch)]
         else:
-            calls.append((one.arch, one.nr, abi.name(one.nr, one.arch), -1 if one.inner is None else one.inner))
+            calls.append(
+                (one.arch, one.nr, abi.name(one.nr, one.arch), -1 if one.inner is None else one.inner)
+            )
     what, value = _CONTINUE, 0
     if rule.error is not None:
         what, value = _ERROR, rule.error
