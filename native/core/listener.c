@@ -1,6 +1,7 @@
 #include "listener.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -47,7 +48,6 @@ struct tl_error *tl_listener_new(int fd, unsigned workers, bool (*start_worker)(
         return tl_error_new(ENOMEM, "cannot listen");
     }
     l->fd = fd;
-    atomic_init(&l->fd_users, 1);
     l->stop_signal = claim_stop_signal();
     l->workers_max = workers ? workers : 1;
     l->start_worker = start_worker;
@@ -113,31 +113,20 @@ void tl_listener_stop(struct tl_listener *l)
         pthread_join(l->clock, NULL);
 }
 
-static bool fd_acquire(struct tl_listener *l)
-{
-    unsigned users = atomic_load(&l->fd_users);
-
-    while (users)
-        if (atomic_compare_exchange_weak(&l->fd_users, &users, users + 1))
-            return true;
-    return false;
-}
-
-static void fd_release(struct tl_listener *l)
-{
-    if (atomic_fetch_sub(&l->fd_users, 1) == 1)
-        close(l->fd);
-}
-
 void tl_listener_close(struct tl_listener *l)
 {
     tl_listener_stop(l);
     pthread_mutex_lock(&l->lock);
-    bool closed = l->closed;
-    l->closed = true;
+    if (!l->closed) {
+        // Its number stays taken until nobody here can use it any more: an answer that is still on its way
+        // must not hit another file. Without room for one more descriptor the listener closes at
+        // tl_listener_free.
+        int other = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        l->closed = other >= 0 && dup3(other, l->fd, O_CLOEXEC) >= 0;
+        if (other >= 0)
+            close(other);
+    }
     pthread_mutex_unlock(&l->lock);
-    if (!closed)
-        fd_release(l);
 }
 
 bool tl_listener_wait_idle(struct tl_listener *l, unsigned milliseconds)
@@ -163,6 +152,7 @@ void tl_listener_free(struct tl_listener *l)
         free(l->head);
         l->head = next;
     }
+    close(l->fd);
     pthread_cond_destroy(&l->work);
     pthread_cond_destroy(&l->watch);
     pthread_cond_destroy(&l->change);
@@ -194,40 +184,31 @@ struct tl_listener_counts tl_listener_counts(struct tl_listener *l)
 
 static int answered(struct tl_listener *l, int error)
 {
-    fd_release(l);
-    atomic_fetch_add(error ? &l->gone : &l->replied, 1);
+    atomic_fetch_add_explicit(error ? &l->gone : &l->replied, 1, memory_order_relaxed);
     return error;
 }
 
 int tl_listener_reply(struct tl_listener *l, uint64_t id, int64_t value, int error_number)
 {
-    return fd_acquire(l) ? answered(l, tl_notif_reply(l->fd, id, value, error_number)) : ESHUTDOWN;
+    return answered(l, tl_notif_reply(l->fd, id, value, error_number));
 }
 
 int tl_listener_continue(struct tl_listener *l, uint64_t id)
 {
-    return fd_acquire(l) ? answered(l, tl_notif_continue(l->fd, id)) : ESHUTDOWN;
+    return answered(l, tl_notif_continue(l->fd, id));
 }
 
 int tl_listener_reply_fd(struct tl_listener *l, uint64_t id, int fd, bool close_on_exec)
 {
-    return fd_acquire(l) ? answered(l, tl_notif_reply_fd(l->fd, id, fd, close_on_exec)) : ESHUTDOWN;
+    return answered(l, tl_notif_reply_fd(l->fd, id, fd, close_on_exec));
 }
 
 int tl_listener_add_fd(struct tl_listener *l, uint64_t id, int fd, bool close_on_exec, int *number)
 {
-    if (!fd_acquire(l))
-        return ESHUTDOWN;
-    int error = tl_notif_add_fd(l->fd, id, fd, close_on_exec, number);
-    fd_release(l);
-    return error;
+    return tl_notif_add_fd(l->fd, id, fd, close_on_exec, number);
 }
 
 bool tl_listener_is_waiting(struct tl_listener *l, uint64_t id)
 {
-    if (!fd_acquire(l))
-        return false;
-    bool waiting = tl_notif_is_waiting(l->fd, id);
-    fd_release(l);
-    return waiting;
+    return tl_notif_is_waiting(l->fd, id);
 }

@@ -21,7 +21,6 @@ struct queued {
 
 struct tl_listener {
     int fd;
-    atomic_uint fd_users; // closed when it falls to 0
     int stop_signal;
     unsigned workers_max;
     bool (*start_worker)(void *);
