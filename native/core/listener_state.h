@@ -20,6 +20,8 @@ struct queued {
 };
 
 struct tl_listener {
+    struct tl_listener *next; // of all that are open, for fork
+    bool forked;              // this is a copy in a forked process: its threads and its listener are not here
     int fd;
     int stop_signal;
     unsigned workers_max;
