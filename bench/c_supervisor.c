@@ -122,7 +122,7 @@ int main(int argc, char **argv)
         return 2;
     }
     int replies_fd = !strcmp(argv[1], "reply_fd");
-    unsigned nr = !strcmp(argv[1], "getppid")               ? SYS_getppid
+    unsigned nr = !strcmp(argv[1], "getppid")                ? SYS_getppid
                   : replies_fd || !strcmp(argv[1], "openat") ? SYS_openat
                                                              : 0;
     pid_t pid = fork();

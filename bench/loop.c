@@ -84,8 +84,8 @@ int main(int argc, char **argv)
 {
     int threads = argc > 3 ? atoi(argv[3]) : 1;
 
-    if (argc < 3 || (strcmp(argv[1], "getppid") && strcmp(argv[1], "openat")) || threads < 1 || threads > most_threads ||
-        (count = atol(argv[2])) < 1) {
+    if (argc < 3 || (strcmp(argv[1], "getppid") && strcmp(argv[1], "openat")) || threads < 1 ||
+        threads > most_threads || (count = atol(argv[2])) < 1) {
         fprintf(stderr, "usage: %s getppid|openat COUNT [THREADS]\n", argv[0]);
         return 2;
     }

@@ -20,8 +20,9 @@ struct queued {
 };
 
 struct tl_listener {
+    struct tl_listener *next; // of all that are open, for fork
+    bool forked;              // this is a copy in a forked process: its threads and its listener are not here
     int fd;
-    atomic_uint fd_users; // closed when it falls to 0
     int stop_signal;
     unsigned workers_max;
     bool (*start_worker)(void *);
