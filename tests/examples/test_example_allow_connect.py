@@ -172,11 +172,18 @@ def test_unix_socket_is_not_used_with_rights_that_the_program_has_given_up(
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(f"\0{tmp_path}")
         server.listen()
-        connect = f"import socket; socket.socket(socket.AF_UNIX).connect('\\0{tmp_path}')"
-        dropped = f"import os; os.setgroups([]); os.setresuid(*[{NOBODY}] * 3); {connect}"
+        drop = f"os.setgroups([]); os.setresuid(*[{NOBODY}] * 3); "
+        connect = f"socket.socket(socket.AF_UNIX).connect('\\0{tmp_path}')"
         settings = {"allow": "unix:*"}
-        assert hooked("allow_connect", "python3", "-c", connect, settings=settings).returncode == 0
-        done = hooked("allow_connect", "python3", "-c", dropped, settings=settings)
+        assert (
+            hooked(
+                "allow_connect", "python3", "-c", f"import socket; {connect}", settings=settings
+            ).returncode
+            == 0
+        )
+        done = hooked(
+            "allow_connect", "python3", "-c", f"import os, socket; {drop}{connect}", settings=settings
+        )
         assert "PermissionError" in done.stderr
 
 
