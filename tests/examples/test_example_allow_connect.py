@@ -60,7 +60,9 @@ def test_curl_does_not_reach_another_port_and_that_is_logged(tmp_path: pathlib.P
 
 
 @pytest.mark.parametrize("flags", [(), ("-static",), ("-m32", "-static")], ids=["dynamic", "static", "i386"])
-@pytest.mark.parametrize(("how", "call"), [("connect", "connect"), ("send", "sendto")])
+@pytest.mark.parametrize(
+    ("how", "call"), [("connect", "connect"), ("send", "sendto"), ("fastopen", "sendto")]
+)
 def test_c_program_of_every_kind_is_held_to_the_list(
     flags: tuple[str, ...], how: str, call: str, compiled: Callable[..., str], native: Run, hooked: Run
 ) -> None:
@@ -69,7 +71,7 @@ def test_c_program_of_every_kind_is_held_to_the_list(
         receiver.bind(("127.0.0.1", port))
         command = [program, str(port), "127.0.0.1", how]
         expected = native(*command).stdout
-        assert expected == ("5 \n" if how == "send" else "0 \n")
+        assert expected == ("0 \n" if how == "connect" else "5 \n")
         allowed = hooked("allow_connect", *command, settings={"allow": "127.0.0.0/8"})
         assert (allowed.stdout, allowed.stderr) == (expected, "")
         refused = hooked("allow_connect", *command, settings={"allow": "10.0.0.0/8"})
