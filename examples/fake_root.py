@@ -14,9 +14,8 @@ are looked at with this process's own rights, so run it as the user that the pro
 
 import os
 
-from caller_files import follows_links, name_for, reply_stat
-
 import trapline
+from caller_files import follows_links, name_for, reply_stat
 from trapline import Errno
 
 #: What chown was told, by device and inode.

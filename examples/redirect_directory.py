@@ -14,9 +14,8 @@ confine.
 
 import os
 
-from caller_files import follows_links, reply_stat
-
 import trapline
+from caller_files import follows_links, reply_stat
 from trapline import Errno, abi
 
 source = os.path.normpath(trapline.option("from", "/nonexistent/from", "directory to stand in for, absolute"))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 import pytest
+
 from example_runs import NOBODY, ROOT, Run, command_line, execute, needed
 
 

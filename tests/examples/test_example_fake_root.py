@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from example_runs import NOBODY, Run, command_line, execute, needed
 
 
