@@ -19,10 +19,14 @@ build: $(BIN)/python ## Build the package and install it, with the test tools, i
 	$(BIN)/python -m pip install --quiet --group test .
 
 demo: build ## Put a Python hook between a real program and the kernel.
-	@echo '$$ cat /etc/hostname     # without trapline'
-	@cat /etc/hostname
+	@echo '$$ grep trapline.test /etc/hosts     # without trapline: nothing'
+	@! grep trapline.test /etc/hosts
+	@echo '$$ trapline run -s examples/virtual_hosts.py -- grep trapline.test /etc/hosts'
+	@$(BIN)/trapline run -s examples/virtual_hosts.py -- grep trapline.test /etc/hosts
 	@echo '$$ trapline run -s examples/virtual_hosts.py -- getent hosts trapline.test'
 	@$(BIN)/trapline run -s examples/virtual_hosts.py -- getent hosts trapline.test
+	@echo '# All of it is the last lines of examples/virtual_hosts.py:'
+	@sed -n '/^@/,$$p' examples/virtual_hosts.py
 
 test: build ## Run every test.
 	$(BIN)/python -m pytest

@@ -1,7 +1,8 @@
 // The plain C supervisor that a Python hook is measured against: one thread, one listener, nothing else.
-// usage: c_supervisor getppid|openat|allow COMMAND [ARG...]
+// usage: c_supervisor getppid|openat|reply_fd|allow COMMAND [ARG...]
 //   getppid  answers getppid with 1
 //   openat   reads the path, asks ID_VALID, lets the kernel go on
+//   reply_fd like openat, but answers for /dev/null with a descriptor of its own, installed in one step
 //   allow    no listener: a filter that allows every call by looking at nothing
 #define _GNU_SOURCE
 #include <errno.h>
@@ -74,10 +75,11 @@ static int take_fd(int channel)
     return fd;
 }
 
-static void serve(int listener, int reads_path)
+static void serve(int listener, int reads_path, int null)
 {
     struct seccomp_notif call;
     struct seccomp_notif_resp answer;
+    struct seccomp_notif_addfd added;
 
     ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, 1UL);
     for (;;) {
@@ -95,6 +97,14 @@ static void serve(int listener, int reads_path)
             if (process_vm_readv((pid_t)call.pid, &local, 1, &remote, 1, 0) < 0 ||
                 ioctl(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &call.id) < 0)
                 continue;
+            if (null >= 0 && !strcmp(path, "/dev/null")) {
+                memset(&added, 0, sizeof added);
+                added.id = call.id;
+                added.flags = SECCOMP_ADDFD_FLAG_SEND;
+                added.srcfd = (__u32)null;
+                ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, &added);
+                continue;
+            }
             answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
         } else {
             answer.val = 1;
@@ -108,10 +118,13 @@ int main(int argc, char **argv)
     int pair[2], status;
 
     if (argc < 3 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
-        fprintf(stderr, "usage: %s getppid|openat|allow COMMAND [ARG...]\n", argv[0]);
+        fprintf(stderr, "usage: %s getppid|openat|reply_fd|allow COMMAND [ARG...]\n", argv[0]);
         return 2;
     }
-    unsigned nr = !strcmp(argv[1], "getppid") ? SYS_getppid : !strcmp(argv[1], "openat") ? SYS_openat : 0;
+    int replies_fd = !strcmp(argv[1], "reply_fd");
+    unsigned nr = !strcmp(argv[1], "getppid")                ? SYS_getppid
+                  : replies_fd || !strcmp(argv[1], "openat") ? SYS_openat
+                                                             : 0;
     pid_t pid = fork();
     if (pid == 0) {
         int listener = install(nr);
@@ -122,7 +135,7 @@ int main(int argc, char **argv)
     }
     close(pair[1]);
     if (nr)
-        serve(take_fd(pair[0]), nr == SYS_openat);
+        serve(take_fd(pair[0]), nr == SYS_openat, replies_fd ? open("/dev/null", O_RDONLY | O_CLOEXEC) : -1);
     waitpid(pid, &status, 0);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

@@ -1,13 +1,22 @@
-// Makes one system call COUNT times and prints the nanoseconds that each took.
-// usage: loop getppid|openat|getpgrp COUNT
+// Makes one system call COUNT times in each of THREADS threads and prints nanoseconds per call.
+// usage: loop getppid|openat COUNT [THREADS]
+//
+// One thread: the median over 20 stretches, so that one stretch that lost its CPU does not count.
+// Several: the time from the first call to the last, over all calls, which is throughput.
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { stretches = 20, most_threads = 64 };
+
+static int opens;
+static long count;
 
 static double now(void)
 {
@@ -17,35 +26,70 @@ static double now(void)
     return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
-static void once(char kind)
+static void repeat(long times)
 {
-    switch (kind) {
-    case 'o': {
-        long fd = syscall(SYS_openat, AT_FDCWD, "/dev/null", O_RDONLY);
-        syscall(SYS_close, fd);
-        break;
+    for (long i = 0; i < times; i++) {
+        if (opens)
+            syscall(SYS_close, syscall(SYS_openat, AT_FDCWD, "/dev/null", O_RDONLY));
+        else
+            syscall(SYS_getppid);
     }
-    case 'p':
-        syscall(SYS_getpgrp);
-        break;
-    default:
-        syscall(SYS_getppid);
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+static double one_thread(void)
+{
+    double took[stretches];
+    long each = count / stretches + 1;
+
+    repeat(each);
+    for (int i = 0; i < stretches; i++) {
+        double start = now();
+        repeat(each);
+        took[i] = (now() - start) / (double)each;
     }
+    qsort(took, stretches, sizeof *took, by_size);
+    return (took[stretches / 2 - 1] + took[stretches / 2]) / 2;
+}
+
+static void *thread_main(void *barrier)
+{
+    pthread_barrier_wait(barrier);
+    repeat(count);
+    return NULL;
+}
+
+static double several(int threads)
+{
+    pthread_t thread[most_threads];
+    pthread_barrier_t barrier;
+
+    pthread_barrier_init(&barrier, NULL, (unsigned)threads + 1);
+    for (int i = 0; i < threads; i++)
+        pthread_create(&thread[i], NULL, thread_main, &barrier);
+    pthread_barrier_wait(&barrier);
+    double start = now();
+    for (int i = 0; i < threads; i++)
+        pthread_join(thread[i], NULL);
+    return (now() - start) / (double)count / threads;
 }
 
 int main(int argc, char **argv)
 {
-    if (argc != 3 || atol(argv[2]) <= 0) {
-        fprintf(stderr, "usage: %s getppid|openat|getpgrp COUNT\n", argv[0]);
+    int threads = argc > 3 ? atoi(argv[3]) : 1;
+
+    if (argc < 3 || (strcmp(argv[1], "getppid") && strcmp(argv[1], "openat")) || threads < 1 ||
+        threads > most_threads || (count = atol(argv[2])) < 1) {
+        fprintf(stderr, "usage: %s getppid|openat COUNT [THREADS]\n", argv[0]);
         return 2;
     }
-    char kind = argv[1][0] == 'o' ? 'o' : argv[1][3] == 'p' && argv[1][4] == 'g' ? 'p' : 'g';
-    long count = atol(argv[2]);
-    for (long i = 0; i < count / 10 + 1; i++)
-        once(kind);
-    double start = now();
-    for (long i = 0; i < count; i++)
-        once(kind);
-    printf("%.1f\n", (now() - start) / (double)count);
+    opens = !strcmp(argv[1], "openat");
+    printf("%.2f\n", threads > 1 ? several(threads) : one_thread());
     return 0;
 }

@@ -1,6 +1,7 @@
 #include "listener.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -36,6 +37,57 @@ static int claim_stop_signal(void)
     return claimed;
 }
 
+// A process that this one forks must not hold the listener open: after our death the program would wait for
+// an answer for ever instead of getting ENOSYS.
+static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct tl_listener *open_listeners;
+
+static void before_fork(void)
+{
+    pthread_mutex_lock(&open_lock);
+}
+
+static void after_fork_here(void)
+{
+    pthread_mutex_unlock(&open_lock);
+}
+
+static void after_fork_there(void)
+{
+    for (struct tl_listener *l = open_listeners; l; l = l->next) {
+        l->forked = true;
+        close(l->fd);
+    }
+    open_listeners = NULL;
+    pthread_mutex_unlock(&open_lock);
+}
+
+static void watch_forks(void)
+{
+    pthread_atfork(before_fork, after_fork_here, after_fork_there);
+}
+
+static void add_open(struct tl_listener *l)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    pthread_once(&once, watch_forks);
+    pthread_mutex_lock(&open_lock);
+    l->next = open_listeners;
+    open_listeners = l;
+    pthread_mutex_unlock(&open_lock);
+}
+
+static void remove_open(struct tl_listener *l)
+{
+    pthread_mutex_lock(&open_lock);
+    struct tl_listener **at = &open_listeners;
+    while (*at != l)
+        at = &(*at)->next;
+    *at = l->next;
+    pthread_mutex_unlock(&open_lock);
+}
+
 struct tl_error *tl_listener_new(int fd, unsigned workers, bool (*start_worker)(void *), void *context,
                                  struct tl_listener **listener)
 {
@@ -47,7 +99,6 @@ struct tl_error *tl_listener_new(int fd, unsigned workers, bool (*start_worker)(
         return tl_error_new(ENOMEM, "cannot listen");
     }
     l->fd = fd;
-    atomic_init(&l->fd_users, 1);
     l->stop_signal = claim_stop_signal();
     l->workers_max = workers ? workers : 1;
     l->start_worker = start_worker;
@@ -62,6 +113,7 @@ struct tl_error *tl_listener_new(int fd, unsigned workers, bool (*start_worker)(
     pthread_cond_init(&l->delay, &monotonic);
     pthread_condattr_destroy(&monotonic);
     tl_notif_wake_on_same_cpu(fd);
+    add_open(l);
     *listener = l;
     return NULL;
 }
@@ -80,22 +132,10 @@ struct tl_error *tl_listener_start(struct tl_listener *l)
     return started ? NULL : tl_error_new(EAGAIN, "cannot start a worker thread");
 }
 
-void tl_listener_enter(struct tl_listener *l)
-{
-    tl_listener_block_signals(l);
-}
-
-bool tl_listener_leave(struct tl_listener *l)
-{
-    pthread_mutex_lock(&l->lock);
-    bool last = --l->present == 0;
-    pthread_cond_broadcast(&l->change);
-    pthread_mutex_unlock(&l->lock);
-    return last;
-}
-
 void tl_listener_stop(struct tl_listener *l)
 {
+    if (l->forked)
+        return;
     pthread_mutex_lock(&l->lock);
     tl_listener_finish(l);
     // The signal may come a moment before the receiver enters the kernel, so it is sent until it has had its
@@ -113,35 +153,28 @@ void tl_listener_stop(struct tl_listener *l)
         pthread_join(l->clock, NULL);
 }
 
-static bool fd_acquire(struct tl_listener *l)
-{
-    unsigned users = atomic_load(&l->fd_users);
-
-    while (users)
-        if (atomic_compare_exchange_weak(&l->fd_users, &users, users + 1))
-            return true;
-    return false;
-}
-
-static void fd_release(struct tl_listener *l)
-{
-    if (atomic_fetch_sub(&l->fd_users, 1) == 1)
-        close(l->fd);
-}
-
 void tl_listener_close(struct tl_listener *l)
 {
+    if (l->forked)
+        return;
     tl_listener_stop(l);
     pthread_mutex_lock(&l->lock);
-    bool closed = l->closed;
-    l->closed = true;
+    if (!l->closed) {
+        // Its number stays taken until nobody here can use it any more: an answer that is still on its way
+        // must not hit another file. Without room for one more descriptor the listener closes at
+        // tl_listener_free.
+        int other = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        l->closed = other >= 0 && dup3(other, l->fd, O_CLOEXEC) >= 0;
+        if (other >= 0)
+            close(other);
+    }
     pthread_mutex_unlock(&l->lock);
-    if (!closed)
-        fd_release(l);
 }
 
 bool tl_listener_wait_idle(struct tl_listener *l, unsigned milliseconds)
 {
+    if (l->forked)
+        return true;
     uint64_t due = now_ns() + milliseconds * 1000000ULL;
 
     pthread_mutex_lock(&l->lock);
@@ -154,15 +187,18 @@ bool tl_listener_wait_idle(struct tl_listener *l, unsigned milliseconds)
 
 void tl_listener_free(struct tl_listener *l)
 {
-    if (!l)
+    // In a forked process there is nothing to end, and locks may be held by threads that are not here.
+    if (!l || l->forked)
         return;
     tl_listener_close(l);
+    remove_open(l);
     *l->tail = l->delayed;
     while (l->head) {
         struct queued *next = l->head->next;
         free(l->head);
         l->head = next;
     }
+    close(l->fd);
     pthread_cond_destroy(&l->work);
     pthread_cond_destroy(&l->watch);
     pthread_cond_destroy(&l->change);
@@ -194,40 +230,31 @@ struct tl_listener_counts tl_listener_counts(struct tl_listener *l)
 
 static int answered(struct tl_listener *l, int error)
 {
-    fd_release(l);
-    atomic_fetch_add(error ? &l->gone : &l->replied, 1);
+    atomic_fetch_add_explicit(error ? &l->gone : &l->replied, 1, memory_order_relaxed);
     return error;
 }
 
 int tl_listener_reply(struct tl_listener *l, uint64_t id, int64_t value, int error_number)
 {
-    return fd_acquire(l) ? answered(l, tl_notif_reply(l->fd, id, value, error_number)) : ESHUTDOWN;
+    return answered(l, tl_notif_reply(l->fd, id, value, error_number));
 }
 
 int tl_listener_continue(struct tl_listener *l, uint64_t id)
 {
-    return fd_acquire(l) ? answered(l, tl_notif_continue(l->fd, id)) : ESHUTDOWN;
+    return answered(l, tl_notif_continue(l->fd, id));
 }
 
 int tl_listener_reply_fd(struct tl_listener *l, uint64_t id, int fd, bool close_on_exec)
 {
-    return fd_acquire(l) ? answered(l, tl_notif_reply_fd(l->fd, id, fd, close_on_exec)) : ESHUTDOWN;
+    return answered(l, tl_notif_reply_fd(l->fd, id, fd, close_on_exec));
 }
 
 int tl_listener_add_fd(struct tl_listener *l, uint64_t id, int fd, bool close_on_exec, int *number)
 {
-    if (!fd_acquire(l))
-        return ESHUTDOWN;
-    int error = tl_notif_add_fd(l->fd, id, fd, close_on_exec, number);
-    fd_release(l);
-    return error;
+    return tl_notif_add_fd(l->fd, id, fd, close_on_exec, number);
 }
 
 bool tl_listener_is_waiting(struct tl_listener *l, uint64_t id)
 {
-    if (!fd_acquire(l))
-        return false;
-    bool waiting = tl_notif_is_waiting(l->fd, id);
-    fd_release(l);
-    return waiting;
+    return tl_notif_is_waiting(l->fd, id);
 }

@@ -7,7 +7,8 @@
 #include "job.h"
 
 struct job_object {
-    PyObject_HEAD struct tl_job job;
+    PyObject_HEAD
+    struct tl_job job;
 };
 
 static struct job_object *as_job(PyObject *object)

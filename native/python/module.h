@@ -33,6 +33,9 @@ enum tl_decision { TL_UNDECIDED, TL_PROCEED, TL_REPLY, TL_FAIL, TL_REPLY_FD, TL_
 
 // A new call of TYPE (a subclass of _native.Call) for what LISTENER delivered.
 PyObject *tl_call_new(PyObject *type, PyObject *listener, const struct tl_call *call);
+// Empties a call that nobody else holds, for tl_call_reuse; false when somebody does.
+bool tl_call_retire(PyObject *call);
+void tl_call_reuse(PyObject *retired, PyObject *listener, const struct tl_call *call);
 enum tl_decision tl_call_decision(PyObject *call);
 // What a hook returns to say that the decision is in its call.
 extern PyObject *tl_decided;

@@ -12,7 +12,8 @@
 #include "spawn.h"
 
 struct spawn_object {
-    PyObject_HEAD struct tl_spawn *spawn;
+    PyObject_HEAD
+    struct tl_spawn *spawn;
     // What the child reads until its execve.
     struct tl_spawn_options options;
     PyObject *keep[6];

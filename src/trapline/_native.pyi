@@ -84,6 +84,8 @@ class Call:
     def waits(self) -> bool:
         """Whether the caller still waits for this call."""
 
+    _name: str
+    _arguments: Any
     @property
     def _is_decided(self) -> bool: ...
     @property

@@ -114,11 +114,10 @@ class Call(_native.Call):
     :ivar raw: the six argument registers as they are, unsigned.
     """
 
-    __slots__ = ("_arguments", "_name")
+    __slots__ = ()
 
     #: Set by the session on a subclass of its own.
     _tree: ProcessTree
-    _name: str
     _arguments: Args
 
     @property

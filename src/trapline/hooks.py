@@ -53,6 +53,10 @@ class Hook:
         kind = "on_return" if self.on_return else "on"
         return f"<Hook {self.name} {kind}({', '.join(self.names)})>"
 
+    def bound_to(self, method: Callable[..., Any]) -> Hook:
+        """Return the same registration for the method of one object."""
+        return Hook(self.names, method, self.when, on_return=self.on_return, changes_args=self.changes_args)
+
     @property
     def name(self) -> str:
         """The function's name."""
@@ -137,8 +141,12 @@ def on_return(*names: str, when: Condition | None = None) -> Callable[[F], F]:
 
 
 def hooks_of(value: object) -> tuple[Hook, ...]:
-    """Return the registrations on a function (none: it is no hook)."""
-    return tuple(getattr(value, _ATTRIBUTE, ()))
+    """Return the registrations on a function or bound method (none: it is no hook)."""
+    registered: tuple[Hook, ...] = tuple(getattr(value, _ATTRIBUTE, ()))
+    if getattr(value, "__self__", None) is None or not callable(value):
+        return registered
+    # The decorator saw the plain function; what is to be called has its object.
+    return tuple([hook.bound_to(value) for hook in registered])
 
 
 def collect(functions: Iterable[object]) -> list[Hook]:

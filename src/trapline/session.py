@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from trapline.call import Call
+    from trapline.engines.deferred import DeferredHooks
     from trapline.engines.notify import NotifyEngine
     from trapline.stdio import Given
 
@@ -141,7 +142,7 @@ class Session:
         self._engine: NotifyEngine | None = None
         self._spawn: _native.Spawn | None = None
         self._tree: ProcessTree | None = None
-        self._deferred: Any = None
+        self._deferred: DeferredHooks | None = None
         self._failure: BaseException | None = None
         self._failed_hook = ""
         self._wake = -1
@@ -149,6 +150,8 @@ class Session:
         self._started = self._seconds = 0.0
         self._tree_is_gone = False
         self._killed_at = 0.0
+        # A process that this one forks inherits the object, but the program is not its own.
+        self._owner = os.getpid()
         #: Exit status, or minus the signal that ended the command; None while it runs.
         self.returncode: int | None = None
         #: The other ends of PIPEs, unbuffered binary files.
@@ -195,6 +198,10 @@ class Session:
         self._started = time.monotonic()
         tree = self._tree = ProcessTree(spawn.pid)
         try:
+            if any(hook.is_async for hook in self._plan.hooks):
+                from trapline.engines.deferred import DeferredHooks
+
+                self._deferred = DeferredHooks(self._plan.workers, self._hook_failed, _GRACE_MS / 1000)
             engine.start(spawn.listener, tree, self._defer)
             self._wait_for_exec(spawn, executable)
         except BaseException:
@@ -314,9 +321,9 @@ class Session:
         engine = self._engine
         if engine is not None and engine.listener is not None:
             engine.listener.close()
+            engine.listener.wait_idle(_GRACE_MS)
             if self._deferred is not None:
                 self._deferred.close()
-            engine.listener.wait_idle(_GRACE_MS)
         if self._spawn is not None:
             self._spawn.close()
         os.close(self._wake)
@@ -329,7 +336,7 @@ class Session:
             note = f"trapline: a hook for {call.name} raised; the call goes on as on_hook_error says\n"
             sys.stderr.write(note + "".join(traceback.format_exception(error)))
             return self._on_hook_error
-        if self._failure is None:
+        if self._failure is None and not self._tree_is_gone:
             self._failure = error
             self._failed_hook = f"for {call.name} in thread {call.tid}"
             self.kill()
@@ -337,10 +344,7 @@ class Session:
         return -1
 
     def _defer(self, call: Call, hooks: tuple[Callable[..., Any], ...]) -> None:
-        if self._deferred is None:
-            from trapline.engines.deferred import DeferredHooks
-
-            self._deferred = DeferredHooks(self._plan.workers, self._hook_failed)
+        assert self._deferred is not None
         self._deferred.decide(call, hooks)
 
     @property
@@ -405,7 +409,7 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._wake < 0:
+        if self._wake < 0 or os.getpid() != self._owner:
             self._close_pipes()
             return
         if kind is not None:

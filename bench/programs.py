@@ -1,0 +1,62 @@
+"""The programs that are measured: C compiled here and now, trapline's own command, and the peers."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+#: The command as installed beside this interpreter.
+TRAPLINE = str(Path(sys.executable).parent / "trapline")
+
+# The variable would keep hooks files from having a .pyc, as nobody's own shell does.
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+
+
+class Programs:
+    """Compiled C programs, in a folder.
+
+    :param folder: where to put them; it must exist.
+    :ivar loop: makes one system call again and again, and prints nanoseconds for each.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        # Static and at a fixed address, so that the loop's own start and its instruction pointer are always the same.
+        self.loop = self._compile("loop", "-static", "-no-pie", "-pthread")
+        self.supervisor = self._compile("c_supervisor")
+        self.filtered = self._compile("filtered")
+        self.timed = self._compile("timed")
+
+    def _compile(self, name: str, *options: str) -> str:
+        target = self.folder / name
+        subprocess.run(["gcc", "-O2", *options, "-o", target, HERE / f"{name}.c"], check=True)
+        return str(target)
+
+
+def printed(command: list[str]) -> float:
+    """Return the number that a command prints."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, env=ENVIRONMENT, check=True)
+    return float(done.stdout)
+
+
+def printing(*command: str) -> Callable[[], float]:
+    """Return what runs a command and returns the number that it prints."""
+    return lambda: printed(list(command))
+
+
+def hooks(name: str) -> str:
+    """Return the path of one of our hooks files."""
+    return str(HERE / "hooks" / f"{name}.py")
+
+
+def has_peer(module: str) -> bool:
+    """Whether a peer is installed; says so when it is not."""
+    found = importlib.util.find_spec(module) is not None
+    if not found:
+        sys.stderr.write(f"bench: {module} is not installed beside this interpreter, so it is left out\n")
+    return found

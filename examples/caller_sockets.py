@@ -1,0 +1,219 @@
+"""Doing a socket call on behalf of a caller: a module for the examples beside it, no hooks file.
+
+The caller's address and data are copied once; what was judged is what is used. The socket is the caller's
+own open file, taken with pidfd_getfd, so that everything that is set on it (non-blocking, bound address,
+options) holds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import trapline
+from trapline import CallGoneError, Errno, abi
+from trapline.abi import structs
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_PIDFD_GETFD = abi.number("pidfd_getfd")
+_MOST_BYTES = 1 << 20  # of one send; a stream then goes on with the rest
+
+
+class Address:
+    """A socket address of the caller, copied once.
+
+    :ivar family: AF_INET, AF_INET6, AF_UNIX ...; AF_UNSPEC also where there is no address.
+    :ivar host: of an IP address.
+    :ivar port: of an IP address.
+    :ivar path: of a Unix socket: where its file really is, ``@name`` if it is an abstract one.
+    :ivar raw: the bytes for this process to use.
+    """
+
+    def __init__(self, call: trapline.Call, pointer: int, length: int) -> None:
+        if not 0 <= length <= 128:
+            raise OSError(Errno.EINVAL, "address length")
+        self.raw = call.read(pointer, length) if length else b""
+        self.held = -1
+        self.host, self.port, self.path = "", 0, ""
+        self.family = int.from_bytes(self.raw[:2], sys.byteorder)
+        if self.family == socket.AF_INET and length >= 8:
+            self.host, self.port = socket.inet_ntop(self.family, self.raw[4:8]), self._port()
+        elif self.family == socket.AF_INET6 and length >= 24:
+            self.host, self.port = socket.inet_ntop(self.family, self.raw[8:24]), self._port()
+        elif self.family == socket.AF_UNIX and length > 2:
+            self._find(call)
+
+    def _port(self) -> int:
+        return int.from_bytes(self.raw[2:4], "big")
+
+    def __str__(self) -> str:
+        if self.host:
+            return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"unix:{self.path}" if self.path else f"an address of family {self.family}"
+
+    def _find(self, call: trapline.Call) -> None:
+        path = self.raw[2:]
+        if path[:1] != b"\0":
+            # Held open, so that nobody can put another file in its place; /proc then names just this one.
+            if os.stat(f"/proc/{call.pid}").st_uid != os.geteuid():
+                raise OSError(Errno.EACCES, "our rights are not the caller's")
+            name = os.fsdecode(path.split(b"\0")[0])
+            base = "root" if name.startswith("/") else "cwd"
+            self.held = os.open(f"/proc/{call.pid}/{base}/{name.lstrip('/')}", os.O_PATH)
+            self.raw = struct.pack("=H", socket.AF_UNIX) + f"/proc/self/fd/{self.held}\0".encode()
+            path = os.readlink(f"/proc/self/fd/{self.held}").encode()
+        self.path = os.fsdecode(path).replace("\0", "@")
+
+    def close(self) -> None:
+        if self.held >= 0:
+            os.close(self.held)
+
+
+#: Says whether an address may be used.
+Judge = Callable[[trapline.Call, Address], bool]
+
+
+def checked(result: int) -> int:
+    if result < 0:
+        raise OSError(ctypes.get_errno(), "on behalf of the caller")
+    return result
+
+
+def take(call: trapline.Call, fd: int) -> int:
+    """Return a copy of the caller's descriptor: from here on nobody can swap it."""
+    try:
+        pidfd = os.pidfd_open(call.pid)
+    except ProcessLookupError:
+        raise CallGoneError(f"thread {call.tid} is gone") from None
+    try:
+        return checked(_libc.syscall(_PIDFD_GETFD, pidfd, fd, 0))
+    finally:
+        os.close(pidfd)
+
+
+def answer(call: trapline.Call, judge: Judge) -> object:
+    """Answer a call that may have an address; None where it is none of :data:`_ACTIONS`.
+
+    :param judge: says whether an address may be used; the call fails with EACCES if not.
+    """
+    action = _ACTIONS.get(call.name)
+    if action is None:
+        return None
+    try:
+        return call.reply(action(call, judge))
+    except OSError as error:
+        return call.fail(error.errno or Errno.EIO)
+
+
+def _on_behalf(
+    call: trapline.Call, judge: Judge, pointer: int, length: int, act: Callable[[int, Address], int]
+) -> int:
+    address = Address(call, pointer, length)
+    fd = -1
+    try:
+        if not judge(call, address):
+            raise OSError(Errno.EACCES, "not allowed")
+        fd = take(call, call.args.fd)
+        if not call.waits():  # Its process may have ended, and the id be another's.
+            raise CallGoneError(f"thread {call.tid} is gone")
+        return act(fd, address)
+    finally:
+        address.close()
+        if fd >= 0:
+            os.close(fd)
+
+
+def _connect(call: trapline.Call, judge: Judge) -> int:
+    def act(fd: int, address: Address) -> int:
+        return checked(_libc.connect(fd, address.raw, len(address.raw)))
+
+    return _on_behalf(call, judge, call.args.uservaddr, call.args.addrlen, act)
+
+
+def _sendto(call: trapline.Call, judge: Judge) -> int:
+    data = call.read(call.args.buff, min(call.args.len, _MOST_BYTES)) if call.args.len else b""
+
+    def act(fd: int, address: Address) -> int:
+        return _send(fd, data, call.args.flags, address, b"")
+
+    return _on_behalf(call, judge, call.args.addr, call.args.addr_len if call.args.addr else 0, act)
+
+
+def _sendmsg(call: trapline.Call, judge: Judge) -> int:
+    return _one_message(call, judge, call.read_struct("msghdr", call.args.msg))
+
+
+def _sendmmsg(call: trapline.Call, judge: Judge) -> int:
+    size, done = structs.sizeof("mmsghdr", call.arch), 0
+    try:
+        for at in range(call.args.mmsg, call.args.mmsg + min(call.args.vlen, 1024) * size, size):
+            entry: Any = call.read_struct("mmsghdr", at)
+            sent = _one_message(call, judge, entry.msg_hdr)
+            call.write(at + structs.sizeof("msghdr", call.arch), sent.to_bytes(4, sys.byteorder))
+            done += 1
+    except OSError:
+        if not done:
+            raise
+    return done
+
+
+def _one_message(call: trapline.Call, judge: Judge, header: Any) -> int:
+    size, data = structs.sizeof("iovec", call.arch), b""
+    for part in structs.unpack_all(
+        "iovec", call.read(header.msg_iov, min(header.msg_iovlen, 1024) * size), call.arch
+    ):
+        wanted = min(part.iov_len, _MOST_BYTES - len(data))
+        data += call.read(part.iov_base, wanted) if wanted else b""
+    control = bytearray(call.read(header.msg_control, min(header.msg_controllen, 1 << 16)))
+    if control and call.arch == "i386":
+        raise OSError(Errno.EOPNOTSUPP, "32-bit ancillary data has another layout")
+    passed = []
+
+    def act(fd: int, address: Address) -> int:
+        for at in _rights(control):
+            passed.append(take(call, int.from_bytes(control[at : at + 4], sys.byteorder)))
+            control[at : at + 4] = passed[-1].to_bytes(4, sys.byteorder)
+        return _send(fd, data, call.args.flags, address, bytes(control))
+
+    try:
+        return _on_behalf(call, judge, header.msg_name, header.msg_namelen if header.msg_name else 0, act)
+    finally:
+        for fd in passed:
+            os.close(fd)
+
+
+def _rights(control: bytearray) -> Iterator[int]:
+    """Yield where ancillary data holds descriptors."""
+    at = 0
+    while at + 16 <= len(control):
+        length, level, kind = struct.unpack_from("=Qii", control, at)
+        if not 16 <= length <= len(control) - at:
+            return
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            yield from range(at + 16, at + length - 3, 4)
+        at += -(-length // 8) * 8
+
+
+class _Header(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p), ("namelen", ctypes.c_uint32),
+        ("iov", ctypes.c_void_p), ("iovlen", ctypes.c_size_t),
+        ("control", ctypes.c_char_p), ("controllen", ctypes.c_size_t), ("flags", ctypes.c_int),
+    )  # fmt: skip
+
+
+def _send(fd: int, data: bytes, flags: int, address: Address, control: bytes) -> int:
+    held = ctypes.create_string_buffer(data, len(data) or 1)
+    iov = (ctypes.c_size_t * 2)(ctypes.addressof(held), len(data))
+    header = _Header(
+        address.raw or None, len(address.raw), ctypes.addressof(iov), 1, control or None, len(control), 0
+    )  # fmt: skip
+    return checked(_libc.sendmsg(fd, ctypes.byref(header), int(flags) | socket.MSG_NOSIGNAL))
+
+
+_ACTIONS = {"connect": _connect, "sendto": _sendto, "sendmsg": _sendmsg, "sendmmsg": _sendmmsg}
