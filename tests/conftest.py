@@ -22,7 +22,7 @@ TESTS = Path(__file__).parent
 ENGINES = ["notify"]
 REQUIRE_ALL = os.environ.get("TRAPLINE_REQUIRE_ALL") == "1"
 #: Seconds after which a test counts as hung.
-DEADLINE = 240
+DEADLINE = int(os.environ.get("TRAPLINE_TEST_DEADLINE", "150"))
 #: A sanitized build needs its runtime preloaded into Python, and into nothing that Python starts.
 BARE_ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
 
