@@ -37,6 +37,57 @@ static int claim_stop_signal(void)
     return claimed;
 }
 
+// A process that this one forks must not hold the listener open: after our death the program would wait for
+// an answer for ever instead of getting ENOSYS.
+static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct tl_listener *open_listeners;
+
+static void before_fork(void)
+{
+    pthread_mutex_lock(&open_lock);
+}
+
+static void after_fork_here(void)
+{
+    pthread_mutex_unlock(&open_lock);
+}
+
+static void after_fork_there(void)
+{
+    for (struct tl_listener *l = open_listeners; l; l = l->next) {
+        l->forked = true;
+        close(l->fd);
+    }
+    open_listeners = NULL;
+    pthread_mutex_unlock(&open_lock);
+}
+
+static void watch_forks(void)
+{
+    pthread_atfork(before_fork, after_fork_here, after_fork_there);
+}
+
+static void add_open(struct tl_listener *l)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    pthread_once(&once, watch_forks);
+    pthread_mutex_lock(&open_lock);
+    l->next = open_listeners;
+    open_listeners = l;
+    pthread_mutex_unlock(&open_lock);
+}
+
+static void remove_open(struct tl_listener *l)
+{
+    pthread_mutex_lock(&open_lock);
+    struct tl_listener **at = &open_listeners;
+    while (*at != l)
+        at = &(*at)->next;
+    *at = l->next;
+    pthread_mutex_unlock(&open_lock);
+}
+
 struct tl_error *tl_listener_new(int fd, unsigned workers, bool (*start_worker)(void *), void *context,
                                  struct tl_listener **listener)
 {
@@ -62,6 +113,7 @@ struct tl_error *tl_listener_new(int fd, unsigned workers, bool (*start_worker)(
     pthread_cond_init(&l->delay, &monotonic);
     pthread_condattr_destroy(&monotonic);
     tl_notif_wake_on_same_cpu(fd);
+    add_open(l);
     *listener = l;
     return NULL;
 }
@@ -80,22 +132,10 @@ struct tl_error *tl_listener_start(struct tl_listener *l)
     return started ? NULL : tl_error_new(EAGAIN, "cannot start a worker thread");
 }
 
-void tl_listener_enter(struct tl_listener *l)
-{
-    tl_listener_block_signals(l);
-}
-
-bool tl_listener_leave(struct tl_listener *l)
-{
-    pthread_mutex_lock(&l->lock);
-    bool last = --l->present == 0;
-    pthread_cond_broadcast(&l->change);
-    pthread_mutex_unlock(&l->lock);
-    return last;
-}
-
 void tl_listener_stop(struct tl_listener *l)
 {
+    if (l->forked)
+        return;
     pthread_mutex_lock(&l->lock);
     tl_listener_finish(l);
     // The signal may come a moment before the receiver enters the kernel, so it is sent until it has had its
@@ -115,6 +155,8 @@ void tl_listener_stop(struct tl_listener *l)
 
 void tl_listener_close(struct tl_listener *l)
 {
+    if (l->forked)
+        return;
     tl_listener_stop(l);
     pthread_mutex_lock(&l->lock);
     if (!l->closed) {
@@ -131,6 +173,8 @@ void tl_listener_close(struct tl_listener *l)
 
 bool tl_listener_wait_idle(struct tl_listener *l, unsigned milliseconds)
 {
+    if (l->forked)
+        return true;
     uint64_t due = now_ns() + milliseconds * 1000000ULL;
 
     pthread_mutex_lock(&l->lock);
@@ -143,9 +187,11 @@ bool tl_listener_wait_idle(struct tl_listener *l, unsigned milliseconds)
 
 void tl_listener_free(struct tl_listener *l)
 {
-    if (!l)
+    // In a forked process there is nothing to end, and locks may be held by threads that are not here.
+    if (!l || l->forked)
         return;
     tl_listener_close(l);
+    remove_open(l);
     *l->tail = l->delayed;
     while (l->head) {
         struct queued *next = l->head->next;

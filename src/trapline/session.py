@@ -150,6 +150,8 @@ class Session:
         self._started = self._seconds = 0.0
         self._tree_is_gone = False
         self._killed_at = 0.0
+        # A process that this one forks inherits the object, but the program is not its own.
+        self._owner = os.getpid()
         #: Exit status, or minus the signal that ended the command; None while it runs.
         self.returncode: int | None = None
         #: The other ends of PIPEs, unbuffered binary files.
@@ -407,7 +409,7 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._wake < 0:
+        if self._wake < 0 or os.getpid() != self._owner:
             self._close_pipes()
             return
         if kind is not None:
