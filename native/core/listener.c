@@ -132,20 +132,6 @@ struct tl_error *tl_listener_start(struct tl_listener *l)
     return started ? NULL : tl_error_new(EAGAIN, "cannot start a worker thread");
 }
 
-void tl_listener_enter(struct tl_listener *l)
-{
-    tl_listener_block_signals(l);
-}
-
-bool tl_listener_leave(struct tl_listener *l)
-{
-    pthread_mutex_lock(&l->lock);
-    bool last = --l->present == 0;
-    pthread_cond_broadcast(&l->change);
-    pthread_mutex_unlock(&l->lock);
-    return last;
-}
-
 void tl_listener_stop(struct tl_listener *l)
 {
     if (l->forked)

@@ -2,16 +2,16 @@
 //
 // At most one thread waits in SECCOMP_IOCTL_NOTIF_RECV (the kernel would wake every waiter for each call).
 // The worker that received a call decides it right there, with no hand-over, so a quick hook costs one round
-// trip. While it decides, somebody else has to receive, or one slow hook would hold up every other thread of
-// the program:
+// trip. A slow one must not hold up the other threads of the program, so somebody else receives meanwhile:
 //
-//   many threads call   the worker wakes the next receiver before it starts to decide
-//   one thread calls    nobody else can call meanwhile, so it wakes nobody; should the worker stay away for
-//   longer
-//                       than a tick all the same, the sentinel thread takes over receiving
+//   calls of a kind that takes long to decide    the worker wakes the next receiver before it starts to
+//   decide all others                                   nobody is woken; should the worker stay away for a
+//   tick (1 ms) all
+//                                                the same, the sentinel thread takes over receiving
 //
 // What is received while every worker is busy waits in a queue here: out of the kernel's, where a signal to
-// the caller would cancel it.
+// the caller would cancel it. More workers are started when a call waits there for a tick and every worker is
+// blocked.
 #ifndef TL_LISTENER_H
 #define TL_LISTENER_H
 

@@ -9,14 +9,24 @@
 #include "listener.h"
 
 enum {
-    tick_ns = 1000 * 1000, // how long the sentinel lets the only receiver stay away
-    solo_calls = 32,       // so many calls in a row of one thread: no other is calling
+    tick_ns = 1000 * 1000,   // how long the sentinel lets the only receiver stay away
+    slow_ns = 50 * 1000,     // calls of a kind that take longer to decide: another thread receives meanwhile
+    longest_ns = 400 * 1000, // what is learnt from one call at most
+    call_kinds = 256,        // numbers are told apart modulo this
 };
 
 struct queued {
     struct queued *next;
-    uint64_t due; // CLOCK_MONOTONIC in nanoseconds, for a delayed call
+    uint64_t
+        due; // CLOCK_MONOTONIC in nanoseconds: when a delayed call is due, since when another one is queued
     struct tl_call call;
+};
+
+struct worker {
+    struct worker *next;
+    pid_t tid;
+    uint64_t since; // when it began to decide a call; 0 while it does not
+    unsigned kind;  // of that call
 };
 
 struct tl_listener {
@@ -45,8 +55,8 @@ struct tl_listener {
     bool wanted;         // the sentinel is asked to receive at once
     bool done, closed;
     unsigned idle, present, started;
-    int32_t last_tid;
-    unsigned last_tid_calls;
+    struct worker *workers;
+    int64_t durations[call_kinds]; // how long it takes to decide, in nanoseconds
     struct queued *head, **tail;
     struct queued *delayed; // by due time
     uint64_t hurry_at;      // when to look whether calls are still queued, or 0

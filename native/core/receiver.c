@@ -2,8 +2,14 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#if __has_include(<sys/rseq.h>)
+#include <sys/rseq.h>
+#endif
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "listener_state.h"
+#include "task.h"
 
 // Only the stop signal may interrupt a thread that works here: any other would tear an answer apart.
 void tl_listener_block_signals(const struct tl_listener *l)
@@ -27,14 +33,62 @@ static void hand_over(struct tl_listener *l)
     }
 }
 
-static void note_caller(struct tl_listener *l, const struct tl_call *call)
+static _Thread_local struct worker me;
+
+// glibc registers every thread for restartable sequences, which nothing here uses, and the kernel then writes
+// the number of the CPU into the thread's memory each time it comes back from waiting: 5 % of a call. Where
+// this fails all stays as it was; sched_getcpu() works without.
+static void leave_rseq(void)
 {
-    if (call->tid == l->last_tid) {
-        l->last_tid_calls++;
-    } else {
-        l->last_tid = call->tid;
-        l->last_tid_calls = 0;
-    }
+#if defined(RSEQ_SIG)
+    enum { unregister = 1, registered_size = 32 };
+
+    syscall(SYS_rseq, (char *)__builtin_thread_pointer() + __rseq_offset, registered_size, unregister,
+            RSEQ_SIG);
+#endif
+}
+
+void tl_listener_enter(struct tl_listener *l)
+{
+    leave_rseq();
+    tl_listener_block_signals(l);
+    me.tid = (pid_t)syscall(SYS_gettid);
+    pthread_mutex_lock(&l->lock);
+    me.next = l->workers;
+    l->workers = &me;
+    pthread_mutex_unlock(&l->lock);
+}
+
+bool tl_listener_leave(struct tl_listener *l)
+{
+    pthread_mutex_lock(&l->lock);
+    struct worker **at = &l->workers;
+    while (*at != &me)
+        at = &(*at)->next;
+    *at = me.next;
+    bool last = --l->present == 0;
+    pthread_cond_broadcast(&l->change);
+    pthread_mutex_unlock(&l->lock);
+    return last;
+}
+
+static unsigned kind_of(const struct tl_call *call)
+{
+    return ((unsigned)call->nr ^ call->arch >> 24) % call_kinds;
+}
+
+// A moving average that rises slowly: a worker that lost its CPU for a while has not learnt anything about
+// the hook.
+static void learn_duration(struct tl_listener *l)
+{
+    if (!me.since)
+        return;
+    uint64_t took = now_ns() - me.since;
+    int64_t *average = &l->durations[me.kind];
+
+    int64_t change = (int64_t)(took < longest_ns ? took : longest_ns) - *average;
+    *average += change > 0 ? change / 16 : change / 4;
+    me.since = 0;
 }
 
 // Called with the lock held and returns with it held.
@@ -79,19 +133,33 @@ static void summon_worker(struct tl_listener *l)
     }
 }
 
-// Calls have been queued for a tick.
+// A worker that decides and is on a CPU, or waits for one, will come for more; another would only be in its
+// way.
+static bool is_worker_running(const struct tl_listener *l)
+{
+    for (const struct worker *worker = l->workers; worker; worker = worker->next)
+        if (worker->since && tl_task_state(worker->tid) == 'R')
+            return true;
+    return false;
+}
+
+// Has a call been queued for a tick?
 static void hurry(struct tl_listener *l)
 {
-    if (l->head && l->idle)
+    l->hurry_at = l->head ? l->head->due + tick_ns : 0;
+    if (!l->head || l->hurry_at > now_ns())
+        return;
+    if (l->idle)
         pthread_cond_signal(&l->work);
-    else if (l->head && !recall_receiver(l))
+    else if (!recall_receiver(l) && l->started < l->workers_max && !is_worker_running(l))
         tl_listener_start_workers(l, l->waiting);
-    l->hurry_at = l->head ? now_ns() + tick_ns : 0;
+    l->hurry_at = now_ns() + tick_ns;
 }
 
 static void append(struct tl_listener *l, struct queued *entry)
 {
     entry->next = NULL;
+    entry->due = now_ns();
     *l->tail = entry;
     l->tail = &entry->next;
     if (++l->waiting > l->counts.most_waiting)
@@ -134,11 +202,13 @@ static int start_clock(struct tl_listener *l)
 }
 
 // A worker is about to decide a call.
-static void leave_to_decide(struct tl_listener *l)
+static void leave_to_decide(struct tl_listener *l, const struct tl_call *call)
 {
     l->vacancies++;
+    me.kind = kind_of(call);
+    me.since = now_ns();
     if (!l->receiving) {
-        if (l->last_tid_calls < solo_calls)
+        if (l->durations[me.kind] > slow_ns)
             hand_over(l);
         else if (l->parked)
             pthread_cond_signal(&l->watch);
@@ -168,7 +238,6 @@ static int receive_as(struct tl_listener *l, struct tl_call *call, bool worker)
     l->receiving = false;
     if (!error) {
         l->counts.received++;
-        note_caller(l, call);
     } else if (error != ENOENT && error != EINTR) {
         l->counts.failure = error == ENOTCONN ? 0 : error;
         tl_listener_finish(l);
@@ -195,6 +264,7 @@ bool tl_listener_next(struct tl_listener *l, struct tl_call *call)
     bool got = false;
 
     pthread_mutex_lock(&l->lock);
+    learn_duration(l);
     while (!got && !(l->done && !l->head)) {
         if (l->head) {
             dequeue(l, call);
@@ -208,7 +278,7 @@ bool tl_listener_next(struct tl_listener *l, struct tl_call *call)
         }
     }
     if (got)
-        leave_to_decide(l);
+        leave_to_decide(l, call);
     pthread_mutex_unlock(&l->lock);
     return got;
 }
@@ -264,7 +334,8 @@ void *tl_listener_sentinel(void *argument)
             struct tl_call call;
             l->wanted = false;
             if (receive_as(l, &call, false) == 0) {
-                l->wanted = l->last_tid_calls < solo_calls;
+                // A worker that comes for it will receive the next one itself.
+                l->wanted = !l->idle;
                 enqueue(l, &call);
             }
             continue;

@@ -29,3 +29,20 @@ pid_t tl_task_process(pid_t tid)
     const char *line = strstr(text, "\nTgid:");
     return line ? atoi(line + 6) : 0;
 }
+
+char tl_task_state(pid_t own_thread)
+{
+    char text[256];
+
+    snprintf(text, sizeof text, "/proc/self/task/%d/stat", own_thread);
+    int fd = open(text, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t length = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (length <= 0)
+        return 0;
+    text[length] = 0;
+    const char *behind_name = strrchr(text, ')');
+    return behind_name && behind_name[1] ? behind_name[2] : 0;
+}

@@ -7,4 +7,8 @@
 // The process (thread group) that thread TID belongs to; 0 when it is gone.
 pid_t tl_task_process(pid_t tid);
 
+// State letter of a thread of this process, as /proc tells it: 'R' runs or waits for a CPU; 0 when it is
+// gone.
+char tl_task_state(pid_t own_thread);
+
 #endif
