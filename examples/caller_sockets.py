@@ -95,9 +95,10 @@ def take(call: trapline.Call, fd: int) -> int:
 
 
 def rights(tid: int) -> list[str]:
-    """Return users, groups and capabilities of a thread."""
+    """Return users, groups and capabilities of a thread, and where they hold."""
     with open(f"/proc/{tid}/status") as file:
-        return [line for line in file if line.startswith(("Uid:", "Gid:", "Groups:", "CapEff:"))]
+        found = [line for line in file if line.startswith(("Uid:", "Gid:", "Groups:", "CapEff:"))]
+    return [*found, os.readlink(f"/proc/{tid}/ns/user")]
 
 
 def is_unix(fd: int) -> bool:

@@ -166,27 +166,27 @@ def test_link_to_a_socket_is_judged_by_what_it_leads_to(tmp_path: pathlib.Path, 
     assert f"refused connect to unix:{secret} by python3[" in done.stderr
 
 
+@pytest.mark.parametrize("way", ["another user", "user namespace"])
 def test_unix_socket_is_not_used_with_rights_that_the_program_has_given_up(
-    tmp_path: pathlib.Path, hooked: Run
+    way: str, tmp_path: pathlib.Path, native: Run, hooked: Run
 ) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root has rights to give up")
+    connect = f"import os, socket; socket.socket(socket.AF_UNIX).connect('\\0{tmp_path}')"
+    command = ["python3", "-c", connect]
+    if way == "user namespace":
+        given_up = ["unshare", "--user", "--map-root-user", *command]
+    elif os.geteuid() == 0:
+        drop = f"os.setgroups([]); os.setresuid(*[{NOBODY}] * 3); socket.socket("
+        given_up = ["python3", "-c", connect.replace("socket.socket(", drop)]
+    else:
+        pytest.skip("only root can become another user")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(f"\0{tmp_path}")
         server.listen()
-        drop = f"os.setgroups([]); os.setresuid(*[{NOBODY}] * 3); "
-        connect = f"socket.socket(socket.AF_UNIX).connect('\\0{tmp_path}')"
+        if native(*given_up).returncode != 0:
+            pytest.skip("user namespaces are not allowed here")
         settings = {"allow": "unix:*"}
-        assert (
-            hooked(
-                "allow_connect", "python3", "-c", f"import socket; {connect}", settings=settings
-            ).returncode
-            == 0
-        )
-        done = hooked(
-            "allow_connect", "python3", "-c", f"import os, socket; {drop}{connect}", settings=settings
-        )
-        assert "PermissionError" in done.stderr
+        assert hooked("allow_connect", *command, settings=settings).returncode == 0
+        assert "PermissionError" in hooked("allow_connect", *given_up, settings=settings).stderr
 
 
 def test_name_resolution_works_under_it(native: Run, hooked: Run) -> None:
