@@ -50,6 +50,34 @@ static void pass_on(int pidfd, int number)
     syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0);
 }
 
+static bool is_about_us(int number)
+{
+    return number == SIGCHLD || number == SIGCONT || number == SIGWINCH;
+}
+
+void tl_job_early_signal(struct tl_job *job, int *number)
+{
+    struct signalfd_siginfo info;
+
+    *number = 0;
+    while (read(job->signals, &info, sizeof info) == sizeof info) {
+        int got = (int)info.ssi_signo;
+        if (is_about_us(got) || got == SIGTSTP || got == SIGTTIN || got == SIGTTOU)
+            continue;
+        *number = got;
+        job->interrupted = job->interrupted || got == SIGINT;
+    }
+}
+
+void tl_job_pass_early(struct tl_job *job, int pidfd)
+{
+    struct signalfd_siginfo info;
+
+    while (read(job->signals, &info, sizeof info) == sizeof info)
+        if (!is_about_us((int)info.ssi_signo))
+            pass_on(pidfd, (int)info.ssi_signo);
+}
+
 // The terminal stopped the command: our own parent, a shell perhaps, has to see that of us.
 static void follow_stop(pid_t pid, int pidfd)
 {

@@ -192,6 +192,8 @@ class Session:
             raise
         finally:
             stdio.close_child()
+        if self._job is not None:
+            self._job.pass_early(spawn.pidfd)
         self._spawn = spawn
         self._engine = engine
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -321,9 +323,9 @@ class Session:
         engine = self._engine
         if engine is not None and engine.listener is not None:
             engine.listener.close()
-            engine.listener.wait_idle(_GRACE_MS)
             if self._deferred is not None:
                 self._deferred.close()
+            engine.listener.wait_idle(_GRACE_MS)
         if self._spawn is not None:
             self._spawn.close()
         os.close(self._wake)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trapline.cli import complain, say
+from trapline.cli import complain, die_interrupted, say
 from trapline.errors import CommandError, HookError, UsageError
 
 TYPE_CHECKING = False
@@ -168,7 +168,7 @@ def main(argv: list[str]) -> int:
         )
         if options.has("--verbose"):
             say(f"trapline: engine {session.engine}: {session.engine_reason}\n")
-        status = _run(session)
+        status = _run(session, job)
         if options.has("--stats"):
             _print_stats(session)
         return _exit_status(status, job)
@@ -191,10 +191,13 @@ def _environment() -> dict[str, str] | None:
     return {key: value for key, value in os.environ.items() if key != "LC_CTYPE"}
 
 
-def _run(session: Session) -> int:
+def _run(session: Session, job: Any) -> int:
     """Return what :meth:`Session.wait` does, or an exit status of our own as 1000 and that."""
     import gc
 
+    early = job.early_signal()
+    if early:
+        return -early
     try:
         with session:
             gc.enable()
@@ -221,13 +224,8 @@ def _exit_status(status: int, job: Any) -> int:
     if status >= 0:
         return status
     if status == -2 and job.interrupted:
-        # The terminal's Ctrl-C ended the command. A shell stops its loop only if we die of the same.
-        import os
-        import signal
-
         job.end()
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
+        return die_interrupted()
     return 128 - status
 
 
