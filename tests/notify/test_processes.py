@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -104,7 +105,8 @@ def test_kill_ends_everything_that_the_command_started(engine, tmp_path):
             inner = int(ready.readline())
         session.kill()
         assert session.wait(60) == -9
-    assert not os.path.exists(f"/proc/{inner}") or "Z" in open(f"/proc/{inner}/stat").read().split(") ")[1][:1]
+    stat = Path(f"/proc/{inner}/stat")
+    assert not stat.exists() or stat.read_text().rpartition(") ")[2][0] == "Z"
 
 
 def test_a_session_that_is_left_by_an_exception_kills_its_program(engine):
