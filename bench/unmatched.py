@@ -20,6 +20,7 @@ def groups(programs: Programs) -> list[Group]:
             "getppid under hooks that never match, over a filter that always allows",
             "ns",
             _contenders(programs, programs.loop, "getppid", _COUNT),
+            2,
         ),
         Group(
             "unmatched-find",
@@ -32,6 +33,7 @@ def groups(programs: Programs) -> list[Group]:
             "the CPU time of a shell that starts 100 programs, under the same",
             "ns",
             _contenders(programs, programs.timed, *_SHELL),
+            2,
         ),
     ]
 
