@@ -55,27 +55,35 @@ static bool is_about_us(int number)
     return number == SIGCHLD || number == SIGCONT || number == SIGWINCH;
 }
 
+// Takes the next signal that is for the command; false when there is none.
+static bool next_signal(struct tl_job *job, struct signalfd_siginfo *info)
+{
+    while (read(job->signals, info, sizeof *info) == sizeof *info) {
+        if (is_about_us((int)info->ssi_signo))
+            continue;
+        if (info->ssi_signo == SIGINT && info->ssi_code == SI_KERNEL)
+            job->interrupted = true;
+        return true;
+    }
+    return false;
+}
+
 void tl_job_early_signal(struct tl_job *job, int *number)
 {
     struct signalfd_siginfo info;
 
     *number = 0;
-    while (read(job->signals, &info, sizeof info) == sizeof info) {
-        int got = (int)info.ssi_signo;
-        if (is_about_us(got) || got == SIGTSTP || got == SIGTTIN || got == SIGTTOU)
-            continue;
-        *number = got;
-        job->interrupted = job->interrupted || got == SIGINT;
-    }
+    while (next_signal(job, &info))
+        if (info.ssi_signo != SIGTSTP && info.ssi_signo != SIGTTIN && info.ssi_signo != SIGTTOU)
+            *number = (int)info.ssi_signo;
 }
 
 void tl_job_pass_early(struct tl_job *job, int pidfd)
 {
     struct signalfd_siginfo info;
 
-    while (read(job->signals, &info, sizeof info) == sizeof info)
-        if (!is_about_us((int)info.ssi_signo))
-            pass_on(pidfd, (int)info.ssi_signo);
+    while (next_signal(job, &info))
+        pass_on(pidfd, (int)info.ssi_signo);
 }
 
 // The terminal stopped the command: our own parent, a shell perhaps, has to see that of us.
@@ -169,6 +177,9 @@ struct tl_error *tl_job_wait(struct tl_job *job, pid_t pid, int pidfd, int liste
             return NULL;
         }
         if (fds[1].revents && has_exited(pidfd, value)) {
+            // What ended it may have been for all of us.
+            while (next_signal(job, &info))
+                ;
             *event = TL_JOB_EXITED;
             return NULL;
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -182,6 +183,8 @@ class Session:
                     engine.program.to_bytes(), False, self._job,
                 )  # fmt: skip
             except OSError as error:
+                if error.errno == errno.EINTR:
+                    raise EngineStartError(error.errno, str(error.strerror)) from None
                 if "seccomp" in str(error):
                     raise engine.explain(error) from None
                 raise CommandError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trapline.cli import complain, die_interrupted, say
-from trapline.errors import CommandError, HookError, UsageError
+from trapline.errors import CommandError, EngineStartError, HookError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -195,13 +195,19 @@ def _run(session: Session, job: Any) -> int:
     """Return what :meth:`Session.wait` does, or an exit status of our own as 1000 and that."""
     import gc
 
-    early = job.early_signal()
+    early: int = job.early_signal()
     if early:
         return -early
     try:
         with session:
             gc.enable()
             return session.wait()
+    except EngineStartError:
+        # What looks like a failure may be a signal that ended the command before it began.
+        early = job.early_signal()
+        if not early:
+            raise
+        return -early
     except CommandError as error:
         complain(error)
         return 1000 + (_NOT_FOUND if error.errno == _ENOENT else _NOT_EXECUTABLE)
