@@ -23,7 +23,9 @@ def main() -> int:
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write every single cost there too")
     parser.add_argument("--rounds", metavar="N", type=int, default=15, help="default %(default)s")
-    parser.add_argument("--pin", metavar="CPU", type=int, help="keep everything on one CPU; for comparison only")
+    parser.add_argument(
+        "--pin", metavar="CPU", type=int, help="keep everything on one CPU; for comparison only"
+    )
     parser.add_argument("names", metavar="NAME", nargs="*", help="groups to measure; all of them by default")
     args = parser.parse_args()
     if args.rounds < 1:
@@ -32,7 +34,9 @@ def main() -> int:
         os.sched_setaffinity(0, {args.pin})
     with tempfile.TemporaryDirectory(prefix="trapline-bench-") as folder:
         programs = Programs(Path(folder))
-        groups = [group for module in (hooking, unmatched, startup, filters) for group in module.groups(programs)]
+        groups = [
+            group for module in (hooking, unmatched, startup, filters) for group in module.groups(programs)
+        ]
         return _run(parser, args, groups)
 
 

@@ -33,7 +33,9 @@ def groups(programs: Programs) -> list[Group]:
             "ns",
             _pair(programs, "reply_fd", "openat", None),
         ),
-        Group("rules", "getppid under rules that need no Python, over the C supervisor", "ns", _rules(programs)),
+        Group(
+            "rules", "getppid under rules that need no Python, over the C supervisor", "ns", _rules(programs)
+        ),
         Group(
             "threads",
             "getppid from 4 threads at once, nanoseconds of wall time per call, over the C supervisor",

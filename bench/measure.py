@@ -14,7 +14,6 @@ class Contender:
     :param name: what the table calls it.
     :param cost: does it once and returns what it cost; the unit is the group's.
     :param aim: at most this ratio to the baseline, or None.
-    :param peer: somebody else's; its ratio is not judged.
     """
 
     def __init__(self, name: str, cost: Callable[[], float], *, aim: float | None = None) -> None:
@@ -87,9 +86,9 @@ def measure(group: Group, rounds: int, say: Callable[[str], object] = sys.stderr
 def table(group: Group, rows: Sequence[Row]) -> str:
     """Return the rows as text."""
     lines = [f"{group.name}: {group.title}"]
-    for row in rows:
-        lines.append(
-            f"  {row.name:44s} {row.ratio:8.3f}  [{row.low:.3f}..{row.high:.3f}]"
-            f"  {row.cost:10.1f} {group.unit}  {row.verdict}".rstrip()
-        )
+    lines += [
+        f"  {row.name:44s} {row.ratio:8.3f}  [{row.low:.3f}..{row.high:.3f}]"
+        f"  {row.cost:10.1f} {group.unit}  {row.verdict}".rstrip()
+        for row in rows
+    ]
     return "\n".join(lines) + "\n"

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from ptrace.debugger import ProcessExit, ProcessSignal, PtraceDebugger
-from ptrace.debugger.child import createChild
+from ptrace.debugger import ProcessExit, ProcessSignal, PtraceDebugger  # type: ignore[import-untyped]
+from ptrace.debugger.child import createChild  # type: ignore[import-untyped]
 
 _NUMBERS = {"getppid": 110, "openat": 257}
 

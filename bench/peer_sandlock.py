@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from sandlock import Handler, NotifAction, Sandbox
+from sandlock import Handler, NotifAction, Sandbox  # type: ignore[import-untyped]
 
 _GETPPID = {"x86_64": 110, "aarch64": 173}
 
 
-class Orphan(Handler):
+class Orphan(Handler):  # type: ignore[misc]
     """Answers with 1."""
 
     def handle(self, ctx: object) -> object:
         return NotifAction.returns(1)
 
 
-class Hide(Handler):
+class Hide(Handler):  # type: ignore[misc]
     """Reads the path and lets the kernel go on."""
 
     def handle(self, ctx: object) -> object:
@@ -26,8 +27,6 @@ class Hide(Handler):
 
 
 def main() -> int:
-    import os
-
     kind, *command = sys.argv[1:]
     handler = (_GETPPID[os.uname().machine], Orphan()) if kind == "getppid" else ("openat", Hide())
     result = Sandbox(fs_readable=["/"], fs_writable=["/dev"]).run_with_handlers(command, [handler])

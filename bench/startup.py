@@ -25,7 +25,8 @@ def _group(name: str, what: str, index: int, aim: float | None) -> Group:
             Contender("python3 -c pass", _timing(index, sys.executable, "-c", "pass")),
             Contender("trapline run -- true", _timing(index, TRAPLINE, "run", "--", "true"), aim=aim),
             Contender(
-                "trapline run -s hooks.py -- true", _timing(index, TRAPLINE, "run", "-s", hooks("getppid"), "--", "true")
+                "trapline run -s hooks.py -- true",
+                _timing(index, TRAPLINE, "run", "-s", hooks("getppid"), "--", "true"),
             ),
             Contender("python3 -S -c pass", _timing(index, sys.executable, "-S", "-c", "pass")),
             Contender("true", _timing(index, "/bin/true")),

@@ -9,7 +9,7 @@ _AIM = 1.03
 _COUNT = "2000000"
 #: A program of many system calls, all over the table, and one that starts many processes.
 _FIND = ("find", "/usr/lib/python3", "/usr/share", "-type", "f", "-newer", "/etc/hostname")
-_SHELL = ("sh", "-c", 'i=0; while [ $i -lt 150 ]; do i=$((i + 1)); /bin/true; done')
+_SHELL = ("sh", "-c", "i=0; while [ $i -lt 150 ]; do i=$((i + 1)); /bin/true; done")
 
 
 def groups(programs: Programs) -> list[Group]:

@@ -24,9 +24,8 @@ import ipaddress
 import socket
 import sys
 
-from caller_sockets import Address, answer
-
 import trapline
+from caller_sockets import Address, answer
 
 allow = trapline.option(
     "allow", "127.0.0.0/8 [::1]", "ADDRESS[/BITS][:PORT] and unix:GLOB, separated by spaces"

@@ -43,7 +43,10 @@ def ask(question: str) -> bool:
 
 @trapline.on("unlink", "unlinkat", "rmdir")
 def guard(call: trapline.Call) -> object:
-    path = call.path
+    try:
+        path = call.path
+    except trapline.MemoryAccessError:
+        path = "(a path that it does not let us see)"
     if path is None:
         return None  # The kernel will refuse it.
     with _one_at_a_time:

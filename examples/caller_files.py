@@ -20,24 +20,28 @@ _OWN = (
 )  # fmt: skip
 
 
-def name_for(call: trapline.Call) -> str:
-    """Return where this process finds what the call's path argument, or descriptor, names."""
+def name_for(call: trapline.Call, which: int = 0) -> str:
+    """Return where this process finds what a path argument of the call, or its descriptor, names.
+
+    :raises OSError: the path cannot be read, or names nothing.
+    """
     here = f"/proc/{call.tid}"
     paths = call.signature.paths
     if not paths:
         return f"{here}/fd/{call.args.fd}"
-    address = call.raw[paths[0].index]
+    param = paths[which]
+    address = call.raw[param.index]
     name = call.read_str(address) if address else ""
     if name.startswith("/"):
         for own, place in _OWN:
             if name == own or name.startswith(f"{own}/"):
                 return f"/proc/{call.pid}{place}{name[len(own) :]}"
         return f"{here}/root{name}"
-    dirfd = getattr(call.args, paths[0].dirfd) if paths[0].dirfd else AT_FDCWD
+    dirfd = getattr(call.args, param.dirfd) if param.dirfd else AT_FDCWD
     base = f"{here}/cwd" if dirfd == AT_FDCWD else f"{here}/fd/{dirfd}"
     if name:
         return f"{base}/{name}"
-    flags = paths[0].empty_flag
+    flags = param.empty_flag
     if address and not (flags and getattr(call.args, flags[0]) & flags[1]):
         raise FileNotFoundError(2, "an empty path without AT_EMPTY_PATH")
     return base

@@ -2,7 +2,8 @@
 
 The caller's address and data are copied once; what was judged is what is used. The socket is the caller's
 own open file, taken with pidfd_getfd, so that everything that is set on it (non-blocking, bound address,
-options) holds.
+options) holds. On Unix sockets, where the other side may ask who it talks to, this process has to have the
+caller's rights, no more; else it refuses. Where nobody reads any more, a send fails with EPIPE, but no SIGPIPE comes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from trapline.abi import structs
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PIDFD_GETFD = abi.number("pidfd_getfd")
+_MSG_ZEROCOPY = 0x4000000
 _MOST_BYTES = 1 << 20  # of one send; a stream then goes on with the rest
 
 
@@ -60,13 +62,11 @@ class Address:
         path = self.raw[2:]
         if path[:1] != b"\0":
             # Held open, so that nobody can put another file in its place; /proc then names just this one.
-            if os.stat(f"/proc/{call.pid}").st_uid != os.geteuid():
-                raise OSError(Errno.EACCES, "our rights are not the caller's")
             name = os.fsdecode(path.split(b"\0")[0])
             base = "root" if name.startswith("/") else "cwd"
             self.held = os.open(f"/proc/{call.pid}/{base}/{name.lstrip('/')}", os.O_PATH)
             self.raw = struct.pack("=H", socket.AF_UNIX) + f"/proc/self/fd/{self.held}\0".encode()
-            path = os.readlink(f"/proc/self/fd/{self.held}").encode()
+            path = os.fsencode(os.readlink(f"/proc/self/fd/{self.held}"))
         self.path = os.fsdecode(path).replace("\0", "@")
 
     def close(self) -> None:
@@ -91,9 +91,26 @@ def take(call: trapline.Call, fd: int) -> int:
     except ProcessLookupError:
         raise CallGoneError(f"thread {call.tid} is gone") from None
     try:
-        return checked(_libc.syscall(_PIDFD_GETFD, pidfd, fd, 0))
+        copy = checked(_libc.syscall(_PIDFD_GETFD, pidfd, fd, 0))
     finally:
         os.close(pidfd)
+    if not call.waits():  # Its process may have ended, and the id be another's.
+        os.close(copy)
+        raise CallGoneError(f"thread {call.tid} is gone")
+    return copy
+
+
+def rights(tid: int) -> list[str]:
+    """Return users, groups and capabilities of a thread."""
+    with open(f"/proc/{tid}/status") as file:
+        return [line for line in file if line.startswith(("Uid:", "Gid:", "Groups:", "CapEff:"))]
+
+
+def is_unix(fd: int) -> bool:
+    domain, size = ctypes.c_int(), ctypes.c_uint(ctypes.sizeof(ctypes.c_int))
+    where = ctypes.byref(domain), ctypes.byref(size)
+    checked(_libc.getsockopt(fd, socket.SOL_SOCKET, socket.SO_DOMAIN, *where))
+    return domain.value == socket.AF_UNIX
 
 
 def answer(call: trapline.Call, judge: Judge) -> object:
@@ -119,8 +136,8 @@ def _on_behalf(
         if not judge(call, address):
             raise OSError(Errno.EACCES, "not allowed")
         fd = take(call, call.args.fd)
-        if not call.waits():  # Its process may have ended, and the id be another's.
-            raise CallGoneError(f"thread {call.tid} is gone")
+        if is_unix(fd) and rights(call.tid) != rights(os.getpid()):
+            raise OSError(Errno.EACCES, "our rights are not the caller's")
         return act(fd, address)
     finally:
         address.close()
@@ -164,12 +181,14 @@ def _sendmmsg(call: trapline.Call, judge: Judge) -> int:
 
 def _one_message(call: trapline.Call, judge: Judge, header: Any) -> int:
     size, data = structs.sizeof("iovec", call.arch), b""
-    for part in structs.unpack_all(
-        "iovec", call.read(header.msg_iov, min(header.msg_iovlen, 1024) * size), call.arch
-    ):
+    if header.msg_iovlen > 1024:
+        raise OSError(Errno.EMSGSIZE, "UIO_MAXIOV")
+    if header.msg_controllen > 1 << 16:
+        raise OSError(Errno.ENOBUFS, "ancillary data")
+    for part in structs.unpack_all("iovec", call.read(header.msg_iov, header.msg_iovlen * size), call.arch):
         wanted = min(part.iov_len, _MOST_BYTES - len(data))
         data += call.read(part.iov_base, wanted) if wanted else b""
-    control = bytearray(call.read(header.msg_control, min(header.msg_controllen, 1 << 16)))
+    control = bytearray(call.read(header.msg_control, header.msg_controllen))
     if control and call.arch == "i386":
         raise OSError(Errno.EOPNOTSUPP, "32-bit ancillary data has another layout")
     passed = []
@@ -208,6 +227,8 @@ class _Header(ctypes.Structure):
 
 
 def _send(fd: int, data: bytes, flags: int, address: Address, control: bytes) -> int:
+    if flags & _MSG_ZEROCOPY:
+        raise OSError(Errno.ENOBUFS, "our copy does not live that long")  # Programs then send without it.
     held = ctypes.create_string_buffer(data, len(data) or 1)
     iov = (ctypes.c_size_t * 2)(ctypes.addressof(held), len(data))
     header = _Header(

@@ -13,11 +13,10 @@ are looked at with this process's own rights, so run it as the user that the pro
 """
 
 import os
-
-from caller_files import follows_links, name_for, reply_stat
+import stat
 
 import trapline
-from trapline import Errno
+from caller_files import follows_links, name_for, reply_stat
 
 #: What chown was told, by device and inode.
 _owners: dict[tuple[int, int], tuple[int, int]] = {}
@@ -59,18 +58,35 @@ def show_owner(call: trapline.Call) -> object:
         found = os.stat(name_for(call), follow_symlinks=follows_links(call))
         uid, gid = _owners.get((found.st_dev, found.st_ino), (0, 0))
         return reply_stat(call, found, st_uid=uid, st_gid=gid)
-    except OSError as error:
-        return call.fail(error.errno or Errno.EIO)
+    except OSError:
+        return None  # The kernel knows best how to say that.
 
 
 @trapline.on("chown", "lchown", "fchown", "fchownat", "chown32", "lchown32", "fchown32")
 def change_owner(call: trapline.Call) -> object:
     try:
         found = os.stat(name_for(call), follow_symlinks=follows_links(call))
-    except OSError as error:
-        return call.fail(error.errno or Errno.EIO)
+    except OSError:
+        return None
     key = (found.st_dev, found.st_ino)
     wanted = (call.args.user & _KEEP, call.args.group & _KEEP)
     had = _owners.get(key, (0, 0))
     _owners[key] = tuple([old if new == _KEEP else new for old, new in zip(had, wanted, strict=True)])  # type: ignore[assignment]
     return call.reply(0)
+
+
+#: Calls that may remove a file, and which of their paths names it. Its inode is somebody else's soon.
+_REMOVERS = {"unlink": 0, "unlinkat": 0, "rmdir": 0, "rename": 1, "renameat": 1, "renameat2": 1}
+
+
+@trapline.on(*_REMOVERS)
+def forget_owner(call: trapline.Call) -> object:
+    if call.name == "renameat2" and call.args.flags:
+        return None  # Both names stay, or the call fails rather than replace.
+    try:
+        found = os.lstat(name_for(call, _REMOVERS[call.name]))
+    except OSError:
+        return None
+    if found.st_nlink == 1 or stat.S_ISDIR(found.st_mode):
+        _owners.pop((found.st_dev, found.st_ino), None)
+    return None

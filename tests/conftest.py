@@ -187,7 +187,12 @@ def cli(trapline: str) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the installed command and return what it said."""
 
     def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        settings: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 60, "stdin": subprocess.DEVNULL}
+        settings: dict[str, Any] = {
+            "capture_output": True,
+            "text": True,
+            "timeout": 60,
+            "stdin": subprocess.DEVNULL,
+        }
         return subprocess.run([trapline, *words], **{**settings, **options})
 
     return run

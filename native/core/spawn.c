@@ -60,12 +60,18 @@ struct tl_spawn {
 
 #define raw(nr, a, b, c, d, e) tl_rawcall((nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
 
-static void child_fail(struct tl_spawn *spawn, enum step step, long error)
+// When the supervisor has died, a hooked exit_group is refused with ENOSYS like every hooked call.
+static _Noreturn void child_end(void)
+{
+    raw(SYS_exit_group, 127, 0, 0, 0, 0);
+    __builtin_trap();
+}
+
+static _Noreturn void child_fail(struct tl_spawn *spawn, enum step step, long error)
 {
     atomic_store(&spawn->failed_errno, (int)-error);
     atomic_store(&spawn->failed_step, step);
-    for (;;)
-        raw(SYS_exit_group, 127, 0, 0, 0, 0);
+    child_end();
 }
 
 // CLONE_VM without CLONE_SIGHAND copied the supervisor's handlers: they must never run in the child. SIGPIPE
@@ -135,9 +141,8 @@ static int courier(void *argument)
             child_fail(spawn, step_send, result);
         atomic_store(&spawn->handed_over, 1);
     }
-    for (;;)
-        raw(SYS_exit, 0, 0, 0, 0, 0);
-    return 0;
+    raw(SYS_exit, 0, 0, 0, 0, 0);
+    __builtin_trap();
 }
 
 static void child_install_filter(struct tl_spawn *spawn)
@@ -188,13 +193,11 @@ static int leader(void *argument)
     raw(SYS_rt_sigprocmask, SIG_SETMASK, &spawn->mask, NULL, 8, 0);
     child_install_filter(spawn);
     if (atomic_load(&spawn->listener) < 0)
-        for (;;)
-            raw(SYS_exit_group, 127, 0, 0, 0, 0);
+        child_end();
     while (!atomic_load(&spawn->handed_over))
         tl_cpu_relax();
     result = raw(SYS_execve, options->path, options->argv, options->envp, 0, 0);
     child_fail(spawn, step_exec, result);
-    return 0;
 }
 
 static struct tl_error *explain(const struct tl_spawn *spawn)

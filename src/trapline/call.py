@@ -238,7 +238,11 @@ class Call(_native.Call):
         if self.name in ("fcntl", "fcntl64"):
             return self.args.cmd == _F_DUPFD_CLOEXEC
         cloexec = self.signature.cloexec
-        return cloexec is not None and bool(getattr(self.args, cloexec[0]) & cloexec[1])
+        if cloexec is None:
+            return False
+        # The plain register: flag types do the same arithmetic fifty times slower.
+        param = self.signature.param(cloexec[0])
+        return param is not None and bool(self.args._registers[param.index] & cloexec[1])
 
     def write_arg(self, name: str, value: object) -> None:
         """Replace an argument, for engines that can; the hook declares it with ``changes_args=True``.

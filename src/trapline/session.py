@@ -334,7 +334,8 @@ class Session:
             import traceback
 
             note = f"trapline: a hook for {call.name} raised; the call goes on as on_hook_error says\n"
-            sys.stderr.write(note + "".join(traceback.format_exception(error)))
+            if sys.stderr is not None:
+                sys.stderr.write(note + "".join(traceback.format_exception(error)))
             return self._on_hook_error
         if self._failure is None and not self._tree_is_gone:
             self._failure = error

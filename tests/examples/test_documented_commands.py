@@ -6,6 +6,7 @@ import pathlib
 import re
 
 import pytest
+
 from console_blocks import Block, blocks, make_targets, matches, run
 from example_runs import ROOT, needed
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from example_runs import Run, needed
+
+from example_runs import NOBODY, Run, needed
 
 
 @contextlib.contextmanager
@@ -160,6 +162,22 @@ def test_link_to_a_socket_is_judged_by_what_it_leads_to(tmp_path: pathlib.Path, 
         done = hooked("allow_connect", "python3", "-c", program, settings=settings)
     assert "PermissionError" in done.stderr
     assert f"refused connect to unix:{secret} by python3[" in done.stderr
+
+
+def test_unix_socket_is_not_used_with_rights_that_the_program_has_given_up(
+    tmp_path: pathlib.Path, hooked: Run
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root has rights to give up")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"\0{tmp_path}")
+        server.listen()
+        connect = f"import socket; socket.socket(socket.AF_UNIX).connect('\\0{tmp_path}')"
+        dropped = f"import os; os.setgroups([]); os.setresuid(*[{NOBODY}] * 3); {connect}"
+        settings = {"allow": "unix:*"}
+        assert hooked("allow_connect", "python3", "-c", connect, settings=settings).returncode == 0
+        done = hooked("allow_connect", "python3", "-c", dropped, settings=settings)
+        assert "PermissionError" in done.stderr
 
 
 def test_name_resolution_works_under_it(native: Run, hooked: Run) -> None:

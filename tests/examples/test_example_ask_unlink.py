@@ -9,6 +9,7 @@ import select
 import subprocess
 
 import pytest
+
 from example_runs import command_line, execute
 
 

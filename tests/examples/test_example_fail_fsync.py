@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 
 import pytest
+
 from example_runs import TRAPLINE, Run, execute, needed
 
 ADD = "insert into t values (2)"

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from example_runs import NOBODY, Run, command_line, execute, needed
 
 
@@ -74,6 +75,19 @@ def test_chown_is_remembered_and_changes_nothing_on_disk(
 def test_link_and_what_it_points_to_have_owners_of_their_own(unprivileged: Callable[..., str]) -> None:
     line = "chown -h 7:7 site/link && stat -c %u site/link site/index.html && stat -L -c %u:%F site/link"
     assert unprivileged(line) == "7\n0\n0:regular file\n"
+
+
+def test_owner_of_a_removed_file_is_not_inherited_by_its_inode(unprivileged: Callable[..., str]) -> None:
+    again = "i=0; while [ $i -lt 50 ]; do touch f$i; i=$((i+1)); done; stat -c %u f* | sort -u"
+    assert unprivileged(f"touch f; chown 7 f; stat -c %u f; rm f; {again}") == "7\n0\n"
+    assert unprivileged(f"touch f g; chown 8 g; mv f g; stat -c %u g; {again}") == "0\n0\n"
+
+
+def test_extracted_archive_has_its_owners_for_the_program(unprivileged: Callable[..., str]) -> None:
+    make = "tar cf a.tar --owner=12 --group=34 --numeric-owner site"
+    assert (
+        unprivileged(f"{make}; mkdir out; tar xf a.tar -C out; stat -c %u:%g out/site/*") == "12:34\n12:34\n"
+    )
 
 
 def test_missing_file_and_pipes_are_what_they_are(unprivileged: Callable[..., str]) -> None:

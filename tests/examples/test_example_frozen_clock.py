@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Callable
 
 import pytest
+
 from example_runs import ROOT, Run, execute, needed
 
 MOMENT = {"at": "2000-02-29T12:00:00.25"}

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable
 
 import pytest
+
 from example_runs import Run, needed
 
 

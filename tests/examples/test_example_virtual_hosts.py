@@ -7,7 +7,7 @@ import http.server
 import threading
 from collections.abc import Iterator
 
-from example_runs import Run, needed
+from example_runs import Run, command_line, needed
 
 
 @contextlib.contextmanager
@@ -61,6 +61,12 @@ def test_curl_connects_by_a_virtual_name(hooked: Run) -> None:
 def test_relative_path_and_dots_reach_the_virtual_file_too(hooked: Run) -> None:
     done = hooked("virtual_hosts", "sh", "-c", "cd /usr && tail -n 1 ../etc/./hosts")
     assert done.stdout == "127.0.0.1 trapline.test\n"
+
+
+def test_program_that_lets_nobody_look_reads_the_real_file(as_nobody: list[str], native: Run) -> None:
+    program = "import ctypes; ctypes.CDLL(None).prctl(4, 0); print(open('/etc/hosts').read(), end='')"
+    done = native(*as_nobody, *command_line("virtual_hosts", "python3", "-c", program))
+    assert (done.returncode, done.stdout, done.stderr) == (0, native("cat", "/etc/hosts").stdout, "")
 
 
 def test_what_is_served_cannot_be_written(hooked: Run) -> None:

@@ -88,7 +88,9 @@ def run_confined(
     """Run the victim under hooks in a child around which plain filters *rules* are."""
 
     def session() -> list[str]:
-        done = trapline.run([program, *words], hooks=hooks, capture_output=True, text=True, timeout=60, **options)
+        done = trapline.run(
+            [program, *words], hooks=hooks, capture_output=True, text=True, timeout=60, **options
+        )
         assert done.returncode == 0, done
         return done.stdout.splitlines()
 

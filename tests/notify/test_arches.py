@@ -77,13 +77,19 @@ def test_a_condition_holds_for_calls_inside_socketcall(engine, calls, sys32):
     def hook(call):
         return call.fail(Errno.EAFNOSUPPORT)
 
-    words = [sys32("socketcall", 1, "h:0a0000000100000000000000"), sys32("socketcall", 1, "h:010000000100000000000000")]
+    words = [
+        sys32("socketcall", 1, "h:0a0000000100000000000000"),
+        sys32("socketcall", 1, "h:010000000100000000000000"),
+    ]
     assert calls(words, [hook], kind="32", engine=engine) == [str(-errno.EAFNOSUPPORT), "3"]
 
 
 def test_a_rule_applies_inside_socketcall(engine, calls, sys32):
     words = [sys32("socketcall", 1, "h:0a0000000100000000000000"), sys32("socketcall", 2, "h:00")]
-    assert calls(words, kind="32", rules=["socket:error=EMFILE"], engine=engine) == ["-24", str(-errno.ENOTSOCK)]
+    assert calls(words, kind="32", rules=["socket:error=EMFILE"], engine=engine) == [
+        "-24",
+        str(-errno.ENOTSOCK),
+    ]
 
 
 def test_calls_inside_ipc_are_found_by_their_own_names(engine, calls, sys32):
@@ -94,7 +100,11 @@ def test_calls_inside_ipc_are_found_by_their_own_names(engine, calls, sys32):
         seen.append((call.name, call.args.key))
         return call.reply(5)
 
-    words = [sys32("ipc", 13, 77, 0, 0, 0), sys32("ipc", 23, 78, 4096, 0, 0), sys32("ipc", 2, 79, 99999999, 0, 0)]
+    words = [
+        sys32("ipc", 13, 77, 0, 0, 0),
+        sys32("ipc", 23, 78, 4096, 0, 0),
+        sys32("ipc", 2, 79, 99999999, 0, 0),
+    ]
     assert calls(words, [hook], kind="32", engine=engine)[:2] == ["5", "5"]
     assert seen == [("msgget", 77), ("shmget", 78)]
 

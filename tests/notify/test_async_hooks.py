@@ -63,7 +63,9 @@ def test_plain_and_async_hooks_keep_their_order(engine, calls, sys):
     assert asked == ["plain", "async", "plain again"]
 
 
-@pytest.mark.parametrize("shape", ["function", "partial", "method", "callable object", "partial of an object"])
+@pytest.mark.parametrize(
+    "shape", ["function", "partial", "method", "callable object", "partial of an object"]
+)
 def test_whatever_is_awaitable_is_awaited(engine, calls, sys, shape):
     async def function(call, extra=1):
         return call.reply(extra)

@@ -240,7 +240,9 @@ def test_reply_fd_of_a_descriptor_leaves_it_open_here(engine, calls, sys):
     ("flags", "forced", "expected"),
     [(0, None, "0"), (os.O_CLOEXEC, None, "1"), (0, True, "1"), (os.O_CLOEXEC, False, "0")],
 )
-def test_reply_fd_is_close_on_exec_as_the_call_asked_or_the_hook_says(engine, calls, sys, flags, forced, expected):
+def test_reply_fd_is_close_on_exec_as_the_call_asked_or_the_hook_says(
+    engine, calls, sys, flags, forced, expected
+):
     @on("openat")
     def hook(call):
         return call.reply_fd(b"x", cloexec=forced) if call.path == "/virtual" else None
@@ -251,7 +253,10 @@ def test_reply_fd_is_close_on_exec_as_the_call_asked_or_the_hook_says(engine, ca
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
-        (("openat2", -100, "s:/virtual", "h:" + os.O_CLOEXEC.to_bytes(8, "little").hex() + "00" * 16, 24), "1"),
+        (
+            ("openat2", -100, "s:/virtual", "h:" + os.O_CLOEXEC.to_bytes(8, "little").hex() + "00" * 16, 24),
+            "1",
+        ),
         (("openat2", -100, "s:/virtual", "h:" + "00" * 24, 24), "0"),
         (("socket", 2, 1 | 0o2000000, 0), "1"),
         (("socket", 2, 1, 0), "0"),
@@ -284,7 +289,14 @@ def test_reply_fd_into_a_full_table_is_emfile(engine, calls, sys):
     def hook(call):
         return call.reply_fd(b"x") if call.path == "/virtual" else None
 
-    words = ["fill", sys(*OPEN, "s:/virtual", 0), sys("getppid"), sys("close", 5), sys(*OPEN, "s:/virtual", 0), "cat $"]
+    words = [
+        "fill",
+        sys(*OPEN, "s:/virtual", 0),
+        sys("getppid"),
+        sys("close", 5),
+        sys(*OPEN, "s:/virtual", 0),
+        "cat $",
+    ]
     lines = calls(words, [hook], engine=engine)
     assert lines[0] == str(-errno.EMFILE)
     assert lines[2:] == ["0", "5", "x"]
@@ -319,7 +331,9 @@ def test_kill_ends_the_process_and_the_call_never_happens(engine, victim, sys, t
     def hook(call):
         return call.kill()
 
-    done = trapline.run([victim("caller"), sys("mkdir", f"s:{tmp_path}/made", 0o755)], hooks=[hook], engine=engine)
+    done = trapline.run(
+        [victim("caller"), sys("mkdir", f"s:{tmp_path}/made", 0o755)], hooks=[hook], engine=engine
+    )
     assert done.returncode == -9
     assert not (tmp_path / "made").exists()
 
@@ -331,7 +345,9 @@ def test_kill_ends_the_whole_process_when_a_thread_made_the_call(engine, victim,
     def hook(call):
         return call.kill()
 
-    done = trapline.run([victim("caller"), "thread " + sys("getppid")], hooks=[hook], engine=engine, timeout=60)
+    done = trapline.run(
+        [victim("caller"), "thread " + sys("getppid")], hooks=[hook], engine=engine, timeout=60
+    )
     assert done.returncode == -9
 
 
@@ -340,7 +356,10 @@ def test_kill_with_a_signal_that_is_not_fatal_ends_the_call(engine, calls, sys):
     def hook(call):
         return call.kill(17)
 
-    assert calls([sys("getppid"), sys("getuid")], [hook], engine=engine) == [str(-errno.EINTR), str(os.getuid())]
+    assert calls([sys("getppid"), sys("getuid")], [hook], engine=engine) == [
+        str(-errno.EINTR),
+        str(os.getuid()),
+    ]
 
 
 def test_kill_with_a_chosen_signal_is_how_the_program_ends(engine, victim, sys):
@@ -391,7 +410,19 @@ def wrong_decisions():
     def exits(call):
         raise SystemExit(3)
 
-    return [forgotten, number, true, out_of_range, too_big, wide, no_signal, no_descriptor, closed_file, raises, exits]
+    return [
+        forgotten,
+        number,
+        true,
+        out_of_range,
+        too_big,
+        wide,
+        no_signal,
+        no_descriptor,
+        closed_file,
+        raises,
+        exits,
+    ]
 
 
 @pytest.mark.parametrize("function", wrong_decisions(), ids=lambda function: function.__name__)

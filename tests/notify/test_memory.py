@@ -42,7 +42,8 @@ def test_read_and_read_str_see_what_is_there(engine, anyhow, sys, memory):
 
 
 @pytest.mark.parametrize(
-    ("memory", "size"), [("e:hello", 7), ("u:hello", 6), ("p:", 1), ("0", 1), ("0xffffffffffffff00", 8), ("-1", 1)]
+    ("memory", "size"),
+    [("e:hello", 7), ("u:hello", 6), ("p:", 1), ("0", 1), ("0xffffffffffffff00", 8), ("-1", 1)],
 )
 def test_reading_what_is_not_mapped_is_a_memory_access_error(engine, anyhow, sys, memory, size):
     @on("rename")
@@ -186,7 +187,12 @@ def test_a_snapshot_is_refused_once_its_caller_is_gone(engine, victim, sys):
 
     trapline.run([victim("caller"), sys("getppid")], hooks=[hook], engine=engine, capture_output=True)
     call = kept[0]
-    for access in (lambda: call.read(0x1000, 1), lambda: call.pid, lambda: call.process, lambda: call.fd_path(0)):
+    for access in (
+        lambda: call.read(0x1000, 1),
+        lambda: call.pid,
+        lambda: call.process,
+        lambda: call.fd_path(0),
+    ):
         with pytest.raises(trapline.CallGoneError):
             access()
     with pytest.raises(trapline.CallGoneError):

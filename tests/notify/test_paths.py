@@ -78,13 +78,22 @@ def test_upper_halves_of_a_dirfd_are_garbage(engine, path_of, sys, tmp_path):
 
 def test_the_working_directory_is_the_caller_s_own(engine, path_of, sys, tmp_path):
     (tmp_path / "sub").mkdir()
-    words = ["fork " + sys("chdir", "s:sub"), sys("mkdir", "s:x", 0), sys("chdir", "s:sub"), sys("mkdir", "s:x", 0)]
+    words = [
+        "fork " + sys("chdir", "s:sub"),
+        sys("mkdir", "s:x", 0),
+        sys("chdir", "s:sub"),
+        sys("mkdir", "s:x", 0),
+    ]
     seen = path_of(words, "mkdir", cwd=tmp_path, engine=engine)
     assert seen == [f"{tmp_path}/x", f"{tmp_path}/sub/x"]
 
 
 def test_calls_with_two_paths_give_both(engine, path_of, sys, tmp_path):
-    words = [sys("rename", "s:a", "s:/b"), sys("renameat2", -100, "s:./a", -100, "s:b", 1), sys("link", "s:x", "s:y")]
+    words = [
+        sys("rename", "s:a", "s:/b"),
+        sys("renameat2", -100, "s:./a", -100, "s:b", 1),
+        sys("link", "s:x", "s:y"),
+    ]
     seen = path_of(
         words, "rename", "renameat2", "link", what=lambda call: call.paths, cwd=tmp_path, engine=engine
     )
@@ -94,7 +103,11 @@ def test_calls_with_two_paths_give_both(engine, path_of, sys, tmp_path):
 
 def test_the_target_of_a_symlink_is_text_and_its_place_is_a_path(engine, path_of, sys, tmp_path):
     seen = path_of(
-        [sys("symlink", "s:../target", "s:place")], "symlink", what=lambda call: call.paths, cwd=tmp_path, engine=engine
+        [sys("symlink", "s:../target", "s:place")],
+        "symlink",
+        what=lambda call: call.paths,
+        cwd=tmp_path,
+        engine=engine,
     )
     assert f"{tmp_path}/place" in seen[0]
 

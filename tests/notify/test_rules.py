@@ -15,7 +15,14 @@ from trapline.errors import UnknownSyscallError
 def test_error_and_retval_are_what_the_caller_gets(engine, calls, sys):
     rules = ["getuid:retval=0", "getppid:error=EIO", "getgid,getegid:retval=-4096", "times:error=123"]
     words = [sys(name) for name in ("getuid", "getppid", "getgid", "getegid", "times", "geteuid")]
-    assert calls(words, rules=rules, engine=engine) == ["0", "-5", "-4096", "-4096", "-123", str(os.geteuid())]
+    assert calls(words, rules=rules, engine=engine) == [
+        "0",
+        "-5",
+        "-4096",
+        "-4096",
+        "-123",
+        str(os.geteuid()),
+    ]
 
 
 @pytest.mark.parametrize("value", ["1", "0x7fffffffffffffff", "-9223372036854775808", "-1"])
@@ -100,7 +107,10 @@ def test_when_counts_over_threads_and_processes_and_only_what_matches(engine, ca
 
 def test_a_delay_lasts_as_long_as_it_says(engine, victim):
     done = trapline.run(
-        [victim("threads"), "1", "times"], rules=["getppid:delay_enter=60ms"], capture_output=True, engine=engine
+        [victim("threads"), "1", "times"],
+        rules=["getppid:delay_enter=60ms"],
+        capture_output=True,
+        engine=engine,
     )
     began, ended = map(int, done.stdout.split())
     assert ended - began >= 60_000_000
@@ -132,7 +142,10 @@ def test_a_delayed_call_can_be_killed(engine, victim, sys):
         asked.set()
 
     session = trapline.Session(
-        [victim("caller"), sys("getppid"), sys("getuid")], hooks=[hook], rules=["getuid:delay_enter=1000s"], engine=engine
+        [victim("caller"), sys("getppid"), sys("getuid")],
+        hooks=[hook],
+        rules=["getuid:delay_enter=1000s"],
+        engine=engine,
     )
     with session:
         assert asked.wait(60)

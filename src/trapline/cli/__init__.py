@@ -42,8 +42,17 @@ def main(argv: list[str] | None = None) -> int:
 
 def complain(error: BaseException) -> int:
     """Write one line about *error* to standard error and return the exit status for it."""
-    sys.stderr.write(f"trapline: {message_of(error)}\n")
+    say(f"trapline: {message_of(error)}\n")
     return EXIT_FAILURE
+
+
+def say(text: str) -> None:
+    """Write to standard error, if there is one; a full disk must not change the exit status."""
+    if sys.stderr is not None:
+        try:
+            sys.stderr.write(text)
+        except OSError:
+            return
 
 
 def message_of(error: BaseException) -> str:

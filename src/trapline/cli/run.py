@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
+from trapline.cli import complain, say
 from trapline.errors import CommandError, HookError, UsageError
 
 TYPE_CHECKING = False
@@ -168,7 +167,7 @@ def main(argv: list[str]) -> int:
             job=job,
         )
         if options.has("--verbose"):
-            sys.stderr.write(f"trapline: engine {session.engine}: {session.engine_reason}\n")
+            say(f"trapline: engine {session.engine}: {session.engine_reason}\n")
         status = _run(session)
         if options.has("--stats"):
             _print_stats(session)
@@ -201,8 +200,6 @@ def _run(session: Session) -> int:
             gc.enable()
             return session.wait()
     except CommandError as error:
-        from trapline.cli import complain
-
         complain(error)
         return 1000 + (_NOT_FOUND if error.errno == _ENOENT else _NOT_EXECUTABLE)
     except HookError as error:
@@ -210,15 +207,11 @@ def _run(session: Session) -> int:
 
         cause = error.__cause__
         if cause is not None:
-            sys.stderr.write("".join(traceback.format_exception(cause)))
-        sys.stderr.write(
-            f"trapline: {error}; the program was killed. Mend the hook, or see --on-hook-error\n"
-        )
+            say("".join(traceback.format_exception(cause)))
+        say(f"trapline: {error}; the program was killed. Mend the hook, or see --on-hook-error\n")
         return 1000 + 125
     except KeyboardInterrupt:
-        sys.stderr.write(
-            "trapline: interrupted while processes that the command left behind still ran; killed them\n"
-        )
+        say("trapline: interrupted while processes that the command left behind still ran; killed them\n")
         return session.returncode if session.returncode is not None else -2
 
 
@@ -248,4 +241,4 @@ def _print_stats(session: Session) -> None:
         f"trapline: {count:10d} {name}" for name, count in sorted(stats.calls.items(), key=lambda i: -i[1])
     ]
     lines += [f"trapline: {count:10d} rule {text}" for text, count in stats.rules.items()]
-    sys.stderr.write("\n".join(lines) + "\n")
+    say("\n".join(lines) + "\n")

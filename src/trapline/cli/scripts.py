@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from trapline.cli import say
 from trapline.errors import TraplineError, UsageError
 from trapline.hooks import hooks_of
 
@@ -37,7 +38,7 @@ def load_script(path: str) -> list[object]:
         # Our own frames say nothing about the file.
         shown = traceback.TracebackException.from_exception(error)
         del shown.stack[: next((i for i, frame in enumerate(shown.stack) if frame.filename == path), 0)]
-        sys.stderr.write("".join(shown.format()))
+        say("".join(shown.format()))
         raise UsageError(f"hooks file '{path}' cannot be loaded: {type(error).__name__}: {error}") from None
     finally:
         sys.path.pop(0)

@@ -106,7 +106,12 @@ ENTRIES = (
     ),
     _notify("notify_sizes", "sizes of its structures", "notify with kernels newer than trapline", "5.0"),
     _notify("notify_continue", "CONTINUE", "notify: hooks that only watch", "5.5"),
-    _notify("notify_tsync_esrch", "TSYNC_ESRCH", "nothing yet: trapline filters a process before it has threads", "5.7"),
+    _notify(
+        "notify_tsync_esrch",
+        "TSYNC_ESRCH",
+        "nothing yet: processes are filtered before they have threads",
+        "5.7",
+    ),
     _notify(
         "notify_wait_killable",
         "WAIT_KILLABLE_RECV",
