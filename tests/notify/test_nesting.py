@@ -22,7 +22,7 @@ def public_trapline(public_folder):
     packages = public_folder / "packages"
     source = Path(library.__file__).parent
     shutil.copytree(source, packages / "trapline")
-    for interpreter in dict.fromkeys([os.path.realpath(python.executable), "/usr/bin/python3"]):
+    for interpreter in dict.fromkeys(["/usr/bin/python3", os.path.realpath(python.executable)]):
         start = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
         code = f"import sys; sys.path.insert(0, '{packages}'); from trapline.cli import main; sys.exit(main())"
         tried = subprocess.run([*start, interpreter, "-c", code, "run", "--", "true"], capture_output=True)
