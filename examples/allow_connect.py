@@ -15,8 +15,9 @@ copy and acts with it.
 Covered: connect, sendto (with MSG_FASTOPEN), sendmsg, sendmmsg; also by i386 socketcall. io_uring is
 refused by trapline. Netlink is always allowed. Not covered: connections that come in, SCTP's own setsockopt
 way to connect, and other processes of the same user that the program may trace or ask to connect in its
-place (list ``unix:`` with care). On the other side of a Unix socket SO_PEERCRED names this process. A
-signal that the program handles does not interrupt a blocking connect.
+place (list ``unix:`` with care). A program that has given up rights which this process has cannot use Unix
+sockets; on their other side SO_PEERCRED names this process. A signal that the program handles does not
+interrupt a blocking connect.
 """
 
 import fnmatch

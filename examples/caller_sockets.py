@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import trapline
-from trapline import CallGoneError, Errno, abi
+from trapline import CallGoneError, Errno, abi, decode
 from trapline.abi import structs
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -42,21 +42,15 @@ class Address:
         self.raw = call.read(pointer, length) if length else b""
         self.held = -1
         self.host, self.port, self.path = "", 0, ""
-        self.family = int.from_bytes(self.raw[:2], sys.byteorder)
-        if self.family == socket.AF_INET and length >= 8:
-            self.host, self.port = socket.inet_ntop(self.family, self.raw[4:8]), self._port()
-        elif self.family == socket.AF_INET6 and length >= 24:
-            self.host, self.port = socket.inet_ntop(self.family, self.raw[8:24]), self._port()
+        self._said = decode.sockaddr(self.raw)
+        self.family = int(self._said.family)
+        if self.family in (socket.AF_INET, socket.AF_INET6) and self._said.host:
+            self.host, self.port = self._said.host, self._said.port or 0
         elif self.family == socket.AF_UNIX and length > 2:
             self._find(call)
 
-    def _port(self) -> int:
-        return int.from_bytes(self.raw[2:4], "big")
-
     def __str__(self) -> str:
-        if self.host:
-            return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-        return f"unix:{self.path}" if self.path else f"an address of family {self.family}"
+        return f"unix:{self.path}" if self.path else str(self._said)
 
     def _find(self, call: trapline.Call) -> None:
         path = self.raw[2:]
@@ -101,9 +95,10 @@ def take(call: trapline.Call, fd: int) -> int:
 
 
 def rights(tid: int) -> list[str]:
-    """Return users, groups and capabilities of a thread."""
+    """Return users, groups and capabilities of a thread, and where they hold."""
     with open(f"/proc/{tid}/status") as file:
-        return [line for line in file if line.startswith(("Uid:", "Gid:", "Groups:", "CapEff:"))]
+        found = [line for line in file if line.startswith(("Uid:", "Gid:", "Groups:", "CapEff:"))]
+    return [*found, os.readlink(f"/proc/{tid}/ns/user")]
 
 
 def is_unix(fd: int) -> bool:

@@ -60,7 +60,9 @@ def test_curl_does_not_reach_another_port_and_that_is_logged(tmp_path: pathlib.P
 
 
 @pytest.mark.parametrize("flags", [(), ("-static",), ("-m32", "-static")], ids=["dynamic", "static", "i386"])
-@pytest.mark.parametrize(("how", "call"), [("connect", "connect"), ("send", "sendto")])
+@pytest.mark.parametrize(
+    ("how", "call"), [("connect", "connect"), ("send", "sendto"), ("fastopen", "sendto")]
+)
 def test_c_program_of_every_kind_is_held_to_the_list(
     flags: tuple[str, ...], how: str, call: str, compiled: Callable[..., str], native: Run, hooked: Run
 ) -> None:
@@ -69,7 +71,7 @@ def test_c_program_of_every_kind_is_held_to_the_list(
         receiver.bind(("127.0.0.1", port))
         command = [program, str(port), "127.0.0.1", how]
         expected = native(*command).stdout
-        assert expected == ("5 \n" if how == "send" else "0 \n")
+        assert expected == ("0 \n" if how == "connect" else "5 \n")
         allowed = hooked("allow_connect", *command, settings={"allow": "127.0.0.0/8"})
         assert (allowed.stdout, allowed.stderr) == (expected, "")
         refused = hooked("allow_connect", *command, settings={"allow": "10.0.0.0/8"})
@@ -164,20 +166,27 @@ def test_link_to_a_socket_is_judged_by_what_it_leads_to(tmp_path: pathlib.Path, 
     assert f"refused connect to unix:{secret} by python3[" in done.stderr
 
 
+@pytest.mark.parametrize("way", ["another user", "user namespace"])
 def test_unix_socket_is_not_used_with_rights_that_the_program_has_given_up(
-    tmp_path: pathlib.Path, hooked: Run
+    way: str, tmp_path: pathlib.Path, native: Run, hooked: Run
 ) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root has rights to give up")
+    connect = f"import os, socket; socket.socket(socket.AF_UNIX).connect('\\0{tmp_path}')"
+    command = ["python3", "-c", connect]
+    if way == "user namespace":
+        given_up = ["unshare", "--user", "--map-root-user", *command]
+    elif os.geteuid() == 0:
+        drop = f"os.setgroups([]); os.setresuid(*[{NOBODY}] * 3); socket.socket("
+        given_up = ["python3", "-c", connect.replace("socket.socket(", drop)]
+    else:
+        pytest.skip("only root can become another user")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(f"\0{tmp_path}")
         server.listen()
-        connect = f"import socket; socket.socket(socket.AF_UNIX).connect('\\0{tmp_path}')"
-        dropped = f"import os; os.setgroups([]); os.setresuid(*[{NOBODY}] * 3); {connect}"
+        if native(*given_up).returncode != 0:
+            pytest.skip("user namespaces are not allowed here")
         settings = {"allow": "unix:*"}
-        assert hooked("allow_connect", "python3", "-c", connect, settings=settings).returncode == 0
-        done = hooked("allow_connect", "python3", "-c", dropped, settings=settings)
-        assert "PermissionError" in done.stderr
+        assert hooked("allow_connect", *command, settings=settings).returncode == 0
+        assert "PermissionError" in hooked("allow_connect", *given_up, settings=settings).stderr
 
 
 def test_name_resolution_works_under_it(native: Run, hooked: Run) -> None:
