@@ -213,7 +213,7 @@ def test_descriptors_that_the_caller_hands_on_arrive(trapline, script):
     reader, writer = os.pipe()
     os.write(writer, b"handed on\n")
     os.close(writer)
-    command = [trapline, "run", "-s", script(PASS), "--", "sh", "-c", f"cat <&{reader}"]
+    command = [trapline, "run", "-s", script(PASS), "--", "cat", f"/proc/self/fd/{reader}"]
     done = subprocess.run(command, pass_fds=[reader], capture_output=True, timeout=60)
     os.close(reader)
     assert done.stdout == b"handed on\n"

@@ -1,0 +1,78 @@
+"""Run real programs many times natively and under hooks that never match, and print every difference.
+
+::
+
+    python stress/identity.py [TIMES] [NAME...]
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT / "tests" / "programs"), str(ROOT / "tests")]
+
+from catalog import Catalog, environment  # noqa: E402
+from conftest import Victims  # noqa: E402
+
+HOOKS = (
+    "from trapline import arg, on\n\n\n"
+    '@on("personality", "ustat", "sysfs", when=arg(0) == 0x7177)\n'
+    "def never(call):\n"
+    '    raise AssertionError("no program calls this")\n'
+)
+
+
+def outcome(command: list[str], env: dict[str, str]) -> tuple[object, ...]:
+    """Return all that can be seen of a run."""
+    try:
+        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, env=env, timeout=120)
+    except subprocess.TimeoutExpired as error:
+        return ("hangs", error.stdout, error.stderr)
+    return (done.returncode, done.stdout, done.stderr)
+
+
+def main() -> int:
+    """Run and report; the exit status is 1 if anything differed."""
+    times = int(sys.argv[1]) if len(sys.argv) > 1 else 50
+    different = 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        hooks = folder / "never.py"
+        hooks.write_text(HOOKS)
+        prefix = [str(Path(sys.executable).parent / "trapline"), "run", "-s", str(hooks), "--"]
+        catalog = Catalog(folder, Victims(folder))
+        for program in sys.argv[2:] or catalog.names():
+            try:
+                command, prepare = catalog.make(program)
+            except FileNotFoundError as error:
+                print(f"{program:16} skipped: {error}")
+                continue
+            env = {} if program == "no_environment" else environment()
+            prepare = prepare or (lambda: None)
+            prepare()
+            outcome(command, env)
+            prepare()
+            native = outcome(command, env)
+            began, bad, unsteady = time.monotonic(), 0, 0
+            for number in range(times):
+                prepare()
+                hooked = outcome(prefix + command, env)
+                if hooked != native:
+                    prepare()
+                    if outcome(command, env) != native:
+                        unsteady += 1
+                    bad += 1
+                    print(f"{program} run {number}:\n  native {native!r}\n  hooked {hooked!r}")
+            different += bad
+            seconds = time.monotonic() - began
+            print(f"{program:16} {times} runs, {bad} different ({unsteady} natively too), {seconds:.1f} s", flush=True)
+    return int(different > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
