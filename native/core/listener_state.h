@@ -12,6 +12,7 @@ enum {
     tick_ns = 1000 * 1000,   // how long the sentinel lets the only receiver stay away
     slow_ns = 50 * 1000,     // calls of a kind that take longer to decide: another thread receives meanwhile
     longest_ns = 400 * 1000, // what is learnt from one call at most
+    patience = 5,            // ticks without a call begun until a worker that runs counts as blocked
     call_kinds = 256,        // numbers are told apart modulo this
 };
 
@@ -61,6 +62,8 @@ struct tl_listener {
     struct queued *head, **tail;
     struct queued *delayed; // by due time
     uint64_t hurry_at;      // when to look whether calls are still queued, or 0
+    uint64_t hurry_seen;    // vacancies then
+    unsigned stalled;       // how many times in a row nothing had been begun in between
     unsigned waiting;
     struct tl_listener_counts counts;
 

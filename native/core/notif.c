@@ -4,9 +4,14 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "seccomp_abi.h"
+
+enum { largest_notif = 512 };
 
 // The program's tasks are gone when the listener hangs up.
 static bool has_hung_up(int listener)
@@ -16,14 +21,30 @@ static bool has_hung_up(int listener)
     return poll(&poller, 1, 0) > 0 && poller.revents & (POLLHUP | POLLERR);
 }
 
+// How much of its struct this kernel fills, and wants to be zero before.
+static size_t notif_size(void)
+{
+    static atomic_size_t known;
+    size_t size = atomic_load_explicit(&known, memory_order_relaxed);
+
+    if (!size) {
+        struct seccomp_notif_sizes sizes;
+        size = sizeof(struct seccomp_notif);
+        if (syscall(SYS_seccomp, SECCOMP_GET_NOTIF_SIZES, 0, &sizes) == 0 && sizes.seccomp_notif > size)
+            size = sizes.seccomp_notif < largest_notif ? sizes.seccomp_notif : largest_notif;
+        atomic_store_explicit(&known, size, memory_order_relaxed);
+    }
+    return size;
+}
+
 int tl_notif_receive(int listener, struct tl_call *call)
 {
     union {
         struct seccomp_notif notif;
-        char room[256]; // a later kernel's struct may be longer than ours
+        char room[largest_notif]; // a later kernel's struct may be longer than ours
     } u;
 
-    memset(&u, 0, sizeof u); // anything but zero is EINVAL
+    memset(&u, 0, notif_size()); // anything but zero is EINVAL
     if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &u.notif) == 0) {
         call->id = u.notif.id;
         call->tid = (int32_t)u.notif.pid;

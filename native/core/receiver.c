@@ -134,8 +134,8 @@ static void summon_worker(struct tl_listener *l)
     }
 }
 
-// A worker that decides and is on a CPU, or waits for one, will come for more; another would only be in its
-// way.
+// A worker that decides and is on a CPU, or waits for one, will soon come for more; another would only be in
+// its way. Unless it computes for long: then nobody begins a call for several ticks.
 static bool is_worker_running(const struct tl_listener *l)
 {
     for (const struct worker *worker = l->workers; worker; worker = worker->next)
@@ -150,9 +150,12 @@ static void hurry(struct tl_listener *l)
     l->hurry_at = l->head ? l->head->due + tick_ns : 0;
     if (!l->head || l->hurry_at > now_ns())
         return;
+    l->stalled = l->vacancies == l->hurry_seen ? l->stalled + 1 : 0;
+    l->hurry_seen = l->vacancies;
     if (l->idle)
         pthread_cond_signal(&l->work);
-    else if (!recall_receiver(l) && l->started < l->workers_max && !is_worker_running(l))
+    else if (!recall_receiver(l) && l->started < l->workers_max &&
+             (l->stalled >= patience || !is_worker_running(l)))
         tl_listener_start_workers(l, l->waiting);
     l->hurry_at = now_ns() + tick_ns;
 }

@@ -211,6 +211,8 @@ class Session:
             self._wait_for_exec(spawn, executable)
         except BaseException:
             self.kill()
+            if self.returncode is None:
+                self._reap(spawn)
             self._finish()
             raise
         return self
