@@ -54,6 +54,7 @@ generate: $(BIN)/python ## Write abi/ tables and C includes from data/*.tsv.
 	$(BIN)/python scripts/gen/all.py
 
 bench: build ## Measure trapline beside native and beside its peers.
+	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python -m bench
 
 clean: ## Remove everything that was built.

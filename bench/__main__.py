@@ -22,7 +22,7 @@ def main() -> int:
         "a ratio is the median over the rounds of its cost over the first one's in the same round, [quartiles] beside.",
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write every single cost there too")
-    parser.add_argument("--rounds", metavar="N", type=int, default=15, help="default %(default)s")
+    parser.add_argument("--rounds", metavar="N", type=int, default=31, help="default %(default)s")
     parser.add_argument(
         "--pin", metavar="CPU", type=int, help="keep everything on one CPU; for comparison only"
     )

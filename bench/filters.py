@@ -13,7 +13,7 @@ from trapline.bpf.assembler import Assembler
 from trapline.bpf.program import Program
 
 _COUNTS = (1, 16, 256, 700)
-_CALLS = "1000000"
+_CALLS = "200000"
 _OFFSETS = {"low": 8, "high": 12}
 
 
@@ -46,4 +46,6 @@ def groups(programs: Programs) -> list[Group]:
             run = printing(programs.filtered, str(file), programs.loop, "getppid", _CALLS)
             contenders.append(Contender(name, run, aim=aim))
     contenders.append(Contender("no filter", printing(programs.loop, "getppid", _CALLS)))
-    return [Group("ranges", "getppid under a filter on ranges, over the tree of one range", "ns", contenders)]
+    title = "getppid under a filter on ranges, over the tree of one range"
+    # Some nanoseconds of a hundred and fifty are looked for, so it takes more rounds.
+    return [Group("ranges", title, "ns", contenders, 2)]

@@ -8,24 +8,24 @@ from collections.abc import Callable
 from bench.measure import Contender, Group
 from bench.programs import HERE, TRAPLINE, Programs, has_peer, hooks, printing
 
-#: Calls per round: about a tenth of a second, for the peers too.
-_COUNT, _PEER_COUNT = "16000", "600"
+# Calls per turn: some hundredths of a second. What disturbs a busy machine lasts longer, and so hits neighbours alike.
+_COUNT, _PEER_COUNT = "6000", "600"
 
 
 def groups(programs: Programs) -> list[Group]:
-    """Return the groups ``hook``, ``openat``, ``reply_fd``, ``rules`` and ``threads``."""
+    """Return the groups ``hook``, ``openat``, ``reply_fd``, ``rules``, ``threads`` and the peers' two."""
     return [
         Group(
             "hook",
             "getppid answered by a Python hook, over the plain C supervisor",
             "ns",
-            [*_pair(programs, "getppid", "getppid", 1.25), *_peers(programs, "getppid")],
+            _pair(programs, "getppid", "getppid", 1.25),
         ),
         Group(
             "openat",
             "openat with its path read and ID_VALID, then let go on, over the C one",
             "ns",
-            [*_pair(programs, "openat", "openat", 1.4), *_peers(programs, "openat")],
+            _pair(programs, "openat", "openat", 1.4),
         ),
         Group(
             "reply_fd",
@@ -42,6 +42,7 @@ def groups(programs: Programs) -> list[Group]:
             "ns",
             _threads(programs),
         ),
+        *_peers(programs),
     ]
 
 
@@ -53,16 +54,28 @@ def _pair(programs: Programs, name: str, kind: str, aim: float | None) -> list[C
     ]
 
 
-def _peers(programs: Programs, kind: str) -> list[Contender]:
-    found = []
-    for module, name, script in (
-        ("sandlock", "sandlock", "peer_sandlock.py"),
-        ("ptrace", "python-ptrace", "peer_ptrace.py"),
-    ):
-        if has_peer(module):
-            command = printing(sys.executable, str(HERE / script), kind, programs.loop, kind, _PEER_COUNT)
-            found.append(Contender(name, command))
-    return found
+def _peers(programs: Programs) -> list[Group]:
+    found = [
+        (name, str(HERE / script))
+        for module, name, script in (
+            ("sandlock", "sandlock", "peer_sandlock.py"),
+            ("ptrace", "python-ptrace", "peer_ptrace.py"),
+        )
+        if has_peer(module)
+    ]
+    groups = []
+    for kind in ("getppid", "openat") if found else ():
+        loop = [programs.loop, kind, _PEER_COUNT]
+        contenders = [Contender("trapline", printing(TRAPLINE, "run", "-s", hooks(kind), "--", *loop))]
+        contenders += [
+            Contender(name, printing(sys.executable, script, kind, *loop)) for name, script in found
+        ]
+        groups.append(
+            Group(
+                f"peers-{kind}", f"the same hook on {kind} with others, over trapline", "ns", contenders, 0.3
+            )
+        )
+    return groups
 
 
 def _rules(programs: Programs) -> list[Contender]:

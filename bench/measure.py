@@ -28,12 +28,16 @@ class Group:
     :param name: as on the command line.
     :param title: what is measured.
     :param unit: of the costs, ``"ns"`` or ``"ms"``.
+    :param share: of the rounds that were asked for: less where a contender is slow.
     """
 
-    def __init__(self, name: str, title: str, unit: str, contenders: Sequence[Contender]) -> None:
+    def __init__(
+        self, name: str, title: str, unit: str, contenders: Sequence[Contender], share: float = 1
+    ) -> None:
         self.name = name
         self.title = title
         self.unit = unit
+        self.share = share
         self.contenders = tuple(contenders)
 
 
@@ -71,6 +75,7 @@ class Row:
 
 def measure(group: Group, rounds: int, say: Callable[[str], object] = sys.stderr.write) -> list[Row]:
     """Measure every contender once per round, in turn, after one round that does not count."""
+    rounds = max(round(rounds * group.share), 1)
     costs: dict[str, list[float]] = {contender.name: [] for contender in group.contenders}
     for number in range(rounds + 1):
         say(f"\r{group.name}: {number}/{rounds} ")

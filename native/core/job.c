@@ -50,6 +50,42 @@ static void pass_on(int pidfd, int number)
     syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0);
 }
 
+static bool is_about_us(int number)
+{
+    return number == SIGCHLD || number == SIGCONT || number == SIGWINCH;
+}
+
+// Takes the next signal that is for the command; false when there is none.
+static bool next_signal(struct tl_job *job, struct signalfd_siginfo *info)
+{
+    while (read(job->signals, info, sizeof *info) == sizeof *info) {
+        if (is_about_us((int)info->ssi_signo))
+            continue;
+        if (info->ssi_signo == SIGINT && info->ssi_code == SI_KERNEL)
+            job->interrupted = true;
+        return true;
+    }
+    return false;
+}
+
+void tl_job_early_signal(struct tl_job *job, int *number)
+{
+    struct signalfd_siginfo info;
+
+    *number = 0;
+    while (next_signal(job, &info))
+        if (info.ssi_signo != SIGTSTP && info.ssi_signo != SIGTTIN && info.ssi_signo != SIGTTOU)
+            *number = (int)info.ssi_signo;
+}
+
+void tl_job_pass_early(struct tl_job *job, int pidfd)
+{
+    struct signalfd_siginfo info;
+
+    while (next_signal(job, &info))
+        pass_on(pidfd, (int)info.ssi_signo);
+}
+
 // The terminal stopped the command: our own parent, a shell perhaps, has to see that of us.
 static void follow_stop(pid_t pid, int pidfd)
 {
@@ -141,6 +177,9 @@ struct tl_error *tl_job_wait(struct tl_job *job, pid_t pid, int pidfd, int liste
             return NULL;
         }
         if (fds[1].revents && has_exited(pidfd, value)) {
+            // What ended it may have been for all of us.
+            while (next_signal(job, &info))
+                ;
             *event = TL_JOB_EXITED;
             return NULL;
         }

@@ -26,6 +26,11 @@ enum tl_job_event {
 struct tl_error *tl_job_begin(struct tl_job *job);
 void tl_job_end(struct tl_job *job);
 
+// What came before there was a command: *NUMBER is a signal that would have ended it, or 0.
+void tl_job_early_signal(struct tl_job *job, int *number);
+// Passes on what came while the command was being created, and may have missed it.
+void tl_job_pass_early(struct tl_job *job, int pidfd);
+
 // Waits for one event, passing signals on and stopping and continuing with the command meanwhile. PIDFD is -1
 // once the command has exited; LISTENER is -1 when nobody wants to know.
 struct tl_error *tl_job_wait(struct tl_job *job, pid_t pid, int pidfd, int listener, int wake,

@@ -56,7 +56,8 @@ static void after_fork_there(void)
 {
     for (struct tl_listener *l = open_listeners; l; l = l->next) {
         l->forked = true;
-        close(l->fd);
+        if (l->fd >= 0)
+            close(l->fd);
     }
     open_listeners = NULL;
     pthread_mutex_unlock(&open_lock);
@@ -181,6 +182,10 @@ bool tl_listener_wait_idle(struct tl_listener *l, unsigned milliseconds)
     while (l->present && now_ns() < due)
         wait_until(l, &l->change, due);
     bool idle = !l->present;
+    if (idle && l->closed && l->fd >= 0) {
+        close(l->fd);
+        l->fd = -1;
+    }
     pthread_mutex_unlock(&l->lock);
     return idle;
 }
@@ -198,7 +203,8 @@ void tl_listener_free(struct tl_listener *l)
         free(l->head);
         l->head = next;
     }
-    close(l->fd);
+    if (l->fd >= 0)
+        close(l->fd);
     pthread_cond_destroy(&l->work);
     pthread_cond_destroy(&l->watch);
     pthread_cond_destroy(&l->change);

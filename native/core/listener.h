@@ -67,7 +67,8 @@ void tl_listener_stop(struct tl_listener *listener);
 // Stops, and closes the listener as soon as no answer is on its way: the program's later calls fail with
 // ENOSYS.
 void tl_listener_close(struct tl_listener *listener);
-// Waits until no worker is left; false when one still decides a call after so long.
+// Waits until no worker is left, and then gives back the descriptor of a closed listener; false when a worker
+// still decides a call after so long. Nobody else may answer any more either.
 bool tl_listener_wait_idle(struct tl_listener *listener, unsigned milliseconds);
 void tl_listener_free(struct tl_listener *listener);
 

@@ -25,7 +25,8 @@ struct queued {
 struct worker {
     struct worker *next;
     pid_t tid;
-    uint64_t since; // when it began to decide a call; 0 while it does not
+    bool deciding;
+    uint64_t since; // when it began to decide, or 0 where that is not measured
     unsigned kind;  // of that call
 };
 

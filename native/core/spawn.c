@@ -310,8 +310,12 @@ struct tl_error *tl_spawn_start(const struct tl_spawn_options *options, struct t
     spawn->child_channel_open = false;
     *listener = receive_listener(spawn->channel);
     if (*listener < 0) {
-        waitpid(spawn->pid, NULL, 0);
-        error = explain(spawn);
+        int status = 0;
+        waitpid(spawn->pid, &status, 0);
+        error = WIFSIGNALED(status)
+                    ? tl_error_new(EINTR, "signal %d ended the child before it could be filtered",
+                                   WTERMSIG(status))
+                    : explain(spawn);
         tl_spawn_free(spawn);
         return error;
     }

@@ -52,6 +52,25 @@ static PyObject *job_end(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *job_early_signal(PyObject *object, PyObject *unused)
+{
+    int number;
+
+    (void)unused;
+    tl_job_early_signal(&as_job(object)->job, &number);
+    return PyLong_FromLong(number);
+}
+
+static PyObject *job_pass_early(PyObject *object, PyObject *argument)
+{
+    long pidfd = PyLong_AsLong(argument);
+
+    if (pidfd == -1 && PyErr_Occurred())
+        return NULL;
+    tl_job_pass_early(&as_job(object)->job, (int)pidfd);
+    Py_RETURN_NONE;
+}
+
 // wait(pid, pidfd, listener, wake, milliseconds) -> (event, value)
 static PyObject *job_wait(PyObject *object, PyObject *args)
 {
@@ -76,6 +95,8 @@ static PyMemberDef job_members[] = {
 
 static PyMethodDef job_methods[] = {
     {"wait", job_wait, METH_VARARGS, NULL},
+    {"early_signal", job_early_signal, METH_NOARGS, NULL},
+    {"pass_early", job_pass_early, METH_O, NULL},
     {"end", job_end, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -182,6 +183,8 @@ class Session:
                     engine.program.to_bytes(), False, self._job,
                 )  # fmt: skip
             except OSError as error:
+                if error.errno == errno.EINTR:
+                    raise EngineStartError(error.errno, str(error.strerror)) from None
                 if "seccomp" in str(error):
                     raise engine.explain(error) from None
                 raise CommandError(
@@ -192,6 +195,8 @@ class Session:
             raise
         finally:
             stdio.close_child()
+        if self._job is not None:
+            self._job.pass_early(spawn.pidfd)
         self._spawn = spawn
         self._engine = engine
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -321,9 +326,9 @@ class Session:
         engine = self._engine
         if engine is not None and engine.listener is not None:
             engine.listener.close()
-            engine.listener.wait_idle(_GRACE_MS)
             if self._deferred is not None:
                 self._deferred.close()
+            engine.listener.wait_idle(_GRACE_MS)
         if self._spawn is not None:
             self._spawn.close()
         os.close(self._wake)

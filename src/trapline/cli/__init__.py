@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     except TraplineError as error:
         return complain(error)
     except KeyboardInterrupt:
-        return _EXIT_INTERRUPTED
+        return die_interrupted()
     except BrokenPipeError:
         # Whoever read our output has had enough; Python must not complain about it again at exit.
         import os
@@ -44,6 +44,16 @@ def complain(error: BaseException) -> int:
     """Write one line about *error* to standard error and return the exit status for it."""
     say(f"trapline: {message_of(error)}\n")
     return EXIT_FAILURE
+
+
+def die_interrupted() -> int:
+    """End this process as Ctrl-C ends any program: a shell stops its loop only if SIGINT was the cause."""
+    import os
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
+    return _EXIT_INTERRUPTED
 
 
 def say(text: str) -> None:

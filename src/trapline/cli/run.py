@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from trapline.cli import complain, say
-from trapline.errors import CommandError, HookError, UsageError
+from trapline.cli import complain, die_interrupted, say
+from trapline.errors import CommandError, EngineStartError, HookError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def main(argv: list[str]) -> int:
         )
         if options.has("--verbose"):
             say(f"trapline: engine {session.engine}: {session.engine_reason}\n")
-        status = _run(session)
+        status = _run(session, job)
         if options.has("--stats"):
             _print_stats(session)
         return _exit_status(status, job)
@@ -191,14 +191,23 @@ def _environment() -> dict[str, str] | None:
     return {key: value for key, value in os.environ.items() if key != "LC_CTYPE"}
 
 
-def _run(session: Session) -> int:
+def _run(session: Session, job: Any) -> int:
     """Return what :meth:`Session.wait` does, or an exit status of our own as 1000 and that."""
     import gc
 
+    early: int = job.early_signal()
+    if early:
+        return -early
     try:
         with session:
             gc.enable()
             return session.wait()
+    except EngineStartError:
+        # What looks like a failure may be a signal that ended the command before it began.
+        early = job.early_signal()
+        if not early:
+            raise
+        return -early
     except CommandError as error:
         complain(error)
         return 1000 + (_NOT_FOUND if error.errno == _ENOENT else _NOT_EXECUTABLE)
@@ -221,13 +230,8 @@ def _exit_status(status: int, job: Any) -> int:
     if status >= 0:
         return status
     if status == -2 and job.interrupted:
-        # The terminal's Ctrl-C ended the command. A shell stops its loop only if we die of the same.
-        import os
-        import signal
-
         job.end()
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
+        return die_interrupted()
     return 128 - status
 
 
