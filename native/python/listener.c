@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <linux/audit.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <unistd.h>
 
 #include "rules.h"
@@ -38,7 +37,7 @@ struct listener_object {
     struct tl_path_places *paths[arch_count]; // native_calls each
     bool meets[arch_count][native_calls];     // execve and execveat, where the vDSO is to be hidden
     pid_t command;
-    atomic_int vdso_error; // why it could not be hidden, the first time
+    PyObject *on_unhidden; // (errno): a program has kept its vDSO
     uint64_t counts[arch_count][native_calls];
     PyObject *other_hooks;  // {(audit_arch, nr): (hooks, deferred)} of numbers beyond the tables
     PyObject *other_counts; // {(audit_arch, nr): how many}
@@ -176,12 +175,16 @@ void tl_listener_let_go_on(PyObject *listener, const struct tl_call *call)
         tl_listener_continue(self->core, call->id);
         return;
     }
-    int error, expected = 0;
+    int error;
     Py_BEGIN_ALLOW_THREADS;
     error = tl_vdso_hide_at_exec(self->core, call, self->command);
     Py_END_ALLOW_THREADS;
-    if (error)
-        atomic_compare_exchange_strong(&self->vdso_error, &expected, error);
+    if (!error)
+        return;
+    PyObject *result = PyObject_CallFunction(self->on_unhidden, "i", error);
+    if (!result)
+        PyErr_WriteUnraisable(self->on_unhidden);
+    Py_XDECREF(result);
 }
 
 // Counts a call whose number is beyond the tables and returns its hooks, borrowed.
@@ -299,6 +302,7 @@ static int listener_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(self->on_error);
     Py_VISIT(self->defer);
     Py_VISIT(self->describe);
+    Py_VISIT(self->on_unhidden);
     return 0;
 }
 
@@ -317,6 +321,7 @@ static int listener_clear(PyObject *object)
     Py_CLEAR(self->on_error);
     Py_CLEAR(self->defer);
     Py_CLEAR(self->describe);
+    Py_CLEAR(self->on_unhidden);
     return 0;
 }
 
@@ -557,27 +562,25 @@ static PyObject *listener_call_counts(PyObject *object, PyObject *unused)
     return counts;
 }
 
-// meet_exec(audit_arch, nr, command): new programs lose their vDSO.
+// meet_exec(audit_arch, nr, command, on_unhidden): new programs lose their vDSO; on_unhidden(errno) when one
+// does not.
 static PyObject *listener_meet_exec(PyObject *object, PyObject *args)
 {
     struct listener_object *self = as_listener(object);
+    PyObject *on_unhidden, *old = self->on_unhidden;
     unsigned arch_value;
     int nr, command;
 
-    if (!PyArg_ParseTuple(args, "Iii:meet_exec", &arch_value, &nr, &command))
+    if (!PyArg_ParseTuple(args, "IiiO:meet_exec", &arch_value, &nr, &command, &on_unhidden))
         return NULL;
     int arch = arch_index(arch_value);
     if (arch < 0 || nr < 0 || nr >= native_calls)
         return PyErr_Format(PyExc_ValueError, "meet_exec: no call %d of arch %x", nr, arch_value);
+    self->on_unhidden = Py_NewRef(on_unhidden);
+    Py_XDECREF(old);
     self->meets[arch][nr] = true;
     self->command = command;
     Py_RETURN_NONE;
-}
-
-static PyObject *get_vdso_error(PyObject *object, void *closure)
-{
-    (void)closure;
-    return PyLong_FromLong(atomic_load(&as_listener(object)->vdso_error));
 }
 
 static PyObject *get_fd(PyObject *object, void *closure)
@@ -588,8 +591,6 @@ static PyObject *get_fd(PyObject *object, void *closure)
 
 static PyGetSetDef listener_getset[] = {
     {"fd", get_fd, NULL, NULL, NULL},
-    {"vdso_error", get_vdso_error, NULL, "Errno of the first vDSO that could not be hidden, or 0.", NULL},
-    {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyMethodDef listener_methods[] = {

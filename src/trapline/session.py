@@ -135,7 +135,7 @@ class Session:
         parsed = [rule if isinstance(rule, Rule) else parse(rule) for rule in rules]
         plan = Plan(
             collect(hooks), parsed, allow_io_uring=allow_io_uring, hide_vdso=hide_vdso, workers=workers,
-            on_error=self._hook_failed,
+            on_error=self._hook_failed, on_unhidden=self._unhidden,
         )  # fmt: skip
         #: Name of the engine, and why it was chosen.
         self.engine, self.engine_reason = choose(engine, plan.needs())
@@ -226,18 +226,28 @@ class Session:
             os.eventfd_read(self._wake)
         if spawn.exec_error and self._failure is None:
             raise _command_error(spawn.exec_error, executable)
-        self._check_vdso()
 
-    def _check_vdso(self) -> None:
-        assert self._engine is not None
-        assert self._engine.listener is not None
-        error = self._engine.listener.vdso_error
-        if error:
-            raise EngineStartError(
-                error,
-                f"cannot hide the vDSO, so clock calls would go unseen: ptrace failed with {os.strerror(error)}. "
-                "Allow ptrace (`trapline doctor` says how), or pass hide_vdso=False",
+    def _unhidden(self, number: int) -> None:
+        self._fail(
+            EngineStartError(
+                number,
+                f"cannot hide the vDSO, so clock calls would go unseen: ptrace failed with {os.strerror(number)}; the "
+                "program was killed. Allow ptrace (`trapline doctor` says how), or pass hide_vdso=False",
             )
+        )
+
+    def _fail(self, error: BaseException) -> None:
+        """End the program because of *error*; may be called from any thread."""
+        if self._failure is None and not self._tree_is_gone:
+            self._failure = error
+            self.kill()
+            os.eventfd_write(self._wake, 1)
+
+    def _raise_failure(self) -> None:
+        if isinstance(self._failure, EngineStartError):
+            raise self._failure
+        if self._failure is not None:
+            raise HookError(f"hook {self._failed_hook} raised {self._failure!r}") from self._failure
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until the program and everything it started has ended.
@@ -262,8 +272,7 @@ class Session:
                 left = max(rest, 0.001) if left is None else max(min(rest, left), 0.001)
             self._wait_once(spawn, left)
         self._finish()
-        if self._failure is not None:
-            raise HookError(f"hook {self._failed_hook} raised {self._failure!r}") from self._failure
+        self._raise_failure()
         assert self.returncode is not None
         return self.returncode
 
@@ -344,11 +353,9 @@ class Session:
             if sys.stderr is not None:
                 sys.stderr.write(note + "".join(traceback.format_exception(error)))
             return self._on_hook_error
-        if self._failure is None and not self._tree_is_gone:
-            self._failure = error
+        if self._failure is None:
             self._failed_hook = f"for {call.name} in thread {call.tid}"
-            self.kill()
-            os.eventfd_write(self._wake, 1)
+        self._fail(error)
         return -1
 
     def _defer(self, call: Call, hooks: tuple[Callable[..., Any], ...]) -> None:

@@ -42,9 +42,10 @@ class Plan:
     :ivar workers: most threads that run hooks at one time.
     :ivar on_error: ``(call, exception)`` of a hook that raised; returns an errno to fail with, 0 to let the kernel
         perform the call, or -1 to leave it waiting (its program is being killed).
+    :ivar on_unhidden: ``(errno)``: a program has kept its vDSO although *hide_vdso* is set.
     """
 
-    __slots__ = ("allow_io_uring", "hide_vdso", "hooks", "on_error", "rules", "workers")
+    __slots__ = ("allow_io_uring", "hide_vdso", "hooks", "on_error", "on_unhidden", "rules", "workers")
 
     def __init__(
         self,
@@ -55,6 +56,7 @@ class Plan:
         hide_vdso: bool | None,
         workers: int,
         on_error: Callable[..., int],
+        on_unhidden: Callable[[int], None],
     ) -> None:
         self.hooks = tuple(hooks)
         self.rules = tuple(rules)
@@ -65,6 +67,7 @@ class Plan:
             hide_vdso = any(not VDSO_CALLS.isdisjoint(names) for names in named)
         self.hide_vdso = hide_vdso
         self.on_error = on_error
+        self.on_unhidden = on_unhidden
 
     def needs(self) -> dict[str, str]:
         """Return the capabilities that are needed, each with what needs it."""

@@ -112,7 +112,7 @@ class NotifyEngine:
         if self.plan.hide_vdso:
             for one in rules_for(_present(_EXEC_CALLS), None, action.RET_USER_NOTIF):
                 assert one.nr is not None
-                native.meet_exec(abi.AUDIT_ARCH[one.arch], one.nr, tree.root)
+                native.meet_exec(abi.AUDIT_ARCH[one.arch], one.nr, tree.root, self.plan.on_unhidden)
         native.start()
 
     def doom(self) -> None:
