@@ -129,7 +129,11 @@ def test_a_death_between_clone_and_exec_leaves_no_child_behind(trapline, tmp_pat
     reader, writer = marked
     (tmp_path / "hooks.py").write_text(HOOKS.format(names='"*"'))
     library = victim("dies_in", "library", (), f"-DFUNCTION={function}")
-    env = {**os.environ, "TRAPLINE_TEST": "between", "LD_PRELOAD": f"{library} {os.environ.get('LD_PRELOAD', '')}"}
+    env = {
+        **os.environ,
+        "TRAPLINE_TEST": "between",
+        "LD_PRELOAD": f"{library} {os.environ.get('LD_PRELOAD', '')}",
+    }
     process = subprocess.Popen(
         [trapline, "run", "-s", str(tmp_path / "hooks.py"), "--", "/bin/echo", "ran"],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=[writer], env=env,
