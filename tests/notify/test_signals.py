@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
@@ -177,10 +178,8 @@ class Terminal:
 
     def close(self):
         os.close(self.fd)
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 

@@ -54,7 +54,7 @@ def end_by_force(prefix):
 
 
 def start(trapline, script, command, writer, mark, **options):
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [trapline, "run", "-s", script, "--", *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -63,7 +63,6 @@ def start(trapline, script, command, writer, mark, **options):
         env={**os.environ, "TRAPLINE_TEST": mark},
         **options,
     )
-    return process
 
 
 def test_pending_and_later_calls_get_enosys(trapline, tmp_path, victim, sys, marked):

@@ -76,7 +76,8 @@ if __name__ == '__main__':
 C = '#include <stdio.h>\nint main(void) { for (int i = 0; i < 3; i++) printf("%d\\n", i); return 3; }\n'
 
 BUSYBOX = (
-    "set -e; cd {}; printf 'b\\nc\\na\\n' > f; sort f | tr a-z A-Z; md5sum f; tar cf t.tar f; tar tf t.tar; gzip -f t.tar; "
+    "set -e; cd {}; printf 'b\\nc\\na\\n' > f; sort f | tr a-z A-Z; md5sum f; tar cf t.tar f; tar tf t.tar; "
+    "gzip -f t.tar; "
     "gunzip t.tar.gz; cksum t.tar >/dev/null; find . -type f | sort; awk '{{ n += length }} END {{ print n }}' f; "
     "sed s/a/x/ f | head -n 2; ls -1; id -u; (exit 4) || echo $?; sh -c 'kill -9 $$' || echo $?; rm f t.tar; exit 7"
 )
@@ -200,7 +201,8 @@ class Catalog:
 
     def make_shell(self) -> Run:
         line = (
-            "for i in 1 2 3 4 5; do (sleep 0.0$i; echo $i > /dev/null) & done; wait; seq 1000 | xargs -n 100 -P 4 echo | sort | "
+            "for i in 1 2 3 4 5; do (sleep 0.0$i; echo $i > /dev/null) & done; wait; seq 1000 | xargs -n 100 -P 4 echo | "
+            "sort | "
             "md5sum; cat /proc/self/status | grep -E '^(Sig[BIC]|Cap|Umask|Groups)'; env | sort | "
             "grep -vE '^(_|PWD|OLDPWD|SHLVL)='; ls /proc/self/fd; ulimit -a; umask; readlink /proc/self/exe; exit 11"
         )
