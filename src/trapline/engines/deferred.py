@@ -42,12 +42,15 @@ class DeferredHooks:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            self._loop.run_until_complete(asyncio.wait(self._tasks, timeout=self._grace))
-        self._loop.close()
+        try:
+            self._loop.run_forever()
+            pending = list(self._tasks)
+            for task in pending:
+                task.cancel()
+            if pending:
+                self._loop.run_until_complete(asyncio.wait(pending, timeout=self._grace))
+        finally:
+            self._loop.close()
 
     def decide(self, call: Call, hooks: tuple[Callable[..., Any], ...]) -> None:
         """Have *hooks* decide *call* and answer it; returns at once."""
