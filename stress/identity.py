@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tests" / "programs"), str(ROOT / "tests")]
 
 from catalog import Catalog, environment  # noqa: E402
+
 from conftest import Victims  # noqa: E402
 
 HOOKS = (
@@ -30,7 +31,9 @@ HOOKS = (
 def outcome(command: list[str], env: dict[str, str]) -> tuple[object, ...]:
     """Return all that can be seen of a run."""
     try:
-        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, env=env, timeout=120)
+        done = subprocess.run(
+            command, capture_output=True, stdin=subprocess.DEVNULL, env=env, timeout=120, check=False
+        )
     except subprocess.TimeoutExpired as error:
         return ("hangs", error.stdout, error.stderr)
     return (done.returncode, done.stdout, done.stderr)
@@ -70,7 +73,10 @@ def main() -> int:
                     print(f"{program} run {number}:\n  native {native!r}\n  hooked {hooked!r}")
             different += bad
             seconds = time.monotonic() - began
-            print(f"{program:16} {times} runs, {bad} different ({unsteady} natively too), {seconds:.1f} s", flush=True)
+            print(
+                f"{program:16} {times} runs, {bad} different ({unsteady} natively too), {seconds:.1f} s",
+                flush=True,
+            )
     return int(different > 0)
 
 

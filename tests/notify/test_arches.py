@@ -208,7 +208,7 @@ def test_args_answer_by_name_by_position_and_as_a_whole(engine, calls, sys):
         args = call.args
         assert (args.dfd, args[0], args[1]) == (-100, -100, args.filename)
         assert len(args) == 4
-        assert list(args)[0] == -100
+        assert next(iter(args)) == -100
         assert dir(args)[:2] == ["dfd", "filename"]
         assert repr(args).startswith("(dfd=-100, filename=")
         with pytest.raises(AttributeError, match="only dfd, filename"):

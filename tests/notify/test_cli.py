@@ -90,7 +90,10 @@ def test_help_lists_every_option(cli):
     for words in (("run", "--help"), ("run", "-h")):
         done = cli(*words)
         assert done.returncode == 0
-        assert all(option in done.stdout for option in ("--script", "--rule", "--set", "--engine", "--stats", "examples:"))
+        assert all(
+            option in done.stdout
+            for option in ("--script", "--rule", "--set", "--engine", "--stats", "examples:")
+        )
 
 
 def test_nothing_of_trapline_s_own_goes_to_standard_output(cli, script):
@@ -129,7 +132,8 @@ def test_two_hooks_files_of_one_name_are_two(cli, tmp_path, victim, sys):
 def test_a_hooks_file_imports_what_lies_beside_it_and_may_have_any_name(cli, script, victim, sys):
     script("ANSWER = 42\n", "beside.py")
     path = script(
-        "from beside import ANSWER\n" + PASS.replace("return None", "return call.reply(ANSWER)"), "my hooks-1.txt"
+        "from beside import ANSWER\n" + PASS.replace("return None", "return call.reply(ANSWER)"),
+        "my hooks-1.txt",
     )
     assert cli("run", "-s", path, "--", victim("caller"), sys("getppid")).stdout == "42\n"
 
@@ -206,7 +210,9 @@ def test_what_notify_cannot_do_is_one_line_and_125(cli, script):
 def test_a_closed_standard_error_or_output_harms_nobody(trapline, script):
     for redirection in (">&-", "2>&-", "<&-", ">&- 2>&- <&-", "> /dev/full"):
         line = f"'{trapline}' run --stats -s '{script(PASS)}' -- sh -c 'exit 5' {redirection}"
-        assert subprocess.run(["sh", "-c", line], capture_output=True, timeout=60).returncode == 5, redirection
+        assert subprocess.run(["sh", "-c", line], capture_output=True, timeout=60).returncode == 5, (
+            redirection
+        )
 
 
 def test_descriptors_that_the_caller_hands_on_arrive(trapline, script):

@@ -18,7 +18,7 @@ NO_WAIT_KILLABLE = "317:1:32:22"  # seccomp(2) with that flag is EINVAL, as befo
 
 
 def test_calls_are_received_while_a_hook_holds_the_interpreter(engine, victim):
-    """What has been received survives a handled signal; what has not fails with EINTR. The victim tries until it survives.
+    """What has been received survives a handled signal; what has not fails with EINTR. The victim tries until one does.
 
     The hook of one thread keeps the GIL until the victim has seen that of its other thread.
     """
@@ -126,7 +126,9 @@ def test_with_the_flag_a_handled_signal_waits_for_the_reply(engine, victim):
         seen.append(call.waits())
         return call.reply(1)
 
-    done = trapline.run([victim("restarts")], hooks=[hook], engine=engine, capture_output=True, text=True, timeout=60)
+    done = trapline.run(
+        [victim("restarts")], hooks=[hook], engine=engine, capture_output=True, text=True, timeout=60
+    )
     assert done.stdout == "1 1\n"
     assert seen == [True, True]
 
@@ -170,7 +172,12 @@ def test_descriptors_arrive_whole_while_the_supervisor_gets_signals(engine, vict
     thread.start()
     try:
         done = trapline.run(
-            [victim("opener"), "4", "400"], hooks=[hook], engine=engine, capture_output=True, text=True, timeout=100
+            [victim("opener"), "4", "400"],
+            hooks=[hook],
+            engine=engine,
+            capture_output=True,
+            text=True,
+            timeout=100,
         )
     finally:
         stop.set()
@@ -188,14 +195,31 @@ def test_descriptors_arrive_while_the_program_gets_signals(engine, victim):
             return call.reply_fd(path.encode())
 
     done = trapline.run(
-        [victim("opener"), "4", "300", "1000"], hooks=[hook], engine=engine, capture_output=True, text=True, timeout=100
+        [victim("opener"), "4", "300", "1000"],
+        hooks=[hook],
+        engine=engine,
+        capture_output=True,
+        text=True,
+        timeout=100,
     )
     assert done.stdout == "1200 right\n", done
 
 
 def test_the_listener_wakes_on_the_same_cpu(trapline, never_matches, tmp_path):
     log = tmp_path / "log"
-    command = ["strace", "-o", str(log), "-e", "trace=ioctl", trapline, "run", "-s", never_matches, "--", "true"]
+    command = [
+        "strace",
+        "-o",
+        str(log),
+        "-e",
+        "trace=ioctl",
+        trapline,
+        "run",
+        "-s",
+        never_matches,
+        "--",
+        "true",
+    ]
     try:
         done = subprocess.run(command, capture_output=True, timeout=60)
     except FileNotFoundError:
@@ -213,7 +237,9 @@ def test_a_kernel_without_that_wake_up_works_all_the_same(engine, victim, sys):
         def hook(call):
             return call.reply(5)
 
-        done = trapline.run([victim("caller"), sys("getppid")], hooks=[hook], engine=engine, capture_output=True)
+        done = trapline.run(
+            [victim("caller"), sys("getppid")], hooks=[hook], engine=engine, capture_output=True
+        )
         return done.stdout
 
     # ioctl number 0x40082104: refuse by a bit pattern that the other listener ioctls do not have is not possible

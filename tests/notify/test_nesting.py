@@ -23,8 +23,21 @@ def public_trapline(public_folder):
     source = Path(library.__file__).parent
     shutil.copytree(source, packages / "trapline")
     for interpreter in dict.fromkeys(["/usr/bin/python3", os.path.realpath(python.executable)]):
-        start = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
-        code = f"import sys; sys.path.insert(0, '{packages}'); from trapline.cli import main; sys.exit(main())"
+        start = (
+            [
+                "setpriv",
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+                "--inh-caps=-all",
+                "--bounding-set=-all",
+            ]
+            if os.geteuid() == 0
+            else []
+        )
+        code = (
+            f"import sys; sys.path.insert(0, '{packages}'); from trapline.cli import main; sys.exit(main())"
+        )
         tried = subprocess.run([*start, interpreter, "-c", code, "run", "--", "true"], capture_output=True)
         if tried.returncode == 0:
             return start, [interpreter, "-c", code]
@@ -97,8 +110,8 @@ def test_a_listener_that_is_there_already_is_told_with_the_way_out(trapline, vic
     assert done.returncode == 125
     assert done.stdout == ""
     assert done.stderr.rstrip(".\n") == (
-        "trapline: engine 'notify' cannot start: seccomp(SECCOMP_SET_MODE_FILTER) failed with EBUSY, because this process "
-        "tree already has a listener. Use --engine ptrace, or run `trapline doctor`"
+        "trapline: engine 'notify' cannot start: seccomp(SECCOMP_SET_MODE_FILTER) failed with EBUSY, because this "
+        "process tree already has a listener. Use --engine ptrace, or run `trapline doctor`"
     )
     assert done.stderr.count("\n") == 1
 
@@ -127,7 +140,9 @@ def test_a_profile_that_refuses_other_calls_does_not_matter(trapline, victim, sc
 def test_root_needs_no_no_new_privs_and_others_do(engine, calls, sys):
     calls([sys("getppid")], engine=engine)
     assert calls.done.stats.no_new_privs is (os.geteuid() != 0)
-    status = library.run(["grep", "NoNewPrivs", "/proc/self/status"], capture_output=True, text=True, engine=engine)
+    status = library.run(
+        ["grep", "NoNewPrivs", "/proc/self/status"], capture_output=True, text=True, engine=engine
+    )
     assert status.stdout.split()[1] == str(int(os.geteuid() != 0))
 
 
@@ -140,7 +155,9 @@ def test_a_program_that_changes_its_user_is_still_hooked(engine, calls, sys):
         return call.fail(Errno.EDOM) if call.path == "/made/by/nobody" else None
 
     drop = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    assert calls([sys("getuid"), sys("mkdir", "s:/made/by/nobody", 0)], [hook], before=drop, engine=engine) == [
+    assert calls(
+        [sys("getuid"), sys("mkdir", "s:/made/by/nobody", 0)], [hook], before=drop, engine=engine
+    ) == [
         "65534",
         "-33",
     ]
@@ -160,13 +177,20 @@ def test_a_program_that_hides_its_memory_is_no_reason_to_let_it_through(engine, 
         @on("mkdir")
         def hook(call):
             try:
-                said.append(getattr(call, how) if how.startswith("path") else getattr(call, how)(call.raw[0] if how == "read_str" else 0))
+                said.append(
+                    getattr(call, how)
+                    if how.startswith("path")
+                    else getattr(call, how)(call.raw[0] if how == "read_str" else 0)
+                )
             except MemoryAccessError as error:
                 said.append(error.errno)
                 return call.fail(Errno.EACCES)
 
         done = library.run(
-            [victim("caller"), sys(*HIDE), sys("mkdir", "s:/tmp", 0)], hooks=[hook], capture_output=True, engine=engine
+            [victim("caller"), sys(*HIDE), sys("mkdir", "s:/tmp", 0)],
+            hooks=[hook],
+            capture_output=True,
+            engine=engine,
         )
         return said, done.stdout
 

@@ -32,7 +32,9 @@ def test_a_process_knows_its_parent_program_and_folder(engine, calls, sys, tmp_p
         process = call.process
         assert process is call.process
         parent = process.parent
-        seen.append((process.pid, parent and parent.pid, process.comm, process.exe, process.cwd, process.is_alive))
+        seen.append(
+            (process.pid, parent and parent.pid, process.comm, process.exe, process.cwd, process.is_alive)
+        )
         assert process.cmdline[0] == process.exe
         assert process.ppid == (parent.pid if parent else os.getpid())
         assert repr(process) == f"<Process {process.pid} {process.comm}>"
@@ -110,7 +112,10 @@ def test_kill_ends_everything_that_the_command_started(engine, tmp_path):
 
 
 def test_a_session_that_is_left_by_an_exception_kills_its_program(engine):
-    with pytest.raises(RuntimeError, match="on purpose"), trapline.Session(["sleep", "1000"], engine=engine) as session:
+    with (
+        pytest.raises(RuntimeError, match="on purpose"),
+        trapline.Session(["sleep", "1000"], engine=engine) as session,
+    ):
         raise RuntimeError("on purpose")
     assert session.returncode == -9
 

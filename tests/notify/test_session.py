@@ -31,7 +31,9 @@ def test_output_and_error_output_are_captured_apart_or_together(engine):
 
 def test_input_of_a_megabyte_passes_through(engine):
     data = os.urandom(1 << 20)
-    assert trapline.run(["cat"], input=data, stdout=trapline.PIPE, hooks=[unmoved], engine=engine).stdout == data
+    assert (
+        trapline.run(["cat"], input=data, stdout=trapline.PIPE, hooks=[unmoved], engine=engine).stdout == data
+    )
 
 
 def test_input_that_nobody_reads_is_no_error(engine):
@@ -41,8 +43,14 @@ def test_input_that_nobody_reads_is_no_error(engine):
 def test_text_is_decoded_and_newlines_are_one(engine):
     done = trapline.run(["printf", r"a\r\nb\rc\303\244"], capture_output=True, text=True, engine=engine)
     assert done.stdout == "a\nb\ncä"
-    assert trapline.run(["cat"], input="ä", encoding="latin-1", stdout=trapline.PIPE, engine=engine).stdout == "ä"
-    assert trapline.run(["printf", r"\377"], capture_output=True, errors="replace", engine=engine).stdout == "\ufffd"
+    assert (
+        trapline.run(["cat"], input="ä", encoding="latin-1", stdout=trapline.PIPE, engine=engine).stdout
+        == "ä"
+    )
+    assert (
+        trapline.run(["printf", r"\377"], capture_output=True, errors="replace", engine=engine).stdout
+        == "\ufffd"
+    )
 
 
 def test_stdin_stdout_and_files_go_where_they_are_sent(engine, tmp_path):
@@ -54,7 +62,9 @@ def test_stdin_stdout_and_files_go_where_they_are_sent(engine, tmp_path):
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
-def test_standard_descriptors_that_are_closed_here_do_not_mix_up_the_program_s(engine, trapline, tmp_path, closed):
+def test_standard_descriptors_that_are_closed_here_do_not_mix_up_the_program_s(
+    engine, trapline, tmp_path, closed
+):
     """The listener, the channel or a pipe may then get a number below 3."""
     shut = "; ".join(f"os.close({fd})" for fd in closed)
     code = (
@@ -75,7 +85,13 @@ def test_check_raises_with_output(engine):
 
 
 def test_cwd_and_env_are_the_program_s(engine, tmp_path):
-    done = trapline.run(["/bin/sh", "-c", "pwd; echo $WHO"], cwd=tmp_path, env={"WHO": "me"}, capture_output=True, engine=engine)
+    done = trapline.run(
+        ["/bin/sh", "-c", "pwd; echo $WHO"],
+        cwd=tmp_path,
+        env={"WHO": "me"},
+        capture_output=True,
+        engine=engine,
+    )
     assert done.stdout.decode() == f"{tmp_path}\nme\n"
 
 
@@ -176,7 +192,9 @@ def test_sessions_in_threads_at_one_time_do_not_disturb_each_other(engine, victi
         def hook(call):
             return call.reply(number)
 
-        done = trapline.run([victim("caller"), *[sys("getppid")] * 20], hooks=[hook], engine=engine, capture_output=True)
+        done = trapline.run(
+            [victim("caller"), *[sys("getppid")] * 20], hooks=[hook], engine=engine, capture_output=True
+        )
         results.append(done.stdout.split() == [str(number).encode()] * 20)
 
     threads = [threading.Thread(target=session, args=(number,)) for number in range(8)]
@@ -201,7 +219,12 @@ def test_a_session_may_be_started_by_another_thread_while_signals_arrive(engine)
     thread.start()
     try:
         for _ in range(20):
-            assert trapline.run(["sh", "-c", "echo hi"], hooks=[unmoved], capture_output=True, engine=engine).stdout == b"hi\n"
+            assert (
+                trapline.run(
+                    ["sh", "-c", "echo hi"], hooks=[unmoved], capture_output=True, engine=engine
+                ).stdout
+                == b"hi\n"
+            )
     finally:
         stop.set()
         thread.join()
@@ -247,7 +270,13 @@ def test_commands_that_cannot_be_executed_say_why(engine, tmp_path):
     wrong = tmp_path / "wrong"
     wrong.write_bytes(b"\x7fELF nonsense")
     wrong.chmod(0o755)
-    for command, error in ((["/no/such"], 2), (["no-such-command"], 2), ([str(plain)], 13), ([str(wrong)], 8), ([""], 2)):
+    for command, error in (
+        (["/no/such"], 2),
+        (["no-such-command"], 2),
+        ([str(plain)], 13),
+        ([str(wrong)], 8),
+        ([""], 2),
+    ):
         with pytest.raises(trapline.CommandError) as caught:
             trapline.run(command, hooks=[unmoved], engine=engine)
         assert caught.value.errno == error
@@ -278,7 +307,9 @@ def test_a_hook_that_never_returns_does_not_hold_up_the_end(cli, tmp_path, victi
     assert done.returncode == 137
 
 
-def test_a_plain_hook_beside_an_async_one_that_never_returns_does_not_hold_up_the_end(cli, tmp_path, victim, sys):
+def test_a_plain_hook_beside_an_async_one_that_never_returns_does_not_hold_up_the_end(
+    cli, tmp_path, victim, sys
+):
     script = tmp_path / "hook.py"
     script.write_text(
         "import os, signal, threading\nfrom trapline import on\n\n\n"
@@ -296,5 +327,7 @@ def test_io_uring_is_refused_unless_asked_for(engine, calls, sys):
     refused = calls([sys("io_uring_setup", 4, "b:256")], engine=engine)
     assert refused == [str(-errno.EPERM)]
     allowed = calls([sys("io_uring_setup", 4, "b:256")], allow_io_uring=True, engine=engine)
-    native = subprocess.run([calls.done.args[0], sys("io_uring_setup", 4, "b:256")], capture_output=True, text=True)
+    native = subprocess.run(
+        [calls.done.args[0], sys("io_uring_setup", 4, "b:256")], capture_output=True, text=True
+    )
     assert allowed == native.stdout.splitlines()

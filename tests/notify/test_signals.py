@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
@@ -83,7 +84,9 @@ def test_a_signal_that_the_program_does_not_handle_ends_both(running, number):
 def test_a_stopped_program_is_waited_for_until_it_goes_on(running):
     process = running("sh", "-c", "kill -STOP $$; echo continued")
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    while not os.path.exists(f"/proc/{process.pid}/task/{process.pid}/children") or not open_children(process.pid):
+    while not os.path.exists(f"/proc/{process.pid}/task/{process.pid}/children") or not open_children(
+        process.pid
+    ):
         os.sched_yield()
     program = open_children(process.pid)[0]
     while state(program) != "T":
@@ -110,7 +113,9 @@ def test_signals_that_the_program_ignores_blocks_or_leaves_are_as_natively(same_
     same_as_native(["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"])
     for ignored in ("HUP", "INT", "USR1"):
         prefix, same_as_native.prefix = same_as_native.prefix, []
-        native = subprocess.run(["sh", "-c", f"trap '' {ignored}; exec grep SigIgn /proc/self/status"], capture_output=True)
+        native = subprocess.run(
+            ["sh", "-c", f"trap '' {ignored}; exec grep SigIgn /proc/self/status"], capture_output=True
+        )
         same_as_native.prefix = prefix
         line = " ".join(prefix)
         hooked = subprocess.run(
@@ -173,10 +178,8 @@ class Terminal:
 
     def close(self):
         os.close(self.fd)
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
@@ -218,7 +221,7 @@ def test_control_c_ends_the_program_and_trapline_by_the_same_signal(shell, comma
 
 def test_control_c_ends_a_loop_of_the_shell_as_it_does_natively(shell, command):
     for prefix in ("", command):
-        shell.send(f"for i in 1 2 3; do {prefix} sh -c \"echo round $i; exec sleep 1000\"; done; echo after\n")
+        shell.send(f'for i in 1 2 3; do {prefix} sh -c "echo round $i; exec sleep 1000"; done; echo after\n')
         shell.expect("round 1")
         shell.send("\x03")
         rest = shell.expect("(?s)(.*)PROMPT ")[1]
@@ -229,8 +232,8 @@ def test_control_c_ends_a_loop_of_the_shell_as_it_does_natively(shell, command):
 def test_a_program_that_handles_control_c_goes_on(shell, command):
     program = (
         "import os, signal, sys; r, w = os.pipe(); os.set_blocking(w, False); signal.set_wakeup_fd(w);"
-        "signal.signal(2, lambda *a: print(\"caught\", flush=True)); print(\"started\", flush=True);"
-        "os.read(r, 1); print(\"went on\"); sys.exit(3)"
+        'signal.signal(2, lambda *a: print("caught", flush=True)); print("started", flush=True);'
+        'os.read(r, 1); print("went on"); sys.exit(3)'
     )
     shell.send(f"{command} {python.executable} -c '{program}'\n")
     shell.expect("started")
@@ -252,7 +255,7 @@ def test_control_backslash_quits(shell, command):
 
 
 def test_control_z_stops_fg_and_bg_continue(shell, command):
-    loop = 'echo started; while read -r line; do echo read $line; if [ $line = end ]; then exit 6; fi; done'
+    loop = "echo started; while read -r line; do echo read $line; if [ $line = end ]; then exit 6; fi; done"
     shell.send(f"{command} sh -c '{loop}'\n")
     shell.expect("started")
     for turn in range(3):
@@ -342,7 +345,9 @@ def test_a_hook_may_talk_to_the_terminal(terminal, trapline, tmp_path, victim, s
         "            return call.fail(Errno.EPERM)\n"
     )
     (tmp_path / "kept").touch()
-    one = terminal(trapline, "run", "-s", str(script), "--", victim("caller"), sys("unlink", f"s:{tmp_path}/kept"))
+    one = terminal(
+        trapline, "run", "-s", str(script), "--", victim("caller"), sys("unlink", f"s:{tmp_path}/kept")
+    )
     one.expect("really\\? ")
     one.send("n\n")
     one.expect("-1\r")

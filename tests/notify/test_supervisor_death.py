@@ -54,7 +54,7 @@ def end_by_force(prefix):
 
 
 def start(trapline, script, command, writer, mark, **options):
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [trapline, "run", "-s", script, "--", *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -63,7 +63,6 @@ def start(trapline, script, command, writer, mark, **options):
         env={**os.environ, "TRAPLINE_TEST": mark},
         **options,
     )
-    return process
 
 
 def test_pending_and_later_calls_get_enosys(trapline, tmp_path, victim, sys, marked):
@@ -129,7 +128,11 @@ def test_a_death_between_clone_and_exec_leaves_no_child_behind(trapline, tmp_pat
     reader, writer = marked
     (tmp_path / "hooks.py").write_text(HOOKS.format(names='"*"'))
     library = victim("dies_in", "library", (), f"-DFUNCTION={function}")
-    env = {**os.environ, "TRAPLINE_TEST": "between", "LD_PRELOAD": f"{library} {os.environ.get('LD_PRELOAD', '')}"}
+    env = {
+        **os.environ,
+        "TRAPLINE_TEST": "between",
+        "LD_PRELOAD": f"{library} {os.environ.get('LD_PRELOAD', '')}",
+    }
     process = subprocess.Popen(
         [trapline, "run", "-s", str(tmp_path / "hooks.py"), "--", "/bin/echo", "ran"],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=[writer], env=env,

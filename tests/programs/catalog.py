@@ -73,10 +73,11 @@ if __name__ == '__main__':
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), os.read(r, 9))
 """
 
-C = "#include <stdio.h>\nint main(void) { for (int i = 0; i < 3; i++) printf(\"%d\\n\", i); return 3; }\n"
+C = '#include <stdio.h>\nint main(void) { for (int i = 0; i < 3; i++) printf("%d\\n", i); return 3; }\n'
 
 BUSYBOX = (
-    "set -e; cd {}; printf 'b\\nc\\na\\n' > f; sort f | tr a-z A-Z; md5sum f; tar cf t.tar f; tar tf t.tar; gzip -f t.tar; "
+    "set -e; cd {}; printf 'b\\nc\\na\\n' > f; sort f | tr a-z A-Z; md5sum f; tar cf t.tar f; tar tf t.tar; "
+    "gzip -f t.tar; "
     "gunzip t.tar.gz; cksum t.tar >/dev/null; find . -type f | sort; awk '{{ n += length }} END {{ print n }}' f; "
     "sed s/a/x/ f | head -n 2; ls -1; id -u; (exit 4) || echo $?; sh -c 'kill -9 $$' || echo $?; rm f t.tar; exit 7"
 )
@@ -124,7 +125,11 @@ class Catalog:
             settings = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
             for number in range(30):
                 (origin / f"file{number}").write_text(f"{number}\n" * 100)
-            for words in (["init", "-q", "-b", "main"], ["add", "."], [*settings, "commit", "-q", "-m", "one"]):
+            for words in (
+                ["init", "-q", "-b", "main"],
+                ["add", "."],
+                [*settings, "commit", "-q", "-m", "one"],
+            ):
                 subprocess.run(["git", *words], cwd=origin, check=True)
         target = self.folder / "clone"
         line = (
@@ -147,8 +152,12 @@ class Catalog:
         (module / "main.go").write_text(GO)
         (module / "go.mod").write_text("module example.org/m\n\ngo 1.19\n")
         target = self.folder / "go"
-        settings = f"HOME={self.folder} GOCACHE={self.folder}/gocache GOFLAGS=-mod=mod GOPROXY=off CGO_ENABLED=0"
-        line = f"cd {module} && {settings} go build -trimpath -o {target}/p . && md5sum {target}/p && {target}/p"
+        settings = (
+            f"HOME={self.folder} GOCACHE={self.folder}/gocache GOFLAGS=-mod=mod GOPROXY=off CGO_ENABLED=0"
+        )
+        line = (
+            f"cd {module} && {settings} go build -trimpath -o {target}/p . && md5sum {target}/p && {target}/p"
+        )
         return ["sh", "-c", line], self._fresh("go")
 
     def make_node(self) -> Run:
@@ -180,12 +189,20 @@ class Catalog:
 
     def make_static_32_bit(self) -> Run:
         caller = self.compile_victim("caller", "32")
-        words = ["sys 5 s:/etc/hostname 0", "cat $", "fork sys 24", "thread tid", "exec sys_39_s:/proc/x_0", "exit 9"]
+        words = [
+            "sys 5 s:/etc/hostname 0",
+            "cat $",
+            "fork sys 24",
+            "thread tid",
+            "exec sys_39_s:/proc/x_0",
+            "exit 9",
+        ]
         return [caller, *words], None
 
     def make_shell(self) -> Run:
         line = (
-            "for i in 1 2 3 4 5; do (sleep 0.0$i; echo $i > /dev/null) & done; wait; seq 1000 | xargs -n 100 -P 4 echo | sort | "
+            "for i in 1 2 3 4 5; do (sleep 0.0$i; echo $i > /dev/null) & done; wait; seq 1000 | xargs -n 100 -P 4 echo | "
+            "sort | "
             "md5sum; cat /proc/self/status | grep -E '^(Sig[BIC]|Cap|Umask|Groups)'; env | sort | "
             "grep -vE '^(_|PWD|OLDPWD|SHLVL)='; ls /proc/self/fd; ulimit -a; umask; readlink /proc/self/exe; exit 11"
         )
@@ -193,8 +210,6 @@ class Catalog:
 
     def make_no_environment(self) -> Run:
         return ["env"], None
-
-
 
 
 def environment() -> dict[str, str]:

@@ -30,4 +30,7 @@ def test_a_program_behaves_as_natively(name, tmp_path, victim, same_as_native, l
 
 def test_input_passes_through_as_natively(same_as_native):
     data = os.urandom(1 << 20)
-    assert same_as_native(["sha256sum"], input=data).stdout == same_as_native(["sh", "-c", "cat | sha256sum"], input=data).stdout
+    assert (
+        same_as_native(["sha256sum"], input=data).stdout
+        == same_as_native(["sh", "-c", "cat | sha256sum"], input=data).stdout
+    )

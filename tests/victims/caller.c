@@ -16,10 +16,10 @@
 // stop             stops itself
 // exit N
 //
-// An ARG is a number, $ (the last result), or memory: s:TEXT a string, b:N zeroed bytes, h:HEX bytes, r:TEXT read-only,
-// e:TEXT a string whose NUL is the last mapped byte, u:TEXT the same without a NUL, c:TEXT a string over the edge of
-// two mapped pages, p: an address where nothing is mapped, l:N a string of N letters, x:TEXT a string with \xHH
-// escapes.
+// An ARG is a number, $ (the last result), or memory: s:TEXT a string, b:N zeroed bytes, h:HEX bytes, r:TEXT
+// read-only, e:TEXT a string whose NUL is the last mapped byte, u:TEXT the same without a NUL, c:TEXT a
+// string over the edge of two mapped pages, p: an address where nothing is mapped, l:N a string of N letters,
+// x:TEXT a string with \xHH escapes.
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -47,7 +47,8 @@ static unsigned char *pages(size_t size)
 {
     static unsigned long next = 0x20000000;
     size_t length = (size + page - 1) / page * page + page;
-    unsigned char *at = mmap((void *)next, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    unsigned char *at =
+        mmap((void *)next, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 
     if (at == MAP_FAILED)
         abort();

@@ -1,4 +1,5 @@
-// Preloaded into the supervisor: kills it in the first call of FUNCTION after the program's process was made by clone().
+// Preloaded into the supervisor: kills it in the first call of FUNCTION after the program's process was made
+// by clone().
 
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -1,4 +1,5 @@
-// The listener's core without Python: worker threads answer what a child's threads ask, delays and stops included.
+// The listener's core without Python: worker threads answer what a child's threads ask, delays and stops
+// included.
 //
 //   listener_threads THREADS CALLS      prints "good" when every call was answered once and right
 //
@@ -37,7 +38,8 @@ static void *work(void *unused)
         }
         if (call.args[1] % 11 == 0)
             usleep(2000);
-        if (tl_listener_is_waiting(listener, call.id) && tl_listener_reply(listener, call.id, (long)call.args[1] + 1, 0) == 0)
+        if (tl_listener_is_waiting(listener, call.id) &&
+            tl_listener_reply(listener, call.id, (long)call.args[1] + 1, 0) == 0)
             answered++;
     }
     tl_listener_leave(listener);
@@ -82,8 +84,10 @@ static void child(int channel, int threads)
         struct cmsghdr align;
     } control = {.align = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
     struct iovec byte = {&fd, 1};
-    struct msghdr message = {
-        .msg_iov = &byte, .msg_iovlen = 1, .msg_control = control.buffer, .msg_controllen = sizeof control.buffer};
+    struct msghdr message = {.msg_iov = &byte,
+                             .msg_iovlen = 1,
+                             .msg_control = control.buffer,
+                             .msg_controllen = sizeof control.buffer};
 
     *(int *)(void *)CMSG_DATA(&control.align) = fd;
     if (fd < 0 || sendmsg(channel, &message, 0) < 0)
@@ -113,8 +117,10 @@ int main(int argc, char **argv)
         struct cmsghdr align;
     } control;
     struct iovec iov = {&byte, 1};
-    struct msghdr message = {
-        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buffer, .msg_controllen = sizeof control.buffer};
+    struct msghdr message = {.msg_iov = &iov,
+                             .msg_iovlen = 1,
+                             .msg_control = control.buffer,
+                             .msg_controllen = sizeof control.buffer};
     if (recvmsg(pair[0], &message, 0) <= 0 || !CMSG_FIRSTHDR(&message))
         return 1;
     close(pair[0]);

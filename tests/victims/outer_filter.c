@@ -2,8 +2,8 @@
 //
 //   outer_filter RULE... -- PROGRAM ARG...
 //
-// RULE is NR:ERRNO (the call fails), NR:ARG:BITS:ERRNO (it fails when one of these bits is set in that argument), or
-// "listener" (a filter with a listener that this process keeps open).
+// RULE is NR:ERRNO (the call fails), NR:ARG:BITS:ERRNO (it fails when one of these bits is set in that
+// argument), or "listener" (a filter with a listener that this process keeps open).
 
 #define _GNU_SOURCE
 #include <errno.h>

@@ -1,6 +1,7 @@
-// One thread makes a hooked getppid, whose hook does not return; then another a hooked getpgrp. This program signals the
-// second, with a handler that does not restart, until the kernel shows that the call survives it (its state is D: it was
-// received, and only a fatal signal can end it now), and only then lets the first hook go on.
+// One thread makes a hooked getppid, whose hook does not return; then another a hooked getpgrp. This program
+// signals the second, with a handler that does not restart, until the kernel shows that the call survives it
+// (its state is D: it was received, and only a fatal signal can end it now), and only then lets the first
+// hook go on.
 //
 //   received GO HELD    descriptors: a byte to GO lets the hook go on, a byte from HELD says that it waits
 

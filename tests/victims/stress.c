@@ -2,9 +2,10 @@
 //
 //   stress THREADS CALLS HERTZ FORKS restart|interrupt
 //
-// Each call is getpriority(thread, number), whose hook answers number + 1. Every FORKS calls (0: never) a child is
-// forked that makes ten more. Signals go HERTZ times a second to a thread in turn. Prints how many calls were answered
-// right, were interrupted (and made again), and were wrong, and how many signals were handled.
+// Each call is getpriority(thread, number), whose hook answers number + 1. Every FORKS calls (0: never) a
+// child is forked that makes ten more. Signals go HERTZ times a second to a thread in turn. Prints how many
+// calls were answered right, were interrupted (and made again), and were wrong, and how many signals were
+// handled.
 
 #define _GNU_SOURCE
 #include <errno.h>
