@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -97,6 +98,14 @@ def descriptors() -> dict[int, str]:
     return found
 
 
+def opened_since(before: dict[int, str]) -> dict[int, str]:
+    return {
+        fd: name
+        for fd, name in descriptors().items()
+        if before.get(fd) != name and not name.startswith("/dev/pts") and "hypothesis" not in name
+    }
+
+
 @pytest.fixture
 def leaves_nothing() -> Iterator[None]:
     """Fail a test that leaves a child process or a descriptor behind."""
@@ -105,13 +114,12 @@ def leaves_nothing() -> Iterator[None]:
     left = children() - children_before
     names = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in left if os.path.exists(f"/proc/{pid}")]
     assert not left, f"child processes are left: {left} {names}"
-    if descriptors().items() - fds_before.items():
+    # A hook that a test has just let go on may still be on its way out.
+    until = time.monotonic() + 10
+    while opened := opened_since(fds_before):
         gc.collect()
-    opened = {
-        fd: name
-        for fd, name in descriptors().items()
-        if fds_before.get(fd) != name and not name.startswith("/dev/pts") and "hypothesis" not in name
-    }
+        if time.monotonic() > until:
+            break
     assert not opened, f"descriptors are left open: {opened}"
 
 

@@ -172,6 +172,14 @@ void tl_listener_close(struct tl_listener *l)
     pthread_mutex_unlock(&l->lock);
 }
 
+void tl_listener_give_back(struct tl_listener *l)
+{
+    if (l->closed && l->fd >= 0) {
+        close(l->fd);
+        l->fd = -1;
+    }
+}
+
 bool tl_listener_wait_idle(struct tl_listener *l, unsigned milliseconds)
 {
     if (l->forked)
@@ -182,10 +190,8 @@ bool tl_listener_wait_idle(struct tl_listener *l, unsigned milliseconds)
     while (l->present && now_ns() < due)
         wait_until(l, &l->change, due);
     bool idle = !l->present;
-    if (idle && l->closed && l->fd >= 0) {
-        close(l->fd);
-        l->fd = -1;
-    }
+    if (idle)
+        tl_listener_give_back(l);
     pthread_mutex_unlock(&l->lock);
     return idle;
 }

@@ -92,6 +92,9 @@ void tl_listener_block_signals(const struct tl_listener *l);
 void tl_listener_finish(struct tl_listener *l);
 void tl_listener_start_workers(struct tl_listener *l, unsigned count);
 
+// Once nobody uses a closed listener's descriptor any more.
+void tl_listener_give_back(struct tl_listener *l);
+
 void *tl_listener_sentinel(void *listener);
 
 #endif

@@ -67,6 +67,8 @@ bool tl_listener_leave(struct tl_listener *l)
         at = &(*at)->next;
     *at = me.next;
     bool last = --l->present == 0;
+    if (last)
+        tl_listener_give_back(l);
     pthread_cond_broadcast(&l->change);
     pthread_mutex_unlock(&l->lock);
     return last;

@@ -1,39 +1,18 @@
 // _native.Call: one system call that waits for a decision. trapline.call.Call adds what needs the ABI tables.
-#include "module.h"
+#include "call_object.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <signal.h>
 #include <stddef.h>
 #include <structmember.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "memory.h"
-#include "path.h"
 #include "task.h"
-
-// structmember.h is in the stable ABI, under its old names.
-struct call_object {
-    PyObject_HEAD
-    PyObject *listener;
-    PyObject *name, *arguments; // set by trapline.call.Call when they are first asked for
-    struct tl_call call;
-    enum tl_decision decision;
-    bool close_on_exec;
-    bool answered;
-    int fd; // ours, for TL_REPLY_FD
-    int64_t value;
-};
 
 PyObject *tl_decided;
 static PyObject *call_type;
-
-static struct call_object *as_call(PyObject *object)
-{
-    return (struct call_object *)(void *)object;
-}
 
 static void drop_fd(struct call_object *self)
 {
@@ -96,194 +75,6 @@ static void call_dealloc(PyObject *object)
     Py_XDECREF(self->listener);
     release(object);
     Py_DECREF(type);
-}
-
-static struct tl_listener *core(struct call_object *self)
-{
-    return tl_listener_core(self->listener);
-}
-
-static PyObject *raise_gone(struct call_object *self)
-{
-    return PyErr_Format(tl_call_gone_error, "thread %d does not wait for its call any more", self->call.tid);
-}
-
-// Whatever was read by a thread id counts only if that thread still waits: the id may be somebody else's by
-// now.
-static bool still_waits(struct call_object *self)
-{
-    return tl_listener_is_waiting(core(self), self->call.id);
-}
-
-static PyObject *raise_memory(struct call_object *self, const char *what, uint64_t address, Py_ssize_t size,
-                              int error)
-{
-    if (error == ESRCH || !still_waits(self))
-        return raise_gone(self);
-    PyObject *exception = PyObject_CallFunction(tl_memory_access_error, "siKni", what, self->call.tid,
-                                                (unsigned long long)address, size, error);
-    if (exception) {
-        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
-        Py_DECREF(exception);
-    }
-    return NULL;
-}
-
-static PyObject *call_read(PyObject *object, PyObject *args)
-{
-    struct call_object *self = as_call(object);
-    unsigned long long address;
-    Py_ssize_t size;
-    size_t done;
-
-    if (!PyArg_ParseTuple(args, "Kn:read", &address, &size))
-        return NULL;
-    if (size < 0) {
-        PyErr_SetString(PyExc_ValueError, "read: size must not be negative");
-        return NULL;
-    }
-    PyObject *data = PyBytes_FromStringAndSize(NULL, size);
-    if (!data)
-        return NULL;
-    int error = tl_memory_read(self->call.tid, address, PyBytes_AsString(data), (size_t)size, &done);
-    if (error || done < (size_t)size) {
-        Py_DECREF(data);
-        return raise_memory(self, "read", address, size, error ? error : EFAULT);
-    }
-    if (!still_waits(self)) {
-        Py_DECREF(data);
-        return raise_gone(self);
-    }
-    return data;
-}
-
-static PyObject *call_write(PyObject *object, PyObject *args)
-{
-    struct call_object *self = as_call(object);
-    unsigned long long address;
-    Py_buffer data;
-    size_t done;
-
-    if (!PyArg_ParseTuple(args, "Ky*:write", &address, &data))
-        return NULL;
-    if (!still_waits(self)) {
-        PyBuffer_Release(&data);
-        return raise_gone(self);
-    }
-    int error = tl_memory_write(self->call.tid, address, data.buf, (size_t)data.len, &done);
-    Py_ssize_t size = data.len;
-    PyBuffer_Release(&data);
-    if (error || done < (size_t)size)
-        return raise_memory(self, "write", address, size, error ? error : EFAULT);
-    Py_RETURN_NONE;
-}
-
-static PyObject *call_read_str(PyObject *object, PyObject *args)
-{
-    struct call_object *self = as_call(object);
-    unsigned long long address;
-    Py_ssize_t limit = PATH_MAX;
-    char fixed[PATH_MAX], *buffer = fixed;
-    size_t length;
-    PyObject *text = NULL;
-
-    if (!PyArg_ParseTuple(args, "K|n:read_str", &address, &limit))
-        return NULL;
-    if (limit <= 0) {
-        PyErr_SetString(PyExc_ValueError, "read_str: limit must be positive");
-        return NULL;
-    }
-    if ((size_t)limit > sizeof fixed && !(buffer = PyMem_Malloc((size_t)limit)))
-        return PyErr_NoMemory();
-    int error = tl_memory_read_string(self->call.tid, address, buffer, (size_t)limit, &length);
-    if (error && error != ENAMETOOLONG)
-        raise_memory(self, "read", address, limit, error);
-    else if (!still_waits(self))
-        raise_gone(self);
-    else
-        text = PyUnicode_DecodeFSDefaultAndSize(buffer, (Py_ssize_t)length);
-    if (buffer != fixed)
-        PyMem_Free(buffer);
-    return text;
-}
-
-// The result of a lookup in PATH, or None where the kernel would refuse the call by itself.
-static PyObject *path_or_none(struct call_object *self, uint64_t address, int error, const char *path)
-{
-    if (error == ESRCH || !still_waits(self))
-        return raise_gone(self);
-    if (!error)
-        return PyUnicode_DecodeFSDefault(path);
-    if (tl_path_is_refused(error))
-        Py_RETURN_NONE;
-    // We may not look (the program is undumpable, say), while the kernel may: nothing safe can be said of the
-    // path.
-    return raise_memory(self, "resolve", address, PATH_MAX, error);
-}
-
-// The path argument number INDEX of PLACES.
-static PyObject *path_argument(struct call_object *self, const struct tl_path_places *places, int index)
-{
-    const uint64_t *args = self->call.args;
-    int at = places->place[index].path, dirfd_at = places->place[index].dirfd,
-        flags_at = places->place[index].empty_arg;
-    unsigned long mask = places->place[index].empty_mask;
-    int dirfd = dirfd_at < 0 ? AT_FDCWD : (int)args[dirfd_at];
-    char name[PATH_MAX], path[TL_PATH_MAX];
-    size_t length = 0;
-    int error = 0;
-
-    if (args[at] || !places->place[index].nullable) {
-        error = tl_memory_read_string(self->call.tid, args[at], name, sizeof name - 1, &length);
-        if (!error && !length && !(flags_at < 0 ? mask : args[flags_at] & mask))
-            error = ENOENT;
-    }
-    if (!error) {
-        name[length] = 0;
-        error = tl_path_resolve(self->call.tid, dirfd, name, path);
-    }
-    return path_or_none(self, args[at], error, path);
-}
-
-static PyObject *get_path(PyObject *object, void *closure)
-{
-    struct call_object *self = as_call(object);
-    const struct tl_path_places *places = tl_listener_path_places(self->listener, &self->call);
-
-    (void)closure;
-    if (!places)
-        return NULL;
-    if (!places->count)
-        Py_RETURN_NONE;
-    return path_argument(self, places, 0);
-}
-
-static PyObject *get_paths(PyObject *object, void *closure)
-{
-    struct call_object *self = as_call(object);
-    const struct tl_path_places *places = tl_listener_path_places(self->listener, &self->call);
-    PyObject *paths = places ? PyTuple_New(places->count) : NULL;
-
-    (void)closure;
-    for (int i = 0; paths && i < places->count; i++) {
-        PyObject *path = path_argument(self, places, i);
-        if (!path || PyTuple_SetItem(paths, i, path) < 0)
-            Py_CLEAR(paths);
-    }
-    return paths;
-}
-
-static PyObject *call_fd_path(PyObject *object, PyObject *args)
-{
-    struct call_object *self = as_call(object);
-    char path[TL_PATH_MAX];
-    int fd;
-
-    if (!PyArg_ParseTuple(args, "i:fd_path", &fd))
-        return NULL;
-    int error = fd == AT_FDCWD ? tl_path_resolve(self->call.tid, fd, ".", path)
-                               : tl_path_of_fd(self->call.tid, fd, path);
-    return path_or_none(self, 0, error, path);
 }
 
 // A decision is kept here and carried out when the hook has returned; the later one of two wins.
@@ -363,32 +154,10 @@ static PyObject *call_add_fd(PyObject *object, PyObject *args)
 
     if (!PyArg_ParseTuple(args, "ip:_add_fd", &fd, &close_on_exec))
         return NULL;
-    int error = tl_listener_add_fd(core(self), self->call.id, fd, close_on_exec, &number);
+    int error = tl_listener_add_fd(tl_call_core(self), self->call.id, fd, close_on_exec, &number);
     if (error == ENOENT)
-        return raise_gone(self);
+        return tl_call_raise_gone(self);
     return error ? tl_raise_errno(error) : PyLong_FromLong(number);
-}
-
-static PyObject *call_take_fd(PyObject *object, PyObject *argument)
-{
-    struct call_object *self = as_call(object);
-    long number = PyLong_AsLong(argument);
-
-    if (number == -1 && PyErr_Occurred())
-        return NULL;
-    pid_t pid = tl_task_process(self->call.tid);
-    int pidfd = pid ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
-    if (pidfd < 0)
-        return raise_gone(self);
-    int fd = (int)syscall(SYS_pidfd_getfd, pidfd, (int)number, 0);
-    int error = errno;
-    close(pidfd);
-    if (!still_waits(self)) {
-        if (fd >= 0)
-            close(fd);
-        return raise_gone(self);
-    }
-    return fd < 0 ? tl_raise_errno(error) : PyLong_FromLong(fd);
 }
 
 // Ends the process of the caller. The pidfd is taken before the caller is known to wait still, so it is the
@@ -400,12 +169,12 @@ static void kill_caller(struct call_object *self)
 
     if (pidfd < 0)
         return;
-    if (still_waits(self))
+    if (tl_call_waits(self))
         syscall(SYS_pidfd_send_signal, pidfd, (int)self->value, NULL, 0);
     close(pidfd);
     // Any signal but SIGKILL may be handled, and then the call has to end.
     if (self->value != SIGKILL)
-        tl_listener_reply(core(self), self->call.id, 0, EINTR);
+        tl_listener_reply(tl_call_core(self), self->call.id, 0, EINTR);
 }
 
 void tl_call_answer(PyObject *object)
@@ -423,16 +192,16 @@ void tl_call_answer(PyObject *object)
         tl_listener_let_go_on(self->listener, &self->call);
         break;
     case TL_REPLY:
-        tl_listener_reply(core(self), id, self->value, 0);
+        tl_listener_reply(tl_call_core(self), id, self->value, 0);
         break;
     case TL_FAIL:
-        tl_listener_reply(core(self), id, 0, (int)self->value);
+        tl_listener_reply(tl_call_core(self), id, 0, (int)self->value);
         break;
     case TL_REPLY_FD:
         // The caller's own table may be full: it gets the error that a real open would have given.
-        error = tl_listener_reply_fd(core(self), id, self->fd, self->close_on_exec);
+        error = tl_listener_reply_fd(tl_call_core(self), id, self->fd, self->close_on_exec);
         if (error && error != ENOENT)
-            tl_listener_reply(core(self), id, 0, error);
+            tl_listener_reply(tl_call_core(self), id, 0, error);
         drop_fd(self);
         break;
     case TL_KILL:
@@ -484,7 +253,7 @@ static PyObject *call_answer(PyObject *object, PyObject *unused)
 static PyObject *call_waits(PyObject *object, PyObject *unused)
 {
     (void)unused;
-    return PyBool_FromLong(still_waits(as_call(object)));
+    return PyBool_FromLong(tl_call_waits(as_call(object)));
 }
 
 static PyObject *get_arch(PyObject *object, void *closure)
@@ -509,7 +278,7 @@ static PyObject *get_pid(PyObject *object, void *closure)
     pid_t pid = tl_task_process(self->call.tid);
 
     (void)closure;
-    return pid && still_waits(self) ? PyLong_FromLong(pid) : raise_gone(self);
+    return pid && tl_call_waits(self) ? PyLong_FromLong(pid) : tl_call_raise_gone(self);
 }
 
 static PyObject *get_decided(PyObject *object, void *closure)
@@ -521,8 +290,8 @@ static PyObject *get_decided(PyObject *object, void *closure)
 static PyGetSetDef call_getset[] = {
     {"audit_arch", get_arch, NULL, "AUDIT_ARCH_* of the call's convention.", NULL},
     {"raw", get_raw, NULL, "The six argument registers, as unsigned 64-bit numbers.", NULL},
-    {"path", get_path, NULL, "The first path argument, absolute.", NULL},
-    {"paths", get_paths, NULL, "Every path argument.", NULL},
+    {"path", tl_call_get_path, NULL, "The first path argument, absolute.", NULL},
+    {"paths", tl_call_get_paths, NULL, "Every path argument.", NULL},
     {"pid", get_pid, NULL, "Process that the calling thread belongs to.", NULL},
     {"_is_decided", get_decided, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -539,11 +308,11 @@ static PyMemberDef call_members[] = {
 };
 
 static PyMethodDef call_methods[] = {
-    {"read", call_read, METH_VARARGS, NULL},
-    {"read_str", call_read_str, METH_VARARGS, NULL},
-    {"write", call_write, METH_VARARGS, NULL},
-    {"fd_path", call_fd_path, METH_VARARGS, NULL},
-    {"take_fd", call_take_fd, METH_O, NULL},
+    {"read", tl_call_read, METH_VARARGS, NULL},
+    {"read_str", tl_call_read_str, METH_VARARGS, NULL},
+    {"write", tl_call_write, METH_VARARGS, NULL},
+    {"fd_path", tl_call_fd_path, METH_VARARGS, NULL},
+    {"take_fd", tl_call_take_fd, METH_O, NULL},
     {"proceed", call_proceed, METH_NOARGS, NULL},
     {"reply", call_reply, METH_O, NULL},
     {"fail", call_fail, METH_O, NULL},

@@ -1,64 +1,9 @@
 // _native.Listener: worker threads that take calls from the core, apply the rules, and call the hooks.
-#include "module.h"
-
-#include <errno.h>
-#include <linux/audit.h>
-#include <pthread.h>
-#include <unistd.h>
-
-#include "rules.h"
-#include "vdso.h"
-
-enum { native_calls = 1024, arch_count = 2 };
-
-// PY_VECTORCALL_ARGUMENTS_OFFSET: the callee may use the slot before the arguments.
-static const size_t room_in_front = (size_t)1 << (8 * sizeof(size_t) - 1);
-
-#if defined(__x86_64__)
-static const uint32_t arches[arch_count] = {AUDIT_ARCH_X86_64, AUDIT_ARCH_I386};
-#elif defined(__aarch64__)
-static const uint32_t arches[arch_count] = {AUDIT_ARCH_AARCH64, AUDIT_ARCH_ARM};
-#endif
-
-struct listener_object {
-    PyObject_HEAD
-    struct tl_listener *core;
-    struct tl_rules *rules;
-    PyObject *call_type; // what hooks get
-    PyObject *spare;     // one that serves again, or NULL
-    PyObject *on_error;  // (call, exception) -> errno to fail with, 0 to let the kernel go on, -1 to leave it
-    PyObject *defer;     // (call, hooks): decides later and answers by itself
-    PyObject *describe;  // (audit_arch, nr) -> places of its paths
-    // Per call a tuple of hooks; NULL where only the default is meant.
-    PyObject *hooks[arch_count][native_calls];
-    bool deferred[arch_count][native_calls];
-    PyObject *default_hooks;
-    bool default_deferred;
-    struct tl_path_places *paths[arch_count]; // native_calls each
-    bool meets[arch_count][native_calls];     // execve and execveat, where the vDSO is to be hidden
-    pid_t command;
-    PyObject *on_unhidden; // (errno): a program has kept its vDSO
-    uint64_t counts[arch_count][native_calls];
-    PyObject *other_hooks;  // {(audit_arch, nr): (hooks, deferred)} of numbers beyond the tables
-    PyObject *other_counts; // {(audit_arch, nr): how many}
-};
-
-static struct listener_object *as_listener(PyObject *object)
-{
-    return (struct listener_object *)(void *)object;
-}
+#include "listener_object.h"
 
 struct tl_listener *tl_listener_core(PyObject *listener)
 {
     return as_listener(listener)->core;
-}
-
-static int arch_index(uint32_t arch)
-{
-    for (int i = 0; i < arch_count; i++)
-        if (arches[i] == arch)
-            return i;
-    return -1;
 }
 
 static int parse_places(PyObject *described, struct tl_path_places *places)
@@ -86,7 +31,7 @@ const struct tl_path_places *tl_listener_path_places(PyObject *listener, const s
 {
     static const struct tl_path_places none = {.known = true};
     struct listener_object *self = as_listener(listener);
-    int arch = arch_index(call->arch);
+    int arch = tl_arch_index(call->arch);
 
     if (arch < 0 || call->nr < 0 || call->nr >= native_calls)
         return &none;
@@ -105,184 +50,6 @@ const struct tl_path_places *tl_listener_path_places(PyObject *listener, const s
             return NULL;
     }
     return places;
-}
-
-// What a hook that raised means for its call.
-static void hook_failed(struct listener_object *self, PyObject *call)
-{
-    PyObject *type, *value, *traceback;
-    long verdict = -1;
-
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    if (PyErr_GivenExceptionMatches(type, tl_call_gone_error)) {
-        // The caller was killed or interrupted while its hook ran: there is nobody to answer.
-        tl_listener_note_gone(self->core);
-    } else {
-        if (traceback)
-            PyException_SetTraceback(value, traceback);
-        PyObject *result = PyObject_CallFunctionObjArgs(self->on_error, call, value, NULL);
-        if (result)
-            verdict = PyLong_AsLong(result);
-        Py_XDECREF(result);
-        if (PyErr_Occurred())
-            PyErr_WriteUnraisable(call);
-        if (verdict >= 0) {
-            tl_call_override(call, (int)verdict);
-            tl_call_answer(call);
-        }
-    }
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(traceback);
-}
-
-// In the stable ABI since 3.12, and the same function in 3.11: the variadic call costs half as much again.
-PyObject *PyObject_Vectorcall(PyObject *callable, PyObject *const *args, size_t nargsf, PyObject *kwnames);
-
-static void run_hooks(struct listener_object *self, PyObject *hooks, PyObject *call)
-{
-    Py_ssize_t count = PyTuple_Size(hooks);
-
-    for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *arguments[2] = {NULL, call};
-        PyObject *result =
-            PyObject_Vectorcall(PyTuple_GetItem(hooks, i), arguments + 1, 1 | room_in_front, NULL);
-        int decided = result ? tl_call_check_result(call, result) : -1;
-        Py_XDECREF(result);
-        if (decided < 0) {
-            hook_failed(self, call);
-            return;
-        }
-        if (decided)
-            break;
-    }
-    tl_call_answer(call);
-}
-
-static bool is_met(const struct listener_object *self, const struct tl_call *call)
-{
-    int arch = arch_index(call->arch);
-
-    return arch >= 0 && call->nr >= 0 && call->nr < native_calls && self->meets[arch][call->nr];
-}
-
-void tl_listener_let_go_on(PyObject *listener, const struct tl_call *call)
-{
-    struct listener_object *self = as_listener(listener);
-
-    if (!is_met(self, call)) {
-        tl_listener_continue(self->core, call->id);
-        return;
-    }
-    int error;
-    Py_BEGIN_ALLOW_THREADS;
-    error = tl_vdso_hide_at_exec(self->core, call, self->command);
-    Py_END_ALLOW_THREADS;
-    if (!error)
-        return;
-    PyObject *result = PyObject_CallFunction(self->on_unhidden, "i", error);
-    if (!result)
-        PyErr_WriteUnraisable(self->on_unhidden);
-    Py_XDECREF(result);
-}
-
-// Counts a call whose number is beyond the tables and returns its hooks, borrowed.
-static PyObject *other_call(struct listener_object *self, const struct tl_call *data, bool *deferred)
-{
-    PyObject *key = Py_BuildValue("(Ii)", data->arch, data->nr);
-    PyObject *entry = key ? PyDict_GetItemWithError(self->other_hooks, key) : NULL;
-    PyObject *count = key ? PyDict_GetItemWithError(self->other_counts, key) : NULL;
-    PyObject *next = PyLong_FromUnsignedLongLong((count ? PyLong_AsUnsignedLongLong(count) : 0) + 1);
-
-    if (key && next)
-        PyDict_SetItem(self->other_counts, key, next);
-    Py_XDECREF(next);
-    Py_XDECREF(key);
-    PyErr_Clear();
-    *deferred = entry && PyTuple_GetItem(entry, 1) == Py_True;
-    return entry ? PyTuple_GetItem(entry, 0) : NULL;
-}
-
-static void handle(struct listener_object *self, const struct tl_call *data)
-{
-    int arch = arch_index(data->arch);
-    PyObject *hooks;
-    bool deferred;
-
-    if (arch >= 0 && data->nr >= 0 && data->nr < native_calls) {
-        hooks = self->hooks[arch][data->nr];
-        deferred = self->deferred[arch][data->nr];
-        self->counts[arch][data->nr]++;
-    } else {
-        hooks = other_call(self, data, &deferred);
-    }
-    if (!hooks) {
-        hooks = self->default_hooks;
-        deferred = self->default_deferred;
-    }
-    if (!hooks) {
-        tl_listener_let_go_on((PyObject *)self, data);
-        return;
-    }
-    Py_INCREF(hooks);
-    PyObject *call = self->spare;
-    self->spare = NULL;
-    if (call)
-        tl_call_reuse(call, (PyObject *)self, data);
-    else
-        call = tl_call_new(self->call_type, (PyObject *)self, data);
-    if (!call) {
-        PyErr_Clear();
-        tl_listener_reply(self->core, data->id, 0, ENOMEM);
-    } else if (deferred) {
-        PyObject *result = PyObject_CallFunctionObjArgs(self->defer, call, hooks, NULL);
-        if (!result)
-            hook_failed(self, call);
-        Py_XDECREF(result);
-    } else {
-        run_hooks(self, hooks, call);
-    }
-    if (call && !self->spare && tl_call_retire(call))
-        self->spare = call;
-    else
-        Py_XDECREF(call);
-    Py_DECREF(hooks);
-}
-
-static void *worker_main(void *argument)
-{
-    struct listener_object *self = argument;
-    struct tl_call call;
-
-    tl_listener_enter(self->core);
-    PyGILState_STATE state = PyGILState_Ensure();
-    PyThreadState *thread = PyEval_SaveThread();
-    while (tl_listener_next(self->core, &call)) {
-        if (self->rules && tl_rules_apply(self->rules, self->core, &call))
-            continue;
-        PyEval_RestoreThread(thread);
-        handle(self, &call);
-        thread = PyEval_SaveThread();
-    }
-    PyEval_RestoreThread(thread);
-    if (tl_listener_leave(self->core))
-        Py_DECREF((PyObject *)self); // the one that listener_start took
-    PyGILState_Release(state);
-    return NULL;
-}
-
-// Called from any thread, without the GIL.
-static bool start_worker(void *context)
-{
-    pthread_attr_t attributes;
-    pthread_t thread;
-
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    bool started = pthread_create(&thread, &attributes, worker_main, context) == 0;
-    pthread_attr_destroy(&attributes);
-    return started;
 }
 
 // Session, engine and listener refer to each other, so the collector has to see through this one.
@@ -358,7 +125,7 @@ static PyObject *listener_new(PyTypeObject *type, PyObject *args, PyObject *keyw
     if (!object)
         return NULL;
     struct listener_object *self = as_listener(object);
-    error = tl_listener_new(fd, workers, start_worker, self, &self->core);
+    error = tl_listener_new(fd, workers, tl_listener_start_worker, self, &self->core);
     if (error) {
         Py_DECREF(object);
         return tl_raise(error);
@@ -409,7 +176,7 @@ static PyObject *listener_set_hooks(PyObject *object, PyObject *args)
         self->default_hooks = Py_NewRef(hooks);
         self->default_deferred = deferred;
     } else {
-        int arch = arch_index(arch_value);
+        int arch = tl_arch_index(arch_value);
         if (arch < 0 || nr < 0 || nr >= native_calls)
             return set_other_hooks(self, arch_value, nr, hooks, deferred);
         old = self->hooks[arch][nr];
@@ -548,7 +315,7 @@ static PyObject *listener_call_counts(PyObject *object, PyObject *unused)
         for (int nr = 0; nr < native_calls; nr++) {
             if (!self->counts[arch][nr])
                 continue;
-            PyObject *key = Py_BuildValue("(Ii)", arches[arch], nr);
+            PyObject *key = Py_BuildValue("(Ii)", tl_arches[arch], nr);
             PyObject *value = PyLong_FromUnsignedLongLong(self->counts[arch][nr]);
             int failed = !key || !value || PyDict_SetItem(counts, key, value) < 0;
             Py_XDECREF(key);
@@ -573,7 +340,7 @@ static PyObject *listener_meet_exec(PyObject *object, PyObject *args)
 
     if (!PyArg_ParseTuple(args, "IiiO:meet_exec", &arch_value, &nr, &command, &on_unhidden))
         return NULL;
-    int arch = arch_index(arch_value);
+    int arch = tl_arch_index(arch_value);
     if (arch < 0 || nr < 0 || nr >= native_calls)
         return PyErr_Format(PyExc_ValueError, "meet_exec: no call %d of arch %x", nr, arch_value);
     self->on_unhidden = Py_NewRef(on_unhidden);
