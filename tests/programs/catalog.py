@@ -201,7 +201,8 @@ class Catalog:
 
     def make_shell(self) -> Run:
         line = (
-            "for i in 1 2 3 4 5; do (sleep 0.0$i; echo $i > /dev/null) & done; wait; seq 1000 | xargs -n 100 -P 4 echo | "
+            "for i in 1 2 3 4 5; do (sleep 0.0$i; echo $i > /dev/null) & done; wait; "
+            "seq 1000 | xargs -n 100 -P 4 echo | "
             "sort | "
             "md5sum; cat /proc/self/status | grep -E '^(Sig[BIC]|Cap|Umask|Groups)'; env | sort | "
             "grep -vE '^(_|PWD|OLDPWD|SHLVL)='; ls /proc/self/fd; ulimit -a; umask; readlink /proc/self/exe; exit 11"
