@@ -6,7 +6,7 @@ SHELL := /bin/bash
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint format docs generate bench clean
+.PHONY: help build demo test stress lint format docs generate bench clean
 
 help: ## Show this list.
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ demo: build ## Put a Python hook between a real program and the kernel.
 
 test: build ## Run every test.
 	$(BIN)/python -m pytest
+
+stress: build ## Long runs: real programs 50 times each, 64 threads with 10,000 calls each.
+	$(BIN)/python stress/identity.py 50
+	$(BIN)/python stress/calls.py 64 10000 3
 
 lint: build ## Formatters, linters, types, import layers, generated files.
 	$(BIN)/python -m pip install --quiet --group lint

@@ -8,6 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "task.h"
+
 #ifndef P_PIDFD
 #define P_PIDFD 3
 #endif
@@ -86,24 +88,34 @@ void tl_job_pass_early(struct tl_job *job, int pidfd)
         pass_on(pidfd, (int)info.ssi_signo);
 }
 
-// The terminal stopped the command: our own parent, a shell perhaps, has to see that of us.
-static void follow_stop(pid_t pid, int pidfd)
+// Has the terminal stopped the command since we looked last? A stop under ptrace is left for the worker that
+// traces.
+static bool has_been_stopped(pid_t pid, int pidfd)
 {
     siginfo_t info;
 
     memset(&info, 0, sizeof info);
-    // WNOWAIT: a stop under ptrace must be left for the worker that traces. Ours is over when we continue it
-    // below.
     if (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WSTOPPED | WNOHANG | WNOWAIT) < 0 ||
         info.si_code != CLD_STOPPED)
-        return;
+        return false;
+    int number = info.si_status;
+    waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WSTOPPED | WNOHANG);
     // SIGSTOP may come from a relative of the command that also means to continue it, so it is not followed.
-    if (info.si_status != SIGTSTP && info.si_status != SIGTTIN && info.si_status != SIGTTOU)
-        return;
-    if (getpgid(pid) != getpgrp())
-        return;
-    kill(getpid(), SIGSTOP);
-    pass_on(pidfd, SIGCONT);
+    return (number == SIGTSTP || number == SIGTTIN || number == SIGTTOU) && getpgid(pid) == getpgrp();
+}
+
+// Our own parent, a shell perhaps, has to see of us what happens to the command.
+static void follow_stop(pid_t pid, int pidfd)
+{
+    bool followed = false;
+
+    while (has_been_stopped(pid, pidfd)) {
+        kill(getpid(), SIGSTOP);
+        followed = true;
+    }
+    // A shell continues the whole group. Whoever continued us alone meant the command as well.
+    if (followed && tl_task_state(pid) == 'T')
+        pass_on(pidfd, SIGCONT);
 }
 
 // True when SIGNAL is something that the caller has to know.
@@ -152,6 +164,9 @@ static bool has_exited(int pidfd, int *status)
 struct tl_error *tl_job_wait(struct tl_job *job, pid_t pid, int pidfd, int listener, int wake,
                              int milliseconds, enum tl_job_event *event, int *value)
 {
+    // What stopped the command while it was being started has been announced already.
+    if (pidfd >= 0)
+        follow_stop(pid, pidfd);
     for (;;) {
         struct pollfd fds[] = {
             {job->signals, POLLIN, 0}, {pidfd, POLLIN, 0}, {listener, 0, 0}, {wake, POLLIN, 0}};

@@ -30,11 +30,11 @@ pid_t tl_task_process(pid_t tid)
     return line ? atoi(line + 6) : 0;
 }
 
-char tl_task_state(pid_t own_thread)
+char tl_task_state(pid_t tid)
 {
     char text[256];
 
-    snprintf(text, sizeof text, "/proc/self/task/%d/stat", own_thread);
+    snprintf(text, sizeof text, "/proc/%d/stat", tid);
     int fd = open(text, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return 0;

@@ -7,8 +7,7 @@
 // The process (thread group) that thread TID belongs to; 0 when it is gone.
 pid_t tl_task_process(pid_t tid);
 
-// State letter of a thread of this process, as /proc tells it: 'R' runs or waits for a CPU; 0 when it is
-// gone.
-char tl_task_state(pid_t own_thread);
+// State letter of a thread as /proc tells it: 'R' runs or waits for a CPU, 'T' is stopped; 0 when it is gone.
+char tl_task_state(pid_t tid);
 
 #endif
