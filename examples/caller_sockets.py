@@ -1,7 +1,7 @@
 """Doing a socket call on behalf of a caller: a module for the examples beside it, no hooks file.
 
 The caller's address and data are copied once; what was judged is what is used. The socket is the caller's
-own open file, taken with pidfd_getfd, so that everything that is set on it (non-blocking, bound address,
+own open file, taken with `call.take_fd`, so that everything that is set on it (non-blocking, bound address,
 options) holds. On Unix sockets, where the other side may ask who it talks to, this process has to have the
 caller's rights, no more; else it refuses. Where nobody reads any more, a send fails with EPIPE, but no SIGPIPE comes.
 """
@@ -17,11 +17,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import trapline
-from trapline import CallGoneError, Errno, abi, decode
+from trapline import Errno, decode
 from trapline.abi import structs
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_PIDFD_GETFD = abi.number("pidfd_getfd")
 _MSG_ZEROCOPY = 0x4000000
 _MOST_BYTES = 1 << 20  # of one send; a stream then goes on with the rest
 
@@ -78,22 +77,6 @@ def checked(result: int) -> int:
     return result
 
 
-def take(call: trapline.Call, fd: int) -> int:
-    """Return a copy of the caller's descriptor: from here on nobody can swap it."""
-    try:
-        pidfd = os.pidfd_open(call.pid)
-    except ProcessLookupError:
-        raise CallGoneError(f"thread {call.tid} is gone") from None
-    try:
-        copy = checked(_libc.syscall(_PIDFD_GETFD, pidfd, fd, 0))
-    finally:
-        os.close(pidfd)
-    if not call.waits():  # Its process may have ended, and the id be another's.
-        os.close(copy)
-        raise CallGoneError(f"thread {call.tid} is gone")
-    return copy
-
-
 def rights(tid: int) -> list[str]:
     """Return users, groups and capabilities of a thread, and where they hold."""
     with open(f"/proc/{tid}/status") as file:
@@ -130,7 +113,7 @@ def _on_behalf(
     try:
         if not judge(call, address):
             raise OSError(Errno.EACCES, "not allowed")
-        fd = take(call, call.args.fd)
+        fd = call.take_fd(call.args.fd)
         if is_unix(fd) and rights(call.tid) != rights(os.getpid()):
             raise OSError(Errno.EACCES, "our rights are not the caller's")
         return act(fd, address)
@@ -190,7 +173,7 @@ def _one_message(call: trapline.Call, judge: Judge, header: Any) -> int:
 
     def act(fd: int, address: Address) -> int:
         for at in _rights(control):
-            passed.append(take(call, int.from_bytes(control[at : at + 4], sys.byteorder)))
+            passed.append(call.take_fd(int.from_bytes(control[at : at + 4], sys.byteorder)))
             control[at : at + 4] = passed[-1].to_bytes(4, sys.byteorder)
         return _send(fd, data, call.args.flags, address, bytes(control))
 
