@@ -13,12 +13,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import constants
-import native_paths
 import structs
 import syscalls
 from tables import ROOT, DataError
 
-GENERATORS = (syscalls, constants, structs, native_paths)
+GENERATORS = (syscalls, constants, structs)
 
 
 def main() -> int:
