@@ -312,6 +312,7 @@ static PyMethodDef call_methods[] = {
     {"read_str", tl_call_read_str, METH_VARARGS, NULL},
     {"write", tl_call_write, METH_VARARGS, NULL},
     {"fd_path", tl_call_fd_path, METH_VARARGS, NULL},
+    {"_open", tl_call_open, METH_VARARGS, NULL},
     {"take_fd", tl_call_take_fd, METH_O, NULL},
     {"proceed", call_proceed, METH_NOARGS, NULL},
     {"reply", call_reply, METH_O, NULL},

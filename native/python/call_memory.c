@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "behalf.h"
 #include "memory.h"
 #include "path.h"
 #include "task.h"
@@ -180,6 +181,33 @@ PyObject *tl_call_fd_path(PyObject *object, PyObject *args)
     int error = fd == AT_FDCWD ? tl_path_resolve(self->call.tid, fd, ".", path)
                                : tl_path_of_fd(self->call.tid, fd, path);
     return path_or_none(self, 0, error, path);
+}
+
+PyObject *tl_call_open(PyObject *object, PyObject *args)
+{
+    struct call_object *self = as_call(object);
+    unsigned long long flags, mode, resolve;
+    struct tl_open_how how;
+    PyObject *path;
+    int error, fd;
+
+    if (!PyArg_ParseTuple(args, "iO&KKK:_open", &how.dirfd, PyUnicode_FSConverter, &path, &flags, &mode,
+                          &resolve))
+        return NULL;
+    how.path = PyBytes_AsString(path);
+    how.flags = flags;
+    how.mode = mode;
+    how.resolve = resolve;
+    Py_BEGIN_ALLOW_THREADS;
+    error = tl_open_on_behalf(self->call.tid, &how, &fd);
+    Py_END_ALLOW_THREADS;
+    Py_DECREF(path);
+    if (error == ESRCH || !tl_call_waits(self)) {
+        if (!error)
+            close(fd);
+        return tl_call_raise_gone(self);
+    }
+    return error ? tl_raise_errno(error) : PyLong_FromLong(fd);
 }
 
 PyObject *tl_call_take_fd(PyObject *object, PyObject *argument)

@@ -45,6 +45,7 @@ PyObject *tl_call_read_str(PyObject *call, PyObject *args);
 PyObject *tl_call_get_path(PyObject *call, void *closure);
 PyObject *tl_call_get_paths(PyObject *call, void *closure);
 PyObject *tl_call_fd_path(PyObject *call, PyObject *args);
+PyObject *tl_call_open(PyObject *call, PyObject *args);
 PyObject *tl_call_take_fd(PyObject *call, PyObject *number);
 
 #endif

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from trapline import _native, abi
-from trapline.errors import MemoryAccessError, UnsupportedByEngineError
+from trapline.errors import MemoryAccessError, UnsupportedByEngineError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 __all__ = ["Args", "Call"]
 
 _ARCH_NAMES = {value: name for name, value in abi.AUDIT_ARCH.items()}
+_AT_FDCWD = -100
 _O_CLOEXEC = 0o2000000
+_O_PATH = 0o10000000
+_EOPNOTSUPP = 95
+_OPEN_FLAGS = 0o37777703  # every flag there is
+_O_TMPFILE = 0o20000000
 _F_DUPFD_CLOEXEC = 1030
 
 
@@ -207,6 +212,43 @@ class Call(_native.Call):
         from trapline.abi import structs
 
         self.write(address, structs.pack(name, self.arch, **fields))
+
+    def open_for_caller(self, path: str | None = None) -> int:
+        """Open a file here, exactly as this ``open``, ``openat``, ``openat2`` or ``creat`` asks for it.
+
+        The way to allow a file safely: the path is copied once, what was opened can be judged (``os.fstat``,
+        ``/proc/self/fd``), and ``reply_fd`` hands over just that, whatever the program changes meanwhile. It is done
+        with the caller's root and working directory, umask, user, groups, capabilities, and ``RESOLVE_*`` flags;
+        ``/proc/self`` is the caller's. No controlling terminal is acquired, and an ``open`` that waits, as of a FIFO
+        without a writer, waits here.
+
+        :param path: another path to open in the same way; None is the caller's own.
+        :returns: a descriptor, close-on-exec and yours to close.
+        :raises OSError: what the caller would have got; EPERM also where this process may not take on its rights,
+            EOPNOTSUPP for O_PATH, whose descriptors the kernel does not hand over.
+        :raises CallGoneError: the caller is gone.
+        """
+        args, registers = self.args, self.args._registers
+        if self.name not in ("open", "openat", "openat2", "creat"):
+            raise UsageError(f"open_for_caller() is for open, openat, openat2 and creat, not for {self.name}")
+        resolve = 0
+        if self.name == "openat2":
+            how = self.read(args.how, 24)
+            flags, mode, resolve = [int.from_bytes(how[at : at + 8], "little") for at in (0, 8, 16)]
+        elif self.name == "creat":
+            flags, mode = os.O_CREAT | os.O_WRONLY | os.O_TRUNC, registers[1] & 0o7777
+        else:
+            at = 1 if self.name == "open" else 2
+            flags = registers[at] & _OPEN_FLAGS  # the kernel ignores the rest here, while openat2 refuses it
+            mode = registers[at + 1] & 0o7777 if flags & (os.O_CREAT | _O_TMPFILE) else 0
+        if flags & _O_PATH:
+            raise OSError(_EOPNOTSUPP, "the kernel hands over no O_PATH descriptors")
+        if path is None:
+            param = self.signature.paths[0]
+            path = self.read_str(registers[param.index])
+        return self._open(
+            args.dfd if self.name.startswith("openat") else _AT_FDCWD, path, flags, mode, resolve
+        )
 
     def reply_fd(
         self, source: bytes | bytearray | memoryview | int | HasFileno, *, cloexec: bool | None = None
