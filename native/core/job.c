@@ -107,14 +107,20 @@ static bool has_been_stopped(pid_t pid, int pidfd)
 // Our own parent, a shell perhaps, has to see of us what happens to the command.
 static void follow_stop(pid_t pid, int pidfd)
 {
-    bool followed = false;
-
-    while (has_been_stopped(pid, pidfd)) {
-        kill(getpid(), SIGSTOP);
-        followed = true;
+    if (!has_been_stopped(pid, pidfd))
+        return;
+    kill(getpid(), SIGSTOP);
+    // A shell continues the whole group, the command a moment later than us perhaps; and it may be stopped
+    // anew at once.
+    for (int moment = 0; moment < 50 && tl_task_state(pid) == 'T'; moment++) {
+        if (has_been_stopped(pid, pidfd)) {
+            kill(getpid(), SIGSTOP);
+            moment = 0;
+        }
+        poll(NULL, 0, 1);
     }
-    // A shell continues the whole group. Whoever continued us alone meant the command as well.
-    if (followed && tl_task_state(pid) == 'T')
+    // Whoever continued us alone meant the command as well.
+    if (tl_task_state(pid) == 'T')
         pass_on(pidfd, SIGCONT);
 }
 
