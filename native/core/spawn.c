@@ -182,8 +182,6 @@ static int leader(void *argument)
     // In the child's own table: a copy of the supervisor's end would keep the listener alive, in its queue,
     // after the supervisor's death.
     raw(SYS_close, spawn->channel, 0, 0, 0, 0);
-    if (options->new_session)
-        raw(SYS_setsid, 0, 0, 0, 0, 0);
     if (options->cwd && (result = raw(SYS_chdir, options->cwd, 0, 0, 0, 0)) < 0)
         child_fail(spawn, step_cwd, result);
     child_place_stdio(spawn);

@@ -16,7 +16,6 @@ struct tl_spawn_options {
     char *const *envp;
     const char *cwd;      // NULL: stay
     int stdio[3];         // an fd each, or -1 to inherit
-    bool new_session;     // setsid
     const sigset_t *mask; // the signal mask of the program; NULL: the caller's
     const struct sock_filter *filter;
     unsigned short filter_length;

@@ -85,10 +85,9 @@ static int read_options(struct spawn_object *self, PyObject *args)
 {
     struct tl_spawn_options *options = &self->options;
     PyObject *path, *argv, *envp, *cwd, *filter, *job;
-    int new_session;
 
-    if (!PyArg_ParseTuple(args, "SOOO(iii)SpO:Spawn", &path, &argv, &envp, &cwd, &options->stdio[0],
-                          &options->stdio[1], &options->stdio[2], &filter, &new_session, &job))
+    if (!PyArg_ParseTuple(args, "SOOO(iii)SO:Spawn", &path, &argv, &envp, &cwd, &options->stdio[0],
+                          &options->stdio[1], &options->stdio[2], &filter, &job))
         return -1;
     if (job != Py_None && !PyObject_TypeCheck(job, (PyTypeObject *)(void *)tl_job_type)) {
         PyErr_SetString(PyExc_TypeError, "Spawn: job must be a Job or None");
@@ -107,7 +106,6 @@ static int read_options(struct spawn_object *self, PyObject *args)
     options->argv = self->argv;
     options->envp = self->envp;
     options->cwd = cwd == Py_None ? NULL : PyBytes_AsString(cwd);
-    options->new_session = new_session;
     options->filter = (const struct sock_filter *)(const void *)PyBytes_AsString(filter);
     options->filter_length = (unsigned short)((size_t)PyBytes_Size(filter) / sizeof(struct sock_filter));
     return cwd != Py_None && !options->cwd ? -1 : 0;

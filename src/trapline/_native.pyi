@@ -156,7 +156,6 @@ class Spawn:
         cwd: bytes | None,
         stdio: tuple[int, int, int],
         filter: bytes,
-        new_session: bool,
         job: Job | None,
         /,
     ) -> Spawn: ...

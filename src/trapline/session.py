@@ -180,7 +180,7 @@ class Session:
                 spawn = _native.Spawn(
                     executable, self.command, environment, self._cwd,
                     (stdio.child[0], stdio.child[1], stdio.child[2]),
-                    engine.program.to_bytes(), False, self._job,
+                    engine.program.to_bytes(), self._job,
                 )  # fmt: skip
             except OSError as error:
                 if error.errno == errno.EINTR:
