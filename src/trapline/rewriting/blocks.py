@@ -2,16 +2,21 @@
 
 ::
 
-    start    copies of the instructions before the syscall
-    gate     the agent's template ...
-    pass       syscall
-             ... to its end
-    after    copies of the instructions behind it
-             jmp back to the window's end
-    end
+    in one piece, within reach of the site:      in two, the gate being anywhere:
 
-Bytes that depend on where the site and the block are come as *fixups*, so that the bytes of a block serve every
-process that maps the same code.
+    start  copies of what is before              start  copies of what is before
+    gate   the agent's template ...              leave  jmp *gate
+    pass     syscall                             after  copies of what is behind
+             ... to its end                             jmp back to the window's end
+    after  copies of what is behind              split  -----------------------------
+           jmp back to the window's end          gate   the agent's template ...
+                                                 pass     syscall
+                                                          ... to its end
+                                                        jmp *after (or to the window's end)
+
+Real system calls are made from one range of addresses only, and a program's code is spread over more than a near
+jump reaches: that is what two pieces are for. Bytes that depend on where the site and the pieces are come as
+*fixups*, so that the bytes of a block serve every process that maps the same code.
 """
 
 from __future__ import annotations
@@ -28,10 +33,11 @@ if TYPE_CHECKING:
     from trapline.rewriting.windows import Plan
 
 __all__ = [
+    "ABS64_AGENT",
     "ABS64_BLOCK",
     "ABS64_SITE",
-    "AGENT",
-    "REL32_BLOCK",
+    "OWN",
+    "REL32_AGENT",
     "REL32_SITE",
     "Block",
     "Fixup",
@@ -42,13 +48,10 @@ __all__ = [
 # Kinds of fixups. P is the address of the field itself, A the addend.
 REL32_SITE = 1  #: 4 bytes: site + A - P
 ABS64_SITE = 2  #: 8 bytes: site + A
-REL32_BLOCK = 3  #: 4 bytes: block + A - P (resolved while the block is laid out)
-ABS64_BLOCK = 4  #: 8 bytes: block + A
-AGENT = 16  #: from here on the agent's own kinds, which pass through
-
-#: In fixups of a gate: the addend counts from where the copies behind the ``syscall`` begin.
-REL32_AFTER = 5
-ABS64_AFTER = 6
+ABS64_BLOCK = 3  #: 8 bytes: address of offset A of the block
+REL32_AGENT = 4  #: 4 bytes: start of the agent's image + A - P
+ABS64_AGENT = 5  #: 8 bytes: start of the agent's image + A
+OWN = 16  #: from here on the agent's own kinds, which pass through
 
 
 class Fixup:
@@ -78,8 +81,8 @@ class Gate:
 
     :ivar code: its bytes; control leaves at their end.
     :ivar pass_offset: of the ``syscall`` in it that lets a call through.
-    :ivar fixups: fields to fill, offsets from the gate's beginning; :data:`REL32_AFTER` and :data:`ABS64_AFTER`
-        name the gate's end, :data:`ABS64_SITE` with 2 what rcx has to hold.
+    :ivar fixups: fields to fill, offsets from the gate's beginning. :data:`ABS64_SITE` with the addend 2 is what
+        rcx has to hold; addends of :data:`ABS64_BLOCK` count from the gate's beginning too.
     """
 
     __slots__ = ("code", "fixups", "pass_offset")
@@ -92,20 +95,21 @@ class Gate:
 
 
 class Block:
-    """A block before its address is known.
+    """A block before its addresses are known.
 
     :ivar code: its bytes, zero where fixups go.
     :ivar fixups: in the order of their offsets.
-    :ivar gate: offset of the gate; the block's start is 0.
+    :ivar gate: offset of the gate.
     :ivar pass_syscall: offset of the ``syscall``.
-    :ivar after: offset of what follows the gate.
-    :ivar back: offset of the jump back, or of the end where there is none.
+    :ivar gate_end: offset of what follows the gate.
+    :ivar split: offset of the second piece; the size of the block when there is one piece only.
     :ivar points: pairs ``(offset in the block, position relative to the site)``, ascending: code from this offset
         to the next pair's stands for the program's instruction there. A signal, a fault or a step shows the
-        program this position; a thread that stands at such a position of the window goes on at this offset.
+        program this position; a thread that stands at such a position of the window goes on at this offset (the
+        first one, where several have it).
     """
 
-    __slots__ = ("after", "back", "code", "fixups", "gate", "pass_syscall", "points")
+    __slots__ = ("code", "fixups", "gate", "gate_end", "pass_syscall", "points", "split")
 
     def __init__(
         self,
@@ -113,24 +117,29 @@ class Block:
         fixups: tuple[Fixup, ...],
         gate: int,
         pass_syscall: int,
-        after: int,
-        back: int,
+        gate_end: int,
+        split: int,
         points: tuple[tuple[int, int], ...],
     ) -> None:
         self.code = code
         self.fixups = fixups
         self.gate = gate
         self.pass_syscall = pass_syscall
-        self.after = after
-        self.back = back
+        self.gate_end = gate_end
+        self.split = split
         self.points = points
+
+    @property
+    def in_two(self) -> bool:
+        """Whether the gate is a piece of its own, which may be anywhere."""
+        return self.split < len(self.code)
 
     def position(self, offset: int) -> int:
         """Return the program's position, relative to the site, that an offset in the block stands for.
 
-        Inside the gate that is the ``syscall`` until it has been carried out, and 2 from then on.
+        In the gate that is the ``syscall`` until it has been carried out, and 2 from then on.
         """
-        if self.pass_syscall < offset < self.after:
+        if self.pass_syscall < offset < self.gate_end:
             return 2
         found = 0
         for start, position in self.points:
@@ -138,56 +147,105 @@ class Block:
                 found = position
         return found
 
-    def at(self, site: int, address: int) -> bytes:
-        """Return the bytes for a site and an address of the block; the agent's own fixups stay zero.
+    def entry(self, position: int) -> int:
+        """Return the offset at which a thread goes on that stands at *position* of the window."""
+        return next(offset for offset, each in self.points if each == position)
 
-        :raises OverflowError: the two are too far apart.
+    def at(self, site: int, address: int, gate_address: int = 0, agent: int = 0) -> tuple[bytes, bytes]:
+        """Return the bytes of the two pieces; fields of the agent's own kinds stay zero.
+
+        :param site: address of the ``syscall`` instruction.
+        :param address: where the first piece will be.
+        :param gate_address: where the second one will be, if there is one.
+        :param agent: where the agent's image is.
+        :raises OverflowError: something does not reach.
         """
         code = bytearray(self.code)
+
+        def place(offset: int) -> int:
+            return address + offset if offset < self.split else gate_address + offset - self.split
+
         for fixup in self.fixups:
-            offset = fixup.offset
-            if fixup.kind == REL32_SITE:
-                code[offset : offset + 4] = displacement(site + fixup.addend - (address + offset))
-            elif fixup.kind == ABS64_SITE:
-                code[offset : offset + 8] = struct.pack("<Q", (site + fixup.addend) % (1 << 64))
-            elif fixup.kind == ABS64_BLOCK:
-                code[offset : offset + 8] = struct.pack("<Q", (address + fixup.addend) % (1 << 64))
-        return bytes(code)
+            offset, kind, addend = fixup.offset, fixup.kind, fixup.addend
+            if kind == REL32_SITE:
+                code[offset : offset + 4] = displacement(site + addend - place(offset))
+            elif kind == REL32_AGENT:
+                code[offset : offset + 4] = displacement(agent + addend - place(offset))
+            elif kind in (ABS64_SITE, ABS64_AGENT, ABS64_BLOCK):
+                value = (
+                    place(addend) if kind == ABS64_BLOCK else addend + (site if kind == ABS64_SITE else agent)
+                )
+                code[offset : offset + 8] = struct.pack("<Q", value % (1 << 64))
+        return bytes(code[: self.split]), bytes(code[self.split :])
 
 
-def encode(plan: Plan, gate: Gate) -> Block:
-    """Lay out the block of a plan."""
-    code = bytearray()
-    fixups: list[Fixup] = []
-    points: list[tuple[int, int]] = []
-    _copy(plan.before, code, fixups, points)
-    gate_at = len(code)
-    points.append((gate_at, 0))
-    code += gate.code
-    after = len(code)
-    _copy(plan.after, code, fixups, points)
-    back = len(code)
-    points.append((back, plan.end))
-    if plan.goes_on:
-        code += b"\xe9" + bytes(4)
-        fixups.append(Fixup(back + 1, REL32_SITE, plan.end - 4))
-    for fixup in gate.fixups:
-        offset = gate_at + fixup.offset
-        if fixup.kind in (REL32_BLOCK, REL32_AFTER):
-            base = after if fixup.kind == REL32_AFTER else 0
-            code[offset : offset + 4] = displacement(base + fixup.addend - offset)
-        elif fixup.kind == ABS64_AFTER:
-            fixups.append(Fixup(offset, ABS64_BLOCK, after + fixup.addend))
+class _Writer:
+    def __init__(self) -> None:
+        self.code = bytearray()
+        self.fixups: list[Fixup] = []
+        self.points: list[tuple[int, int]] = []
+
+    def point(self, position: int) -> None:
+        self.points.append((len(self.code), position))
+
+    def copy(self, instructions: tuple[Moved, ...]) -> None:
+        for moved in instructions:
+            self.point(moved.at)
+            for offset, addend in moved.fixups:
+                self.fixups.append(Fixup(len(self.code) + offset, REL32_SITE, addend))
+            self.code += moved.code
+
+    def gate(self, gate: Gate) -> int:
+        start = len(self.code)
+        self.point(0)
+        self.code += gate.code
+        for fixup in gate.fixups:
+            addend = fixup.addend + (start if fixup.kind == ABS64_BLOCK else 0)
+            self.fixups.append(Fixup(start + fixup.offset, fixup.kind, addend))
+        return start
+
+    def jump_back(self, end: int) -> None:
+        self.point(end)
+        self.fixups.append(Fixup(len(self.code) + 1, REL32_SITE, end - 4))
+        self.code += b"\xe9" + bytes(4)
+
+    def jump_far(self, kind: int, addend: int) -> None:
+        self.fixups.append(Fixup(len(self.code) + 6, kind, addend))
+        self.code += b"\xff\x25" + bytes(12)
+
+
+def encode(plan: Plan, gate: Gate, *, in_two: bool = False) -> Block:
+    """Lay out the block of a plan.
+
+    :param in_two: put the gate in a piece of its own, for an agent that is out of the site's reach.
+    """
+    to = _Writer()
+    to.copy(plan.before)
+    if not in_two:
+        start = to.gate(gate)
+        gate_end = len(to.code)
+        to.copy(plan.after)
+        if plan.goes_on:
+            to.jump_back(plan.end)
+        split = len(to.code)
+    else:
+        to.point(0)
+        leave = len(to.code)
+        to.jump_far(ABS64_BLOCK, 0)
+        after = len(to.code)
+        if plan.after:
+            to.copy(plan.after)
+            if plan.goes_on:
+                to.jump_back(plan.end)
+        split = len(to.code)
+        next(fixup for fixup in to.fixups if fixup.offset == leave + 6).addend = split
+        start = to.gate(gate)
+        gate_end = len(to.code)
+        to.point(2)
+        if plan.after:
+            to.jump_far(ABS64_BLOCK, after)
         else:
-            fixups.append(Fixup(offset, fixup.kind, fixup.addend))
-    fixups.sort(key=lambda fixup: fixup.offset)
-    return Block(bytes(code), tuple(fixups), gate_at, gate_at + gate.pass_offset, after, back, tuple(points))
-
-
-def _copy(
-    instructions: tuple[Moved, ...], code: bytearray, fixups: list[Fixup], points: list[tuple[int, int]]
-) -> None:
-    for moved in instructions:
-        points.append((len(code), moved.at))
-        fixups.extend(Fixup(len(code) + offset, REL32_SITE, addend) for offset, addend in moved.fixups)
-        code += moved.code
+            to.jump_far(ABS64_SITE, plan.end)
+    to.fixups.sort(key=lambda fixup: fixup.offset)
+    syscall = start + gate.pass_offset
+    return Block(bytes(to.code), tuple(to.fixups), start, syscall, gate_end, split, tuple(to.points))

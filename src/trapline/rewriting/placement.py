@@ -81,7 +81,7 @@ class Placement:
 
 
 def placements(plan: Plan, block: Block) -> Placement:
-    """Tell where the block of a plan may be."""
+    """Tell where the block of a plan, or its first piece, may be."""
     from trapline.rewriting.blocks import REL32_SITE
 
     lowest = max(plan.start + JUMP_SIZE, 0) - _REACH

@@ -1,39 +1,38 @@
 """The supervisor's answer to "how is this site patched?", as the agent reads it.
 
-Little endian, no padding but what is named, and nothing in it depends on where the code is mapped::
+Little endian, and nothing in it depends on where the code is mapped::
 
-    struct tl_plan {                      // 32 bytes
-        uint16_t size;                    // of the whole answer
-        uint8_t  reason;                  // 0: planned; else why not (number_of), and nothing but zeros follows
-        uint8_t  kind;                    // 1 move, 2 before, 3 after, 4 around: for reports
-        int8_t   start;                   // window = [site + start, site + end)
-        int8_t   end;
-        uint8_t  trapping;                // bit n: byte n of the jump's offset must be one of TRAPPING
-        uint8_t  flags;                   // bit 0: the syscall stays in place at the window's end
-        uint16_t block_size;
-        uint16_t gate, pass, after, back; // offsets in the block, see Block
-        uint8_t  point_count;
-        uint8_t  fixup_count;
-        uint8_t  window_size;             // end - start
-        uint8_t  reserved[3];
-        int32_t  lowest, highest;         // site + lowest <= block <= site + highest, then every offset reaches
+    struct tl_plan {                        // 32 bytes
+        uint16_t size;                      // of the whole answer
+        uint8_t  reason;                    // 0: planned; else why not (number_of), and only zeros follow
+        uint8_t  kind;                      // 1 move, 2 before, 3 after, 4 around: for reports
+        int8_t   start, end;                // window = [site + start, site + end)
+        uint8_t  trapping;                  // bit n: byte n of the jump's offset must be one of TRAPPING
+        uint8_t  flags;                     // 1: the syscall stays in place at the window's end
+        uint16_t block_size, split;         // split == block_size: one piece; else the gate's piece begins there
+        uint16_t gate, pass, gate_end;      // offsets in the block, see Block
+        uint8_t  point_count, fixup_count;
+        uint8_t  window_size, reserved[3];  // end - start
+        int32_t  lowest, highest;           // site + lowest <= block <= site + highest, then every offset reaches
         struct { uint16_t offset; int8_t position; uint8_t reserved; } points[point_count];
         struct { uint16_t offset; uint8_t kind; uint8_t reserved; int32_t addend; } fixups[fixup_count];
-        uint8_t window[window_size];      // what has to be there now: compare before writing
-        uint8_t block[block_size];        // zero where fixups go
+        uint8_t window[window_size];        // what has to be there now: compare before writing
+        uint8_t block[block_size];          // zero where fixups go
     };
 
 What the agent does with it:
 
-1. choose a block address A with ``lowest <= A - site <= highest`` for which every byte *n* of
-   ``(int32_t)(A - (site + start + 5))`` named in *trapping* is one of TRAPPING;
-2. copy the block there and fill its fields: kind 1 gets 4 bytes ``site + addend - field``, kind 2 gets 8 bytes
-   ``site + addend``, kind 4 gets 8 bytes ``A + addend``, its own kinds (from 16) as it likes;
-3. write the window: ``e9``, the offset, and ``cc`` up to *end*, or up to the ``syscall`` where that stays (flag 0).
+1. choose an address B with ``lowest <= B - site <= highest`` for which every byte *n* of
+   ``(int32_t)(B - (site + start + 5))`` that *trapping* names is one of TRAPPING; for two pieces also an address G
+   in the range of real system calls. Then offset *o* of the block is at ``o < split ? B + o : G + o - split``;
+2. copy the block there and fill its fields, P being a field's own address, A its addend: kind 1 takes 4 bytes
+   ``site + A - P``; 2: 8 bytes ``site + A``; 3: 8 bytes, the address of offset A of the block; 4: 4 bytes
+   ``image + A - P``; 5: 8 bytes ``image + A``; from 16 on its own kinds, as it likes;
+3. write the window: ``e9``, the offset, and ``cc`` up to *end*, or up to the ``syscall`` where that stays.
 
-A thread found inside the window at ``site + position`` of a point goes on at its offset in the block (the point
-with position 0 is the ``syscall``, its offset the gate's). A signal at an offset in the block shows the program
-``site + position`` of the last point that is not behind it; in the gate behind *pass* that is ``site + 2``.
+A thread found inside the window at ``site + position`` of a point goes on at the first offset in the block that has
+this position (0 is the ``syscall``: the gate). A signal at an offset in the block shows the program ``site +
+position`` of the last point that is not behind it; in the gate behind *pass* that is ``site + 2``.
 """
 
 from __future__ import annotations
@@ -83,10 +82,10 @@ def pack(plan: Plan | Refusal, block: Block | None = None) -> bytes:
         place.trapping,
         _KEEPS_SYSCALL if plan.keeps_syscall else 0,
         len(block.code),
+        block.split,
         block.gate,
         block.pass_syscall,
-        block.after,
-        block.back,
+        block.gate_end,
         len(block.points),
         len(block.fixups),
         plan.length,
@@ -122,9 +121,22 @@ def unpack(data: bytes) -> Answer:
     answer.reason = list(REASONS)[head[1] - 1] if head[1] else None
     if answer.reason is not None:
         return answer
-    (size, _, kind, start, end, trapping, flags, block_size, gate, syscall, after, back, points, fixups) = (
-        head[:14]
-    )
+    (
+        size,
+        _,
+        kind,
+        start,
+        end,
+        trapping,
+        flags,
+        block_size,
+        split,
+        gate,
+        syscall,
+        gate_end,
+        points,
+        fixups,
+    ) = head[:14]
     assert size == len(data)
     at = _HEAD.size
     pairs = tuple(_POINT.unpack_from(data, at + _POINT.size * n)[:2] for n in range(points))
@@ -139,6 +151,6 @@ def unpack(data: bytes) -> Answer:
     answer.keeps_syscall = bool(flags & _KEEPS_SYSCALL)
     answer.place = Placement(start, trapping, head[15], head[16])
     answer.window = data[at : at + head[14]]
-    answer.block = Block(data[at + head[14] :], tuple(fields), gate, syscall, after, back, pairs)
+    answer.block = Block(data[at + head[14] :], tuple(fields), gate, syscall, gate_end, split, pairs)
     assert len(answer.block.code) == block_size
     return answer
