@@ -8,7 +8,8 @@ from trapline.rewriting import mappings
 from trapline.rewriting.blocks import Gate, encode
 from trapline.rewriting.elf import CodeFile
 from trapline.rewriting.placement import placements
-from trapline.rewriting.windows import VOTES_FROM, WINDOW_MAX, Plan, Refusal, plan
+from trapline.rewriting.surroundings import VOTES_FROM, WINDOW_MAX
+from trapline.rewriting.windows import Plan, Refusal, plan
 from trapline.rewriting.wire import pack
 
 TYPE_CHECKING = False

@@ -158,10 +158,13 @@ class CodeFile:
         offset = self.offset_of(description)
         data = self.read(offset, 16) if offset is not None else b""
         if len(data) == 16:
-            length, _, begin, size = struct.unpack("<IIiI", data)
+            length, back, begin, size = struct.unpack("<IIiI", data)
             # That `begin` says the same as the table proves how both are encoded.
             if length != 0xFFFFFFFF and description + 8 + begin == start and address < start + size:
-                return Function(start, following)
+                assert offset is not None
+                # A signal frame's description begins a byte in front of its code, for unwinders.
+                augmentation = self.read(offset + 4 - back + 9, 8).partition(b"\0")[0]
+                return Function(None if b"S" in augmentation else start, following)
         return Function(None, following)
 
     def _unwind_table(self) -> bytes:

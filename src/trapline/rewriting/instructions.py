@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from iced_x86 import Decoder, Instruction
 
-__all__ = ["Moved", "decode", "decode_one", "displacement", "move", "obstacle"]
+__all__ = ["Moved", "decode", "decode_each", "decode_one", "displacement", "move", "obstacle"]
 
 # iced_x86.FlowControl. The package's modules of constants are most of its import time, so what is needed of them
 # is repeated here; a test compares.
@@ -26,6 +26,7 @@ NEXT, JUMP, INDIRECT_JUMP, CONDITIONAL, RETURN, CALL, INDIRECT_CALL, INTERRUPT, 
 # iced_x86.Mnemonic
 ENDBR32, ENDBR64, INT3, NOP, RET = 151, 152, 1620, 465, 662
 MOV, POPF, POPFQ, XEND, SYSCALL, SYSENTER = 414, 593, 1617, 1515, 746, 747
+LOOPS = frozenset((390, 391, 392))
 
 # iced_x86.CpuidFeature of the x87: its instructions record their own address.
 X87 = frozenset((55, 56, 57, 58, 59))
@@ -38,6 +39,9 @@ MOV_R32 = 357
 
 #: Kinds of control flow after which the next instruction is reached, sooner or later.
 GOES_ON = frozenset((NEXT, CONDITIONAL, CALL, INDIRECT_CALL))
+
+# A reference further than this may not be reached from a block on the other side of the site.
+_FAR = (1 << 31) - (1 << 16)
 
 
 def _load() -> ModuleType:
@@ -81,6 +85,16 @@ def decode_one(code: bytes, base: int, at: int) -> Instruction:
     return make(64, code[at - base : at - base + 15], ip=at).decode()
 
 
+def decode_each(code: bytes, base: int, start: int, end: int) -> Iterator[Instruction]:
+    """Decode what begins at each address of ``[start, end)``; what is no instruction has the code 0."""
+    make: type[Decoder] = _load().Decoder
+    decoder = make(64, code[start - base : end - base + 15], ip=start)
+    for at in range(start, end):
+        decoder.position = at - start
+        decoder.ip = at
+        yield decoder.decode()
+
+
 def obstacle(instruction: Instruction) -> str | None:
     """Tell why an instruction cannot be displaced; None when it can.
 
@@ -103,6 +117,9 @@ def obstacle(instruction: Instruction) -> str | None:
         if mnemonic == XEND or not X87.isdisjoint(instruction.cpuid_features()):
             return "own-address"
         return None
+    if mnemonic in LOOPS:
+        # Short only; in its place two instructions would stand, the first of which has counted already.
+        return "odd"
     if flow in (JUMP, CONDITIONAL):
         # With a prefix the size of the offset depends on the processor's maker.
         return None if instruction.len in (2, 5 if flow == JUMP else 6) else "odd"
@@ -135,6 +152,11 @@ class Moved:
         self.code = code
         self.fixups = fixups
 
+    @property
+    def reaches(self) -> bool:
+        """Whether a block close to the site reaches what the instruction refers to."""
+        return all(abs(addend) < _FAR for _, addend in self.fixups)
+
 
 def move(instruction: Instruction, raw: bytes, site: int) -> Moved:
     """Make an instruction movable that has no :func:`obstacle`. Its encoding stays, but for branches made near.
@@ -147,7 +169,7 @@ def move(instruction: Instruction, raw: bytes, site: int) -> Moved:
     if instruction.flow_control in (JUMP, CONDITIONAL):
         target = instruction.near_branch_target - site
         opcode = raw[0]
-        if length == 2 and opcode & 0xFC == 0xE0:  # loop, jrcxz: only short
+        if length == 2 and opcode & 0xFC == 0xE0:  # jrcxz: only short
             code = bytes((opcode, 2, 0xEB, 5, 0xE9, 0, 0, 0, 0))
         elif opcode in (0xEB, 0xE9):
             code = b"\xe9" + bytes(4)

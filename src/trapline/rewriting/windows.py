@@ -1,30 +1,20 @@
-"""Choosing the window of a ``syscall`` instruction that becomes a jump, and proving that it may.
-
-The trapped address is the one thing known to be an instruction. Forward from it the program decodes as it runs;
-to the left it does only from a proven start: the beginning of a function, or, where code has none that is known,
-every earlier offset from which decoding arrives at the instruction at all, if they agree.
-"""
+"""Choosing the window of a ``syscall`` instruction that becomes a jump."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-
 from trapline.rewriting.instructions import (
-    CALL,
     CONDITIONAL,
     EAX,
     GOES_ON,
     INT3,
-    JUMP,
     MOV_R32,
     NEXT,
-    NOP,
     Moved,
-    decode,
     decode_one,
     move,
     obstacle,
 )
+from trapline.rewriting.surroundings import WINDOW_MAX, Surroundings, is_padding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,13 +27,6 @@ __all__ = ["JUMP_SIZE", "REASONS", "Plan", "Refusal", "plan"]
 JUMP_SIZE = 5
 SYSCALL = b"\x0f\x05"
 
-#: Windows are no longer than this: what a block has to hold is bounded.
-WINDOW_MAX = 48
-#: How far a function is decoded before its ``syscall`` counts as unproven.
-FUNCTION_MAX = 1 << 15
-#: How far left the several decodes of unproven code begin.
-VOTES_FROM = 64
-VOTES_NEEDED = 4
 #: How many bytes in front of the ``syscall`` are looked through for a window.
 BEFORE_MAX = 24
 
@@ -65,6 +48,7 @@ REASONS = {
     "trap-flag": "an instruction that changes single-stepping is next to it",
     "own-address": "an instruction that records its own address is next to it",
     "far": "a far branch is next to it",
+    "reach": "what an instruction next to it refers to is too far away",
     "odd": "an instruction with odd prefixes is next to it",
     "invalid": "what is next to it is no instruction",
 }
@@ -156,106 +140,6 @@ class Plan:
         return tuple(at - self.start - 1 for at in self.boundaries if at - self.start < JUMP_SIZE)
 
 
-class _Surroundings:
-    """What is known of the code around one site."""
-
-    def __init__(self, code: bytes, base: int, site: int, starts: Sequence[int]) -> None:
-        self.code = code
-        self.base = base
-        self.site = site
-        self.starts = starts
-        place = bisect_right(starts, site)
-        self.next_start = starts[place] if place < len(starts) else None
-        self.start = starts[place - 1] if place and starts[place - 1] >= base else None
-        self.preceding: list[Instruction] | None = None  # proven ones, in their order, up to the site
-        self.proven = False
-        self.targets: set[int] = set()
-
-    def raw(self, instruction: Instruction) -> bytes:
-        at: int = instruction.ip - self.base
-        return self.code[at : at + instruction.len]
-
-    def follow_function(self) -> None:
-        """Decode the function around the site: what precedes it, and where its branches lead."""
-        if self.start is None or self.site - self.start > FUNCTION_MAX:
-            return
-        end = self.base + len(self.code)
-        if self.next_start is not None:
-            end = min(end, self.next_start)
-        end = min(end, self.start + 2 * FUNCTION_MAX)
-        near = self.site - WINDOW_MAX
-        preceding: list[Instruction] = []
-        boundaries = set()
-        targets = set()
-        arrived = self.start == self.site
-        for instruction in decode(self.code[: end - self.base], self.base, self.start):
-            at = instruction.ip
-            flow = instruction.flow_control
-            if instruction.code == 0:
-                if at <= self.site:
-                    return
-                break
-            if at == self.site:
-                arrived = True
-            elif not arrived:
-                if at > self.site:
-                    return
-                if at >= near:
-                    preceding.append(instruction)
-            if near <= at <= self.site + WINDOW_MAX:
-                boundaries.add(at)
-            if flow in (JUMP, CONDITIONAL, CALL):
-                targets.add(instruction.near_branch_target)
-        if not arrived:
-            return
-        self.targets = {at for at in targets if near <= at <= self.site + WINDOW_MAX}
-        # Data between instructions, or a jump behind a prefix, shows as a branch between boundaries.
-        if any(self.start <= at <= self.site and at not in boundaries for at in self.targets):
-            return
-        self.preceding = preceding
-        self.proven = True
-
-    def take_votes(self) -> None:
-        """Believe what every decode agrees on that begins earlier and arrives at the site."""
-        first = max(self.base, self.site - VOTES_FROM)
-        follower: dict[int, int] = {}
-        decoded: dict[int, Instruction] = {}
-        for at in range(first, self.site):
-            instruction = decode_one(self.code, self.base, at)
-            if instruction.code and instruction.flow_control in GOES_ON:
-                decoded[at] = instruction
-                follower[at] = at + instruction.len
-        arriving = {self.site}
-        for at in range(self.site - 1, first - 1, -1):
-            if follower.get(at) in arriving:
-                arriving.add(at)
-        # Walk left while all that begin further left pass through one place.
-        found: list[Instruction] = []
-        place = self.site
-        while True:
-            candidates = [at for at in arriving if at < place and follower[at] == place]
-            best = None
-            for at in candidates:
-                earlier = [start for start in arriving if start < at]
-                if len(earlier) >= VOTES_NEEDED and all(
-                    self._passes(start, at, follower) for start in earlier
-                ):
-                    best = at
-                    break
-            if best is None:
-                break
-            found.append(decoded[best])
-            place = best
-        found.reverse()
-        self.preceding = found
-
-    @staticmethod
-    def _passes(start: int, place: int, follower: dict[int, int]) -> bool:
-        while start < place:
-            start = follower[start]
-        return start == place
-
-
 def plan(
     code: bytes,
     base: int,
@@ -281,11 +165,11 @@ def plan(
         return Refusal("no-syscall")
     if code[max(0, offset - 7) : offset + 2] == RESTORER:
         return Refusal("restorer")
-    around = _Surroundings(code, base, syscall_at, starts or ())
+    around = Surroundings(code, base, syscall_at, starts or ())
     around.follow_function()
     if around.preceding is None:
         around.take_votes()
-    known = around.targets | {at for at in targets if abs(at - syscall_at) <= WINDOW_MAX}
+    known = around.targets | {at for at in (*targets, *(starts or ())) if abs(at - syscall_at) <= WINDOW_MAX}
     only_move = starts is None and not around.proven
 
     best: Plan | None = None
@@ -315,7 +199,10 @@ def plan(
             tuple(move(i, around.raw(i), syscall_at) for i in after),
             code[start - base : end - base],
         )
-        found.goes_on = not after or after[-1].flow_control in GOES_ON or _is_padding(after[-1])
+        if not all(moved.reaches for moved in found.before + found.after):
+            reason = reason or "reach"
+            continue
+        found.goes_on = not after or after[-1].flow_control in GOES_ON or is_padding(after[-1])
         cost = sum(BYTE_COSTS[at] for at in found.trapping) * 4 + len(before) + len(after)
         if after:
             cost += 6  # threads come back into the window
@@ -333,7 +220,7 @@ def plan(
 
 
 def _windows(
-    around: _Surroundings, only_move: bool, returns: bool
+    around: Surroundings, only_move: bool, returns: bool
 ) -> Iterator[tuple[list[Instruction], list[Instruction] | str]]:
     """Yield what windows could hold before and behind the ``syscall``, or why not."""
     following, obstruction = _following(around, returns)
@@ -367,7 +254,7 @@ def _suffixes(preceding: list[Instruction], only_move: bool) -> Iterator[list[In
             return
 
 
-def _following(around: _Surroundings, returns: bool) -> tuple[list[Instruction], str]:
+def _following(around: Surroundings, returns: bool) -> tuple[list[Instruction], str]:
     """Return the instructions behind the ``syscall`` that can be moved, and what ends them."""
     site = around.site
     if not returns:
@@ -383,7 +270,7 @@ def _following(around: _Surroundings, returns: bool) -> tuple[list[Instruction],
             return found, "function"
         instruction = decode_one(around.code, around.base, at)
         # Behind an end only what fills up to the next function is not somebody else's.
-        padding = ended and _is_padding(instruction) and (instruction.mnemonic == INT3 or at % 16 != 0)
+        padding = ended and is_padding(instruction) and (instruction.mnemonic == INT3 or at % 16 != 0)
         if not padding:
             reason = "ends" if ended else obstacle(instruction)
             if reason is not None:
@@ -409,7 +296,3 @@ def _is_move(instruction: Instruction) -> bool:
     return bool(
         instruction.len == JUMP_SIZE and instruction.code == MOV_R32 and instruction.op0_register == EAX
     )
-
-
-def _is_padding(instruction: Instruction) -> bool:
-    return instruction.mnemonic in (NOP, INT3)
