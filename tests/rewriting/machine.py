@@ -12,7 +12,24 @@ CODE = 0x10000000
 DATA = 0x20000000
 STACK = 0x30000000 + 0x8000
 FAR = 0x7E0000000000
-REGISTERS = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split()
+REGISTERS = [
+    "rax",
+    "rcx",
+    "rdx",
+    "rbx",
+    "rsp",
+    "rbp",
+    "rsi",
+    "rdi",
+    "r8",
+    "r9",
+    "r10",
+    "r11",
+    "r12",
+    "r13",
+    "r14",
+    "r15",
+]
 TRAP_FLAG = 0x100
 RESUME_FLAG = 0x10000
 
@@ -38,7 +55,13 @@ class Outcome:
 
     @property
     def visible(self) -> tuple[object, ...]:
-        return self.signal, hex(self.rip), {k: hex(v) for k, v in self.registers.items()}, hex(self.flags), self.memory
+        return (
+            self.signal,
+            hex(self.rip),
+            {k: hex(v) for k, v in self.registers.items()},
+            hex(self.flags),
+            self.memory,
+        )
 
 
 class Machine:

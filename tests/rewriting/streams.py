@@ -32,7 +32,8 @@ class Piece:
 
     code: bytes
     skips: int | None = None
-    relative: int | None = None  # of a rip-relative operand: the address, in the last 4 bytes
+    relative: int | None = None  # the address of a rip-relative operand
+    trailing: int = 0  # bytes of an immediate behind the operand
 
 
 def pieces(after: bool) -> st.SearchStrategy[Piece]:
@@ -44,23 +45,54 @@ def pieces(after: bool) -> st.SearchStrategy[Piece]:
     small = st.integers(0, 127)
     immediate = st.integers(0, 0xFFFFFFFF).map(lambda value: struct.pack("<I", value))
     plain = st.one_of(
-        st.builds(lambda reg, value: _rex(False, 0, reg) + bytes((0xB8 | reg & 7,)) + value, target, immediate),
+        st.builds(
+            lambda reg, value: _rex(False, 0, reg) + bytes((0xB8 | reg & 7,)) + value, target, immediate
+        ),
         st.builds(
             _reg_reg, st.sampled_from((0x01, 0x09, 0x11, 0x19, 0x21, 0x29, 0x31, 0x89)), wide, source, target
         ),
         st.builds(_reg_reg, st.sampled_from((0x39, 0x85)), wide, source, source),
-        st.builds(lambda w, rm, op: _rex(w, 0, rm) + bytes((0xFF, 0xC0 | op << 3 | rm & 7)), wide, target, st.integers(0, 1)),
+        st.builds(
+            lambda w, rm, op: _rex(w, 0, rm) + bytes((0xFF, 0xC0 | op << 3 | rm & 7)),
+            wide,
+            target,
+            st.integers(0, 1),
+        ),
         st.builds(lambda w, rm, n: _rex(w, 0, rm) + bytes((0xC1, 0xE0 | rm & 7, n)), wide, target, small),
         # mov disp8(%rsi), reg and back; push reg, pop reg
-        st.builds(lambda w, reg, n: _rex(w, reg, 6) + bytes((0x8B, 0x46 | (reg & 7) << 3, n)), wide, target, small),
-        st.builds(lambda w, reg, n: _rex(w, reg, 6) + bytes((0x89, 0x46 | (reg & 7) << 3, n)), wide, source, small),
+        st.builds(
+            lambda w, reg, n: _rex(w, reg, 6) + bytes((0x8B, 0x46 | (reg & 7) << 3, n)), wide, target, small
+        ),
+        st.builds(
+            lambda w, reg, n: _rex(w, reg, 6) + bytes((0x89, 0x46 | (reg & 7) << 3, n)), wide, source, small
+        ),
         # What is in the red zone stays there.
-        st.builds(lambda reg, n: _rex(True, reg, 4) + bytes((0x8B, 0x44 | (reg & 7) << 3, 0x24, 255 - n)), target, small),
-        st.builds(lambda reg, n: _rex(True, reg, 4) + bytes((0x89, 0x44 | (reg & 7) << 3, 0x24, 255 - n)), source, small),
+        st.builds(
+            lambda reg, n: _rex(True, reg, 4) + bytes((0x8B, 0x44 | (reg & 7) << 3, 0x24, 255 - n)),
+            target,
+            small,
+        ),
+        st.builds(
+            lambda reg, n: _rex(True, reg, 4) + bytes((0x89, 0x44 | (reg & 7) << 3, 0x24, 255 - n)),
+            source,
+            small,
+        ),
         st.sampled_from(
             [
                 bytes.fromhex(text)
-                for text in ("90", "6690", "0f1f4000", "0f1f440000", "f9", "f5", "fc", "4899", "0f9cc2", "0f42d3", "99")
+                for text in (
+                    "90",
+                    "6690",
+                    "0f1f4000",
+                    "0f1f440000",
+                    "f9",
+                    "f5",
+                    "fc",
+                    "4899",
+                    "0f9cc2",
+                    "0f42d3",
+                    "99",
+                )
             ]
         ),
         st.just(bytes.fromhex("483d01f0ffff")),  # cmp $-4095, %rax
@@ -68,7 +100,7 @@ def pieces(after: bool) -> st.SearchStrategy[Piece]:
     )
     branch = st.builds(
         lambda opcode, skips: Piece(bytes((opcode, 0)), skips),
-        st.sampled_from((*range(0x70, 0x80), 0xE3, 0xEB)),
+        st.one_of(st.integers(0x70, 0x7F), st.sampled_from((0xE3, 0xE2, 0xEB))),
         st.integers(0, 3),
     )
     near = st.builds(
@@ -83,6 +115,14 @@ def pieces(after: bool) -> st.SearchStrategy[Piece]:
         st.sampled_from((0x8B, 0x8D, 0x3B, 0x03)),
         target,
         st.integers(0, 4000),
+    )
+    relative = st.one_of(
+        relative,
+        st.builds(  # addl $imm32, place(%rip); cmpb $imm8, place(%rip)
+            lambda code, place: Piece(code, relative=DATA + place, trailing=len(code) - 6),
+            st.sampled_from((bytes.fromhex("81050000000078563412"), bytes.fromhex("803d0000000055"))),
+            st.integers(0, 4000),
+        ),
     )
     fault = st.sampled_from(
         [
@@ -138,6 +178,7 @@ def layout(parts: list[Piece], call: int, number: int) -> Stream:
             distance = starts[min(index + 1 + part.skips, len(parts) - 1)] - following
             raw = raw[:-1] + bytes((distance,)) if len(raw) == 2 else raw[:-4] + struct.pack("<i", distance)
         elif part.relative is not None:
-            raw = raw[:-4] + struct.pack("<i", part.relative - following)
+            field = len(raw) - part.trailing - 4
+            raw = raw[:field] + struct.pack("<i", part.relative - following) + raw[field + 4 :]
         code += raw
     return Stream(code, starts[call], tuple(starts), number)
