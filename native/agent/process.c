@@ -266,8 +266,3 @@ long tl_call_exit(struct tl_thread *thread)
     handlers_leave(thread->handlers);
     tl_exit_thread((long)thread->args[0], &thread->state);
 }
-
-long tl_call_execve(struct tl_thread *thread)
-{
-    return tl_perform(thread);
-}
