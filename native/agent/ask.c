@@ -1,5 +1,5 @@
 // Blocking questions to the supervisor, through a mailbox in shared memory.
-#include "agent.h"
+#include "inside.h"
 
 #include <asm/unistd.h>
 
@@ -104,7 +104,7 @@ int tl_ask(struct tl_thread *thread, enum tl_request request)
     box->request = request;
     box->sleeping = 0;
     box->serial++;
-    box->cpu = this_cpu();
+    tl_session.last_cpu = box->cpu = this_cpu();
     __atomic_store_n(&box->state, TL_MAILBOX_POSTED, __ATOMIC_SEQ_CST);
     ring(box);
     return wait_for_answer(box) ? (int)box->answer : -1;
@@ -114,7 +114,7 @@ int tl_ask(struct tl_thread *thread, enum tl_request request)
 int tl_ask_again(struct tl_thread *thread)
 {
     struct tl_mailbox *box = thread->mailbox;
-    box->cpu = this_cpu();
+    tl_session.last_cpu = box->cpu = this_cpu();
     box->sleeping = 0;
     __atomic_store_n(&box->state, TL_MAILBOX_POSTED, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&box->awaited, __ATOMIC_SEQ_CST))

@@ -1,5 +1,5 @@
 // The conditions of hooks: the very program that the notify engine gives to the kernel, interpreted here.
-#include "agent.h"
+#include "inside.h"
 
 // struct seccomp_data
 struct data {
@@ -13,8 +13,10 @@ enum { verdict_allow = 0x7fff0000 };
 
 // The value that the program returns, 0 for SECCOMP_RET_ALLOW. Programs come from our own compiler: loads,
 // jumps, masks and returns.
-uint32_t tl_bpf_run(const struct tl_bpf *program, uint32_t length, const struct tl_thread *thread)
+uint32_t tl_bpf_run(const struct tl_thread *thread)
 {
+    const struct tl_bpf *program = tl_session.program;
+    uint32_t length = tl_session.program_length;
     struct data data = {(int32_t)thread->nr, thread->arch, thread->regs[RIP], {0}};
     uint32_t a = 0, x = 0, memory[16] = {0};
 

@@ -1,9 +1,16 @@
 // What happens to a system call of the program.
-#include "agent.h"
+#include "inside.h"
 
 #include <asm/unistd.h>
 
-enum { arch_i386 = 0x40000003 };
+enum {
+    arch_i386 = 0x40000003,
+    // SECCOMP_RET_*: what the session's program says
+    verdict_hook = 0x7fc00000,
+    verdict_errno = 0x00050000,
+    verdict_action = 0x7fff0000,
+    verdict_data = 0xffff,
+};
 
 // What the agent must do itself for the program not to notice it.
 long tl_do_call(struct tl_thread *thread)
@@ -66,13 +73,18 @@ void tl_handle(struct tl_thread *thread)
         thread->args[i] = thread->regs[order[i]];
     thread->aborted = 0;
     long result = 0;
-    bool decided = tl_is_wanted(thread, TL_WANTS_BEFORE) && tl_ask_hooks(thread, TL_REQUEST_CALL, &result);
+    bool decided = false, wanted = false;
+    uint32_t verdict = tl_session.program_length ? tl_bpf_run(thread) : 0;
+    if (verdict == verdict_hook)
+        wanted = true;
+    else if ((verdict & verdict_action) == verdict_errno)
+        decided = true, result = -(long)(verdict & verdict_data);
+    if (wanted && tl_is_wanted(thread, TL_WANTS_BEFORE))
+        decided = tl_ask_hooks(thread, TL_REQUEST_CALL, &result);
     if (!decided)
         result = tl_do_call(thread);
-    if (!thread->aborted && tl_is_wanted(thread, TL_WANTS_RESULT)) {
-        thread->result = result;
+    if (wanted && !thread->aborted && tl_is_wanted(thread, TL_WANTS_RESULT))
         tl_ask_hooks(thread, TL_REQUEST_RESULT, &result);
-    }
     if (thread->aborted)
         thread->regs[RIP] -= 2; // the instruction is made again after the handler
     else

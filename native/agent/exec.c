@@ -1,5 +1,5 @@
 // execve: the supervisor traces the caller for the length of it, and puts the agent into the new program.
-#include "agent.h"
+#include "inside.h"
 
 #include <asm/unistd.h>
 

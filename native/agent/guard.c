@@ -1,6 +1,6 @@
 // The program's hands off the agent's memory and descriptors. What it cannot know of, it closes, unmaps and
 // protects along with all the rest; natively nothing would be there, and that is what it is told.
-#include "agent.h"
+#include "inside.h"
 
 #include <asm/unistd.h>
 

@@ -1,5 +1,5 @@
 // Beginning and end of programs and threads.
-#include "agent.h"
+#include "inside.h"
 
 #include <asm/unistd.h>
 

@@ -113,7 +113,8 @@ struct tl_session {
     uint32_t doorbell; // a futex, counts the posts
     uint32_t sleeping; // supervisor threads that wait for it in the kernel
     uint32_t cpu;      // where the supervisor's receiving thread was last
-    uint32_t before_length, after_length;
+    uint32_t last_cpu; // where the last caller was
+    uint32_t program_length;
     uint32_t rule_count;
     uint32_t hide_vdso;
     uint64_t posted[tl_mailboxes / 64]; // bit per mailbox
@@ -122,7 +123,7 @@ struct tl_session {
     uint8_t interest[tl_calls], other_interest; // other: numbers beyond the table
     uint8_t interest_i386[tl_calls];
     uint8_t classes[65536];
-    struct tl_bpf before[tl_bpf_max], after[tl_bpf_max];
+    struct tl_bpf program[tl_bpf_max]; // says what becomes of a call, as a seccomp filter does
     struct tl_mailbox mailboxes[tl_mailboxes];
 };
 

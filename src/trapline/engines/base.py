@@ -62,7 +62,11 @@ ENGINES: dict[str, frozenset[str]] = {
     "ptrace": frozenset({"result", "change_args", "attach"}),
 }
 #: Module and class of the engines that this version can start, in the order of ENGINES.
-_CLASSES = {"notify": ("trapline.engines.notify", "NotifyEngine")}
+_CLASSES = {
+    "notify": ("trapline.engines.notify", "NotifyEngine"),
+    "rewrite": ("trapline.engines.agent", "RewriteEngine"),
+    "sud": ("trapline.engines.agent", "SudEngine"),
+}
 STARTABLE = tuple(_CLASSES)
 
 #: What the vDSO answers without a system call.

@@ -120,6 +120,40 @@ class CallTables:
                     )
         return native
 
+    @property
+    def sees_all(self) -> bool:
+        """Somebody hooks every call there is."""
+        return any(nr is None for _, nr in self._hooked) or any(
+            one.nr is None for _, filters in self._rule_calls for one in filters
+        )
+
+    def numbers(self) -> list[tuple[str, int]]:
+        """Return architecture and number of each call that somebody has to be asked about."""
+        ruled = [(one.arch, one.nr) for _, filters in self._rule_calls for one in filters]
+        return [(arch, nr) for arch, nr in [*self._hooked, *ruled] if nr is not None]
+
+    def ruled(self) -> list[tuple[str, int]]:
+        """Return architecture and number of each call that rules are about."""
+        return [
+            (arch, nr)
+            for _, filters in self._rule_calls
+            for one in filters
+            for arch, nr in ([(one.arch, one.nr)] if one.nr is not None else [(one.arch, n) for n in range(1024)])
+        ]
+
+    def constants(self) -> list[tuple[int, int]]:
+        """Return number and result of each native call whose rules leave no other."""
+        found: dict[int, int] = {}
+        arch = native_arches()[0]
+        for rule in self.plan.rules:
+            if not rule.is_unconditional or rule.names == ("*",):
+                break
+            result = -rule.error if rule.error is not None else rule.retval
+            for name in present(rule.names):
+                if result is not None and abi.exists(name, arch):
+                    found.setdefault(abi.number(name, arch), result)
+        return list(found.items())
+
     def doom(self) -> None:
         """Kill from now on whatever makes a hooked call: the program is being ended."""
         if self.listener is None:

@@ -1,7 +1,7 @@
 // What the agent's files share. The agent lives inside a stranger: no libc, no thread-local storage, no vector
 // registers, no writable data but the region's own.
-#ifndef TL_AGENT_H
-#define TL_AGENT_H
+#ifndef TL_INSIDE_H
+#define TL_INSIDE_H
 
 #include "session.h"
 
@@ -148,7 +148,7 @@ bool tl_is_wanted(const struct tl_thread *thread, unsigned wants);
 bool tl_ask_hooks(struct tl_thread *thread, enum tl_request request, long *result); // true: RESULT is decided
 
 // bpf.c
-uint32_t tl_bpf_run(const struct tl_bpf *program, uint32_t length, const struct tl_thread *thread);
+uint32_t tl_bpf_run(const struct tl_thread *thread);
 
 // signal.c: what the kernel calls for every signal.
 void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *context);
