@@ -79,8 +79,10 @@ struct tl_thread *tl_thread_new(void)
             process->threads[process->thread_count++] = thread;
         }
     }
-    if (thread)
+    if (thread) {
         thread->state = TL_THREAD_LIVE;
+        tl_mailbox_leave(thread); // of who had this record before
+    }
     tl_unlock(&process->lock);
     return thread;
 }

@@ -54,7 +54,8 @@ static enum step judge_call(pid_t pid, bool *inside)
         return step_detach;
     if (info.op == PTRACE_SYSCALL_INFO_ENTRY) {
         *inside = info.entry.nr == SYS_execve || info.entry.nr == SYS_execveat;
-        return *inside || info.entry.nr == SYS_futex || info.entry.nr == SYS_rt_sigprocmask ? step_go_on : step_detach;
+        // With a signal pending the agent gives up the execve for its handler.
+        return info.entry.nr == SYS_rt_sigreturn ? step_detach : step_go_on;
     }
     return info.op == PTRACE_SYSCALL_INFO_EXIT && *inside ? step_detach : step_go_on;
 }
