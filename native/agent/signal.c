@@ -272,9 +272,10 @@ void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *contex
     }
     __builtin_memcpy(at, context->regs, sizeof at);
     if ((number == SIGTRAP || number == SIGILL) && info->code > 0 && tl_process.patch_count) {
-        if (info->code == trace_code && tl_is_in_gate(rip))
+        bool is_step = number == SIGTRAP && info->code == trace_code;
+        if (is_step && tl_is_in_gate(rip))
             return; // a step that the program does not have
-        if (info->code != trace_code && tl_put_right(number, context->regs))
+        if (!is_step && tl_put_right(number, context->regs))
             return;
     }
     if (is_within(rip, tl_entry_start, tl_entry_end)) {
