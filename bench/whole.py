@@ -10,7 +10,7 @@ from bench.peers import Peer
 from bench.programs import Programs, printing, scaled
 
 _BYTES, _SLOW_BYTES = 1_000_000, 20_000
-_STARTS = 200
+_STARTS = 60
 _START = "i=0; while [ $i -lt {} ]; do i=$((i + 1)); /bin/true; done"
 _MILLISECOND, _MICROSECOND = 1e6, 1e3
 
@@ -71,7 +71,7 @@ def _exec(
         for peer in peers
     ]
     title = f"{_STARTS} programs, {how}, under a null hook, per program, over native"
-    return Group(name, title, "ms", contenders, 0.3)
+    return Group(name, title, "ms", contenders, 0.6)
 
 
 def _first_trap(programs: Programs, engines: list[str]) -> Group:
