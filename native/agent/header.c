@@ -1,5 +1,5 @@
 // The first bytes of the image, and what assembly takes for granted.
-#include "agent.h"
+#include "inside.h"
 #include "x86_64/offsets.h"
 
 // struct tl_image_header. Distances, since nothing in the image may depend on where it is.

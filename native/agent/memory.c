@@ -1,5 +1,8 @@
 // What the compiler may call for copying and clearing.
-#include "agent.h"
+#include "inside.h"
+
+void *memcpy(void *to, const void *from, size_t size);
+void *memset(void *to, int value, size_t size);
 
 void *memcpy(void *to, const void *from, size_t size)
 {

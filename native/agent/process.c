@@ -1,5 +1,5 @@
 // Beginning and end of programs and threads.
-#include "agent.h"
+#include "inside.h"
 
 #include <asm/unistd.h>
 
@@ -79,8 +79,10 @@ struct tl_thread *tl_thread_new(void)
             process->threads[process->thread_count++] = thread;
         }
     }
-    if (thread)
+    if (thread) {
         thread->state = TL_THREAD_LIVE;
+        tl_mailbox_leave(thread); // of who had this record before
+    }
     tl_unlock(&process->lock);
     return thread;
 }
@@ -265,9 +267,4 @@ long tl_call_exit(struct tl_thread *thread)
     tl_mailbox_leave(thread);
     handlers_leave(thread->handlers);
     tl_exit_thread((long)thread->args[0], &thread->state);
-}
-
-long tl_call_execve(struct tl_thread *thread)
-{
-    return tl_perform(thread);
 }

@@ -44,7 +44,7 @@ enum tl_request {
     TL_REQUEST_NONE,
     TL_REQUEST_CALL,    // a call that the hooks have to decide
     TL_REQUEST_RESULT,  // a call with its result
-    TL_REQUEST_EXEC,    // about to execute a program
+    TL_REQUEST_EXEC,    // about to execute a program; args: numbers of the agent's descriptors
     TL_REQUEST_PLAN,    // how to patch a site
     TL_REQUEST_WARNING, // something that the user should know
 };
@@ -53,9 +53,10 @@ enum tl_answer {
     TL_ANSWER_GO_ON,   // perform the call (for a result: keep it)
     TL_ANSWER_REPLY,   // the result is tl_mailbox.result
     TL_ANSWER_PERFORM, // perform the call and come back with the result
-    TL_ANSWER_FD,      // receive a descriptor from the socket in the mailbox, which is the result
-    TL_ANSWER_ADD_FD,  // as above, and come back with its number
-    TL_ANSWER_GROW,    // make room for result bytes of changed arguments, and come back
+    TL_ANSWER_SOCKET,  // make a pair of sockets, come back with their numbers in args[0] and args[1]
+    TL_ANSWER_RECEIVE, // receive a descriptor from the first of them, come back with its number
+    TL_ANSWER_ROOM,    // make room for result bytes of changed arguments, and come back
+    TL_ANSWER_PLAN,    // the payload is a plan
 };
 
 enum tl_mailbox_state { TL_MAILBOX_FREE, TL_MAILBOX_TAKEN, TL_MAILBOX_POSTED, TL_MAILBOX_ANSWERED };
@@ -66,17 +67,19 @@ struct tl_mailbox {
     int32_t pid, tid; // as the program sees them
     uint32_t arch;
     int32_t nr;
-    uint32_t sleeping; // the thread waits in the kernel, not only on the CPU
+    uint32_t sleeping; // the thread sleeps in the kernel: a futex on `state` wakes it
     uint64_t serial;   // counts the posts
     uint64_t args[6];
     uint64_t ip, sp;
     int64_t result;
     uint64_t room, room_size; // where copies of changed arguments can be put
     uint32_t changed;         // bit per argument that has been changed
-    uint32_t flags;
+    uint32_t close_on_exec;   // of a descriptor that is received
     uint32_t payload_size;
+    uint32_t cpu;             // where the caller was when it posted
+    uint32_t awaited;         // a thread of the supervisor sleeps until this is posted again
     uint32_t reserved;
-    uint8_t payload[880];
+    uint8_t payload[872];
 };
 
 enum { tl_mailboxes = 4096 };
@@ -95,11 +98,10 @@ struct tl_bpf {
 
 enum { tl_bpf_max = 4096 };
 
-// What a call gets by the programs below.
+// Who wants to know of a call, bits of tl_session.interest.
 enum {
-    TL_VERDICT_NOTHING = 0,
-    TL_VERDICT_HOOK = 1,
-    TL_VERDICT_RULES = 2,
+    TL_WANTS_BEFORE = 1,
+    TL_WANTS_RESULT = 2,
 };
 
 struct tl_session {
@@ -110,15 +112,18 @@ struct tl_session {
     uint32_t dead;     // set, or its robust futex is, once nobody answers any more
     uint32_t doorbell; // a futex, counts the posts
     uint32_t sleeping; // supervisor threads that wait for it in the kernel
-    uint32_t spin;     // how many times a thread looks before it sleeps
-    uint32_t before_length, after_length;
+    uint32_t cpu;      // where the supervisor's receiving thread was last
+    uint32_t last_cpu; // where the last caller was
+    uint32_t program_length;
     uint32_t rule_count;
     uint32_t hide_vdso;
     uint64_t posted[tl_mailboxes / 64]; // bit per mailbox
     uint64_t traps, patches;
     int64_t constants[tl_calls];
+    uint8_t interest[tl_calls], other_interest; // other: numbers beyond the table
+    uint8_t interest_i386[tl_calls];
     uint8_t classes[65536];
-    struct tl_bpf before[tl_bpf_max], after[tl_bpf_max];
+    struct tl_bpf program[tl_bpf_max]; // says what becomes of a call, as a seccomp filter does
     struct tl_mailbox mailboxes[tl_mailboxes];
 };
 

@@ -6,7 +6,7 @@
 //   ... the agent at work for a call     keep the frame, block everything, enter it when the call is over
 //
 // No state of the agent is ever suspended under a handler, so handlers may do what they like, never return too.
-#include "agent.h"
+#include "inside.h"
 
 #include <asm/unistd.h>
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,6 +15,9 @@ extern const unsigned char tl_agent_image[], tl_agent_image_end[];
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U
 #endif
+
+// The kernel's table of descriptors grows with the highest one.
+enum { highest_number = 1024 };
 
 static struct tl_error *fill(struct tl_agent *agent)
 {
@@ -47,6 +51,11 @@ static struct tl_error *fill(struct tl_agent *agent)
         return tl_error_new(errno, "socketpair");
     agent->socket = pair[0];
     agent->peer = pair[1];
+    struct rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    int highest = limit.rlim_cur < highest_number ? (int)limit.rlim_cur : highest_number;
+    agent->socket_number = highest - 2;
+    agent->memory_number = highest - 1;
     return NULL;
 }
 
@@ -70,4 +79,11 @@ void tl_agent_free(struct tl_agent *agent)
     if (agent->peer >= 0)
         close(agent->peer);
     *agent = (struct tl_agent){.memory = -1, .socket = -1, .peer = -1};
+}
+
+void tl_agent_close_peer(struct tl_agent *agent)
+{
+    if (agent->peer >= 0)
+        close(agent->peer);
+    agent->peer = -1;
 }

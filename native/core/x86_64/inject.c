@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 
 #include "memory.h"
+#include "vdso.h"
 
 enum {
     granule = tl_thread_size, // alignment of a region
@@ -153,6 +154,8 @@ struct tl_error *tl_agent_inject(const struct tl_agent *agent, pid_t pid, int so
     size_t done;
 
     *outcome = TL_INJECTED;
+    if (agent->session->hide_vdso)
+        tl_vdso_hide(pid);
     if ((error = get_registers(pid, &regs, &is_64_bit)))
         return error;
     if (!is_64_bit) {

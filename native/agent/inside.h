@@ -1,7 +1,7 @@
 // What the agent's files share. The agent lives inside a stranger: no libc, no thread-local storage, no vector
 // registers, no writable data but the region's own.
-#ifndef TL_AGENT_H
-#define TL_AGENT_H
+#ifndef TL_INSIDE_H
+#define TL_INSIDE_H
 
 #include "session.h"
 
@@ -81,7 +81,6 @@ struct tl_thread {
     bool via_int80;
     bool mask_is_full;      // all signals are blocked by the agent
     bool sigsys_blocked;    // as the program believes
-    bool no_return_hooks;
     tl_sigset mask;         // as the program set it, without SIGSYS
     struct tl_stack stack;  // the alternate stack that the program set
     struct tl_handlers *handlers;
@@ -142,7 +141,14 @@ extern const char tl_body[];
 // dispatch.c
 void tl_handle(struct tl_thread *thread);
 void tl_from_block(struct tl_thread *thread);
-long tl_pass(struct tl_thread *thread);
+long tl_do_call(struct tl_thread *thread); // without asking anybody
+
+// hooks.c
+bool tl_is_wanted(const struct tl_thread *thread, unsigned wants);
+bool tl_ask_hooks(struct tl_thread *thread, enum tl_request request, long *result); // true: RESULT is decided
+
+// bpf.c
+uint32_t tl_bpf_run(const struct tl_thread *thread);
 
 // signal.c: what the kernel calls for every signal.
 void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *context);
@@ -176,6 +182,7 @@ _Noreturn void tl_begin_thread(struct tl_thread *thread);
 
 // ask.c: -1 when there is nobody to ask.
 int tl_ask(struct tl_thread *thread, enum tl_request request);
+int tl_ask_again(struct tl_thread *thread);
 struct tl_mailbox *tl_mailbox_of(struct tl_thread *thread);
 void tl_mailbox_leave(struct tl_thread *thread);
 
@@ -183,10 +190,7 @@ void tl_mailbox_leave(struct tl_thread *thread);
 long tl_call_close(struct tl_thread *thread);
 long tl_call_close_range(struct tl_thread *thread);
 long tl_call_dup2(struct tl_thread *thread);
-long tl_call_munmap(struct tl_thread *thread);
-long tl_call_mprotect(struct tl_thread *thread);
-long tl_call_mmap(struct tl_thread *thread);
-long tl_call_mremap(struct tl_thread *thread);
+long tl_call_memory(struct tl_thread *thread);
 
 // patch.c
 void tl_site_trapped(struct tl_thread *thread);
