@@ -44,6 +44,8 @@ long tl_do_call(struct tl_thread *thread)
     case __NR_execve:
     case __NR_execveat:
         return tl_call_execve(thread);
+    case __NR_prctl:
+        return tl_call_prctl(thread);
     case __NR_close:
         return tl_call_close(thread);
     case __NR_close_range:
@@ -73,6 +75,8 @@ static void handle(struct tl_thread *thread)
     for (int i = 0; i < 6; i++)
         thread->args[i] = thread->regs[order[i]];
     thread->aborted = 0;
+    if (thread->dispatch_mode && tl_is_dispatched(thread))
+        return;
     long result = 0;
     bool decided = false, wanted = false;
     uint32_t verdict = tl_session.program_length ? tl_bpf_run(thread) : 0;

@@ -151,6 +151,7 @@ struct tl_process {
     uint64_t block_end;     // blocks are below
     struct tl_near nears[near_max];
     uint32_t near_count;
+    uint32_t no_patches;    // the program dispatches by itself: every call must trap
     struct tl_patch patches[patches_max];
     struct tl_site sites[sites_max];
 };
@@ -232,6 +233,10 @@ long tl_call_close(struct tl_thread *thread);
 long tl_call_close_range(struct tl_thread *thread);
 long tl_call_dup2(struct tl_thread *thread);
 long tl_call_memory(struct tl_thread *thread);
+
+// dispatching.c: the program's own Syscall User Dispatch.
+long tl_call_prctl(struct tl_thread *thread);
+bool tl_is_dispatched(struct tl_thread *thread); // true: its SIGSYS is on its way
 
 // patch.c
 void tl_site_trapped(struct tl_thread *thread);

@@ -312,7 +312,7 @@ void tl_site_trapped(struct tl_thread *thread)
     struct tl_site *site = find_site(address);
     uint16_t bytes;
 
-    if (!site || __atomic_add_fetch(&site->count, 1, __ATOMIC_RELAXED) != session->threshold)
+    if (process->no_patches || !site || __atomic_add_fetch(&site->count, 1, __ATOMIC_RELAXED) != session->threshold)
         return;
     if (!tl_read(&bytes, address, sizeof bytes) || bytes != syscall_bytes)
         return;

@@ -163,6 +163,7 @@ void tl_child_start(struct tl_thread *thread)
         process->lock = process->patch_lock = 0;
         process->report = tl_report_new(process->pid);
         thread->mailbox = NULL;
+        thread->dispatch_mode = 0; // not inherited
     } else {
         set_segment(thread);
     }
