@@ -56,8 +56,7 @@ static void after_fork_there(void)
 {
     for (struct tl_listener *l = open_listeners; l; l = l->next) {
         l->forked = true;
-        if (l->fd >= 0)
-            close(l->fd);
+        l->transport->ops->forked(l->transport);
     }
     open_listeners = NULL;
     pthread_mutex_unlock(&open_lock);
@@ -89,17 +88,17 @@ static void remove_open(struct tl_listener *l)
     pthread_mutex_unlock(&open_lock);
 }
 
-struct tl_error *tl_listener_new(int fd, unsigned workers, bool (*start_worker)(void *), void *context,
-                                 struct tl_listener **listener)
+struct tl_error *tl_listener_new(struct tl_transport *transport, unsigned workers,
+                                 bool (*start_worker)(void *), void *context, struct tl_listener **listener)
 {
     struct tl_listener *l = calloc(1, sizeof *l);
     pthread_condattr_t monotonic;
 
     if (!l) {
-        close(fd);
+        transport->ops->free(transport);
         return tl_error_new(ENOMEM, "cannot listen");
     }
-    l->fd = fd;
+    l->transport = transport;
     l->stop_signal = claim_stop_signal();
     l->workers_max = workers ? workers : 1;
     l->start_worker = start_worker;
@@ -113,7 +112,6 @@ struct tl_error *tl_listener_new(int fd, unsigned workers, bool (*start_worker)(
     pthread_cond_init(&l->change, &monotonic);
     pthread_cond_init(&l->delay, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    tl_notif_wake_on_same_cpu(fd);
     add_open(l);
     *listener = l;
     return NULL;
@@ -160,24 +158,14 @@ void tl_listener_close(struct tl_listener *l)
         return;
     tl_listener_stop(l);
     pthread_mutex_lock(&l->lock);
-    if (!l->closed) {
-        // Its number stays taken until nobody here can use it any more: an answer that is still on its way
-        // must not hit another file. Without room for one more descriptor the listener closes at
-        // tl_listener_free.
-        int other = open("/dev/null", O_RDONLY | O_CLOEXEC);
-        l->closed = other >= 0 && dup3(other, l->fd, O_CLOEXEC) >= 0;
-        if (other >= 0)
-            close(other);
-    }
+    l->closed = l->closed || l->transport->ops->close(l->transport);
     pthread_mutex_unlock(&l->lock);
 }
 
 void tl_listener_give_back(struct tl_listener *l)
 {
-    if (l->closed && l->fd >= 0) {
-        close(l->fd);
-        l->fd = -1;
-    }
+    if (l->closed)
+        l->transport->ops->release(l->transport);
 }
 
 bool tl_listener_wait_idle(struct tl_listener *l, unsigned milliseconds)
@@ -209,8 +197,7 @@ void tl_listener_free(struct tl_listener *l)
         free(l->head);
         l->head = next;
     }
-    if (l->fd >= 0)
-        close(l->fd);
+    l->transport->ops->free(l->transport);
     pthread_cond_destroy(&l->work);
     pthread_cond_destroy(&l->watch);
     pthread_cond_destroy(&l->change);
@@ -226,7 +213,7 @@ void tl_listener_note_gone(struct tl_listener *l)
 
 int tl_listener_fd(const struct tl_listener *l)
 {
-    return l->fd;
+    return l->transport->fd;
 }
 
 struct tl_listener_counts tl_listener_counts(struct tl_listener *l)
@@ -248,25 +235,59 @@ static int answered(struct tl_listener *l, int error)
 
 int tl_listener_reply(struct tl_listener *l, uint64_t id, int64_t value, int error_number)
 {
-    return answered(l, tl_notif_reply(l->fd, id, value, error_number));
+    return answered(l, l->transport->ops->reply(l->transport, id, value, error_number));
 }
 
 int tl_listener_continue(struct tl_listener *l, uint64_t id)
 {
-    return answered(l, tl_notif_continue(l->fd, id));
+    return answered(l, l->transport->ops->go_on(l->transport, id));
 }
 
 int tl_listener_reply_fd(struct tl_listener *l, uint64_t id, int fd, bool close_on_exec)
 {
-    return answered(l, tl_notif_reply_fd(l->fd, id, fd, close_on_exec));
+    return answered(l, l->transport->ops->reply_fd(l->transport, id, fd, close_on_exec));
 }
 
 int tl_listener_add_fd(struct tl_listener *l, uint64_t id, int fd, bool close_on_exec, int *number)
 {
-    return tl_notif_add_fd(l->fd, id, fd, close_on_exec, number);
+    return l->transport->ops->add_fd(l->transport, id, fd, close_on_exec, number);
 }
 
 bool tl_listener_is_waiting(struct tl_listener *l, uint64_t id)
 {
-    return tl_notif_is_waiting(l->fd, id);
+    return l->transport->ops->is_waiting(l->transport, id);
+}
+
+int tl_listener_set_interest(struct tl_listener *l, uint32_t arch, int nr, bool before, bool returned)
+{
+    const struct tl_transport_ops *ops = l->transport->ops;
+
+    return ops->set_interest ? ops->set_interest(l->transport, arch, nr, before, returned) : ENOTSUP;
+}
+
+int tl_listener_set_arg(struct tl_listener *l, uint64_t id, unsigned index, uint64_t value)
+{
+    const struct tl_transport_ops *ops = l->transport->ops;
+
+    return ops->set_arg ? ops->set_arg(l->transport, id, index, value) : ENOTSUP;
+}
+
+int tl_listener_copy_arg(struct tl_listener *l, uint64_t id, unsigned index, const void *data, size_t size,
+                         uint64_t *address)
+{
+    const struct tl_transport_ops *ops = l->transport->ops;
+
+    return ops->copy_arg ? ops->copy_arg(l->transport, id, index, data, size, address) : ENOTSUP;
+}
+
+int tl_listener_perform(struct tl_listener *l, uint64_t id, int64_t *result)
+{
+    const struct tl_transport_ops *ops = l->transport->ops;
+
+    return ops->perform ? ops->perform(l->transport, id, result) : ENOTSUP;
+}
+
+const char *tl_listener_engine(const struct tl_listener *l)
+{
+    return l->transport->ops->engine;
 }

@@ -1,6 +1,6 @@
-// The receiving side of a seccomp listener: calls come out, answers go in, for any number of worker threads.
+// The receiving side of a transport: calls come out, answers go in, for any number of worker threads.
 //
-// At most one thread waits in SECCOMP_IOCTL_NOTIF_RECV (the kernel would wake every waiter for each call).
+// At most one thread receives (a seccomp listener would wake every one that waits for each call).
 // The worker that received a call decides it right there, with no hand-over, so a quick hook costs one round
 // trip. A slow one must not hold up the other threads of the program, so somebody else receives meanwhile:
 //
@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 #include "error.h"
-#include "notif.h"
+#include "transport.h"
 
 struct tl_listener;
 
@@ -34,8 +34,9 @@ struct tl_listener_counts {
 
 // START_WORKER starts one thread that runs tl_listener_work's loop; it is called without locks, from any
 // thread, and returns false when it cannot. At most WORKERS are started, one at once and more when all are
-// busy. The listener is the owner of FD from here on, whatever is returned.
-struct tl_error *tl_listener_new(int fd, unsigned workers, bool (*start_worker)(void *context), void *context,
+// busy. The listener is the owner of TRANSPORT from here on, whatever is returned.
+struct tl_error *tl_listener_new(struct tl_transport *transport, unsigned workers,
+                                 bool (*start_worker)(void *context), void *context,
                                  struct tl_listener **listener);
 struct tl_error *tl_listener_start(struct tl_listener *listener);
 
@@ -58,6 +59,14 @@ int tl_listener_continue(struct tl_listener *listener, uint64_t id);
 int tl_listener_reply_fd(struct tl_listener *listener, uint64_t id, int fd, bool close_on_exec);
 // As above, but the call goes on waiting: *NUMBER is the descriptor in the caller.
 int tl_listener_add_fd(struct tl_listener *listener, uint64_t id, int fd, bool close_on_exec, int *number);
+
+// What not every engine can (ENOTSUP); transport.h says what they do.
+int tl_listener_set_interest(struct tl_listener *listener, uint32_t arch, int nr, bool before, bool returned);
+int tl_listener_set_arg(struct tl_listener *listener, uint64_t id, unsigned index, uint64_t value);
+int tl_listener_copy_arg(struct tl_listener *listener, uint64_t id, unsigned index, const void *data,
+                         size_t size, uint64_t *address);
+int tl_listener_perform(struct tl_listener *listener, uint64_t id, int64_t *result);
+const char *tl_listener_engine(const struct tl_listener *listener);
 
 // Does the caller still wait? Ask after anything was read by its thread id, and before acting on it.
 bool tl_listener_is_waiting(struct tl_listener *listener, uint64_t id);

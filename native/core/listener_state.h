@@ -34,7 +34,7 @@ struct worker {
 struct tl_listener {
     struct tl_listener *next; // of all that are open, for fork
     bool forked;              // this is a copy in a forked process: its threads and its listener are not here
-    int fd;
+    struct tl_transport *transport;
     int stop_signal;
     unsigned workers_max;
     bool (*start_worker)(void *);
@@ -92,7 +92,7 @@ void tl_listener_block_signals(const struct tl_listener *l);
 void tl_listener_finish(struct tl_listener *l);
 void tl_listener_start_workers(struct tl_listener *l, unsigned count);
 
-// Once nobody uses a closed listener's descriptor any more.
+// Once nobody uses a closed listener's transport any more.
 void tl_listener_give_back(struct tl_listener *l);
 
 void *tl_listener_sentinel(void *listener);

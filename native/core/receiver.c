@@ -241,7 +241,7 @@ static int receive_as(struct tl_listener *l, struct tl_call *call, bool worker)
     l->receiver_works = worker;
     l->receiver = pthread_self();
     pthread_mutex_unlock(&l->lock);
-    int error = tl_notif_receive(l->fd, call);
+    int error = l->transport->ops->receive(l->transport, call);
     pthread_mutex_lock(&l->lock);
     l->receiving = false;
     if (!error) {

@@ -11,8 +11,9 @@
 // The courier was never filtered, so nothing that hands the listener over can wait for an answer that nobody
 // gives yet, and no filtered task ever holds the listener: if the supervisor dies, the kernel answers ENOSYS
 // at once. The leader cannot make a call to wait for the courier (each might be hooked), so it spins for
-// those few microseconds. The child shares our memory until execve, as after vfork: it calls no libc function
-// that may touch errno, TLS or a lock.
+// those few microseconds. A child that is held needs no courier: it says on the channel that it is ready,
+// waits there to be released, and installs its filter then. The child shares our memory until execve, as
+// after vfork: it calls no libc function that may touch errno, TLS or a lock.
 
 #include "spawn.h"
 
@@ -109,6 +110,13 @@ static void child_place_stdio(struct tl_spawn *spawn)
         if (result < 0)
             child_fail(spawn, step_stdio, result);
     }
+    for (int i = 0; i < 2; i++) {
+        long result = spawn->options->pass[i] < 0
+                          ? 0
+                          : raw(SYS_dup3, spawn->options->pass[i], spawn->options->pass_as[i], 0, 0, 0);
+        if (result < 0)
+            child_fail(spawn, step_stdio, result);
+    }
 }
 
 static int courier(void *argument)
@@ -148,7 +156,8 @@ static int courier(void *argument)
 static void child_install_filter(struct tl_spawn *spawn)
 {
     struct sock_fprog program = {spawn->options->filter_length, (struct sock_filter *)spawn->options->filter};
-    unsigned long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    unsigned long flags =
+        spawn->options->hold ? 0 : SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
     long result;
 
     for (;;) {
@@ -171,6 +180,20 @@ static void child_install_filter(struct tl_spawn *spawn)
     atomic_store(&spawn->listener, (int)result);
 }
 
+// Until it is released. End of file: the supervisor has died.
+static void child_wait(struct tl_spawn *spawn)
+{
+    char byte = 0;
+    long result;
+
+    raw(SYS_write, spawn->child_channel, &byte, 1, 0, 0);
+    do
+        result = raw(SYS_read, spawn->child_channel, &byte, 1, 0, 0);
+    while (result == -EINTR);
+    if (result != 1)
+        child_end();
+}
+
 static int leader(void *argument)
 {
     struct tl_spawn *spawn = argument;
@@ -185,14 +208,18 @@ static int leader(void *argument)
     if (options->cwd && (result = raw(SYS_chdir, options->cwd, 0, 0, 0, 0)) < 0)
         child_fail(spawn, step_cwd, result);
     child_place_stdio(spawn);
+    if (options->hold)
+        child_wait(spawn);
     // glibc's clone() touches errno only when it fails, and then this child is over anyway.
-    if (clone(courier, spawn->stacks + 2 * stack_size, thread, spawn) < 0)
+    else if (clone(courier, spawn->stacks + 2 * stack_size, thread, spawn) < 0)
         child_fail(spawn, step_courier, -EAGAIN);
     raw(SYS_rt_sigprocmask, SIG_SETMASK, &spawn->mask, NULL, 8, 0);
-    child_install_filter(spawn);
-    if (atomic_load(&spawn->listener) < 0)
-        child_end();
-    while (!atomic_load(&spawn->handed_over))
+    if (options->filter) {
+        child_install_filter(spawn);
+        if (atomic_load(&spawn->listener) < 0)
+            child_end();
+    }
+    while (!options->hold && !atomic_load(&spawn->handed_over))
         tl_cpu_relax();
     result = raw(SYS_execve, options->path, options->argv, options->envp, 0, 0);
     child_fail(spawn, step_exec, result);
@@ -244,6 +271,17 @@ static int receive_listener(int channel)
     if (!header || header->cmsg_type != SCM_RIGHTS || header->cmsg_len != CMSG_LEN(sizeof(int)))
         return -1;
     return *(int *)(void *)CMSG_DATA(header);
+}
+
+static bool receive_ready(int channel)
+{
+    char byte;
+    ssize_t got;
+
+    do
+        got = read(channel, &byte, 1);
+    while (got < 0 && errno == EINTR);
+    return got == 1;
 }
 
 static struct tl_error *open_channel(struct tl_spawn *spawn)
@@ -306,8 +344,8 @@ struct tl_error *tl_spawn_start(const struct tl_spawn_options *options, struct t
     }
     close(spawn->child_channel);
     spawn->child_channel_open = false;
-    *listener = receive_listener(spawn->channel);
-    if (*listener < 0) {
+    *listener = options->hold ? -1 : receive_listener(spawn->channel);
+    if (options->hold ? !receive_ready(spawn->channel) : *listener < 0) {
         int status = 0;
         waitpid(spawn->pid, &status, 0);
         error = WIFSIGNALED(status)
@@ -319,6 +357,19 @@ struct tl_error *tl_spawn_start(const struct tl_spawn_options *options, struct t
     }
     *out = spawn;
     return NULL;
+}
+
+void tl_spawn_release(struct tl_spawn *spawn)
+{
+    char byte = 0;
+
+    // A child that is dead already is found out by its end.
+    send(spawn->channel, &byte, 1, MSG_NOSIGNAL);
+}
+
+int tl_spawn_filter_error(const struct tl_spawn *spawn)
+{
+    return atomic_load(&spawn->failed_step) == step_seccomp ? atomic_load(&spawn->failed_errno) : 0;
 }
 
 pid_t tl_spawn_pid(const struct tl_spawn *spawn)

@@ -31,7 +31,7 @@ static bool next_word(pid_t pid, uint64_t *address, unsigned size, uint64_t *wor
 }
 
 // On the new program's stack: argc, argv, 0, envp, 0, pairs of the auxiliary vector.
-static int hide(pid_t pid)
+int tl_vdso_hide(pid_t pid)
 {
     uint64_t regs[64], at, word;
     struct iovec iov = {regs, sizeof regs};
@@ -134,7 +134,7 @@ int tl_vdso_hide_at_exec(struct tl_listener *l, const struct tl_call *call, pid_
         return 0;
     int event = info.si_status >> 8, number = info.si_status & 0xff;
     if (event == PTRACE_EVENT_EXEC)
-        error = hide(info.si_pid);
+        error = tl_vdso_hide(info.si_pid);
     ptrace(PTRACE_DETACH, info.si_pid, NULL, (void *)(uintptr_t)(event ? 0 : number));
     return error;
 }

@@ -55,7 +55,7 @@ void tl_call_reuse(PyObject *object, PyObject *listener, const struct tl_call *c
     self->listener = Py_NewRef(listener);
     self->call = *call;
     self->decision = TL_UNDECIDED;
-    self->answered = false;
+    self->answered = self->performed = false;
 }
 
 enum tl_decision tl_call_decision(PyObject *call)
@@ -177,19 +177,55 @@ static void kill_caller(struct call_object *self)
         tl_listener_reply(tl_call_core(self), self->call.id, 0, EINTR);
 }
 
-void tl_call_answer(PyObject *object)
+// Hooks for the result come before the answer, when a hook has made up that result or had it made.
+static bool turn_to_result(struct call_object *self, struct tl_call *returned)
+{
+    bool made_up = self->decision == TL_REPLY || self->decision == TL_FAIL || self->decision == TL_REPLY_FD;
+
+    if (!returned || self->call.returned || !(made_up || (self->performed && self->decision != TL_KILL)) ||
+        !tl_listener_wants_result(self->listener, &self->call))
+        return false;
+    *returned = self->call;
+    returned->returned = true;
+    returned->emulated = made_up;
+    if (self->decision == TL_REPLY_FD) {
+        int number;
+        int error =
+            tl_listener_add_fd(tl_call_core(self), self->call.id, self->fd, self->close_on_exec, &number);
+        drop_fd(self);
+        returned->result = error ? -error : number;
+    } else if (made_up) {
+        returned->result = self->decision == TL_FAIL ? -self->value : self->value;
+    }
+    self->answered = true;
+    return true;
+}
+
+static void let_go_on(struct call_object *self)
+{
+    if (self->call.emulated)
+        tl_listener_reply(tl_call_core(self), self->call.id, self->call.result, 0);
+    else if (self->call.returned || self->performed)
+        tl_listener_continue(tl_call_core(self), self->call.id);
+    else
+        tl_listener_let_go_on(self->listener, &self->call);
+}
+
+bool tl_call_answer(PyObject *object, struct tl_call *returned)
 {
     struct call_object *self = as_call(object);
     uint64_t id = self->call.id;
     int error;
 
     if (self->answered)
-        return;
+        return false;
+    if (turn_to_result(self, returned))
+        return true;
     self->answered = true;
     switch (self->decision) {
     case TL_UNDECIDED:
     case TL_PROCEED:
-        tl_listener_let_go_on(self->listener, &self->call);
+        let_go_on(self);
         break;
     case TL_REPLY:
         tl_listener_reply(tl_call_core(self), id, self->value, 0);
@@ -208,6 +244,7 @@ void tl_call_answer(PyObject *object)
         kill_caller(self);
         break;
     }
+    return false;
 }
 
 void tl_call_override(PyObject *object, int error_number)
@@ -245,8 +282,11 @@ static PyObject *call_check(PyObject *object, PyObject *result)
 
 static PyObject *call_answer(PyObject *object, PyObject *unused)
 {
+    struct tl_call returned;
     (void)unused;
-    tl_call_answer(object);
+    // By way of the queue: this is not a thread that may run hooks.
+    if (tl_call_answer(object, &returned) && tl_listener_delay(tl_call_core(as_call(object)), &returned, 0))
+        tl_listener_reply(tl_call_core(as_call(object)), returned.id, returned.result, 0);
     Py_RETURN_NONE;
 }
 
@@ -292,6 +332,7 @@ static PyGetSetDef call_getset[] = {
     {"raw", get_raw, NULL, "The six argument registers, as unsigned 64-bit numbers.", NULL},
     {"path", tl_call_get_path, NULL, "The first path argument, absolute.", NULL},
     {"paths", tl_call_get_paths, NULL, "Every path argument.", NULL},
+    {"result", tl_call_get_result, NULL, "What the call returned; -1 to -4095 is an errno.", NULL},
     {"pid", get_pid, NULL, "Process that the calling thread belongs to.", NULL},
     {"_is_decided", get_decided, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -303,6 +344,7 @@ static PyMemberDef call_members[] = {
     {"ip", T_ULONGLONG, offsetof(struct call_object, call.ip), READONLY, "Address after the instruction."},
     {"_name", T_OBJECT_EX, offsetof(struct call_object, name), 0, NULL},
     {"_arguments", T_OBJECT_EX, offsetof(struct call_object, arguments), 0, NULL},
+    {"returned", T_BOOL, offsetof(struct call_object, call.returned), READONLY, "The result is known."},
     {"_id", T_ULONGLONG, offsetof(struct call_object, call.id), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
@@ -314,6 +356,9 @@ static PyMethodDef call_methods[] = {
     {"fd_path", tl_call_fd_path, METH_VARARGS, NULL},
     {"_open", tl_call_open, METH_VARARGS, NULL},
     {"take_fd", tl_call_take_fd, METH_O, NULL},
+    {"perform", tl_call_perform, METH_NOARGS, NULL},
+    {"_set_arg", tl_call_set_arg, METH_VARARGS, NULL},
+    {"_copy_arg", tl_call_copy_arg, METH_VARARGS, NULL},
     {"proceed", call_proceed, METH_NOARGS, NULL},
     {"reply", call_reply, METH_O, NULL},
     {"fail", call_fail, METH_O, NULL},

@@ -12,7 +12,8 @@ struct call_object {
     enum tl_decision decision;
     bool close_on_exec;
     bool answered;
-    int fd; // ours, for TL_REPLY_FD
+    bool performed; // the hook has had the kernel perform the call
+    int fd;         // ours, for TL_REPLY_FD
     int64_t value;
 };
 
@@ -37,6 +38,12 @@ static inline PyObject *tl_call_raise_gone(struct call_object *self)
 {
     return PyErr_Format(tl_call_gone_error, "thread %d does not wait for its call any more", self->call.tid);
 }
+
+// What a hook asks of an engine that not every one can do: call_result.c.
+PyObject *tl_call_get_result(PyObject *call, void *closure);
+PyObject *tl_call_perform(PyObject *call, PyObject *unused);
+PyObject *tl_call_set_arg(PyObject *call, PyObject *args);
+PyObject *tl_call_copy_arg(PyObject *call, PyObject *args);
 
 // Methods and attributes that look into the caller: call_memory.c.
 PyObject *tl_call_read(PyObject *call, PyObject *args);

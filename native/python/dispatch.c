@@ -31,7 +31,7 @@ static void hook_failed(struct listener_object *self, PyObject *call)
             PyErr_WriteUnraisable(call);
         if (verdict >= 0) {
             tl_call_override(call, (int)verdict);
-            tl_call_answer(call);
+            tl_call_answer(call, NULL);
         }
     }
     Py_XDECREF(type);
@@ -42,7 +42,8 @@ static void hook_failed(struct listener_object *self, PyObject *call)
 // In the stable ABI since 3.12, and the same function in 3.11: the variadic call costs half as much again.
 PyObject *PyObject_Vectorcall(PyObject *callable, PyObject *const *args, size_t nargsf, PyObject *kwnames);
 
-static void run_hooks(struct listener_object *self, PyObject *hooks, PyObject *call)
+// True: hooks for the result have to decide *RETURNED next.
+static bool run_hooks(struct listener_object *self, PyObject *hooks, PyObject *call, struct tl_call *returned)
 {
     Py_ssize_t count = PyTuple_Size(hooks);
 
@@ -54,12 +55,20 @@ static void run_hooks(struct listener_object *self, PyObject *hooks, PyObject *c
         Py_XDECREF(result);
         if (decided < 0) {
             hook_failed(self, call);
-            return;
+            return false;
         }
         if (decided)
             break;
     }
-    tl_call_answer(call);
+    return tl_call_answer(call, returned);
+}
+
+bool tl_listener_wants_result(PyObject *listener, const struct tl_call *call)
+{
+    bool deferred;
+
+    return as_listener(listener)->returned.used &&
+           tl_hooks_find(&as_listener(listener)->returned, call, &deferred);
 }
 
 static bool is_met(const struct listener_object *self, const struct tl_call *call)
@@ -89,11 +98,9 @@ void tl_listener_let_go_on(PyObject *listener, const struct tl_call *call)
     Py_XDECREF(result);
 }
 
-// Counts a call whose number is beyond the tables and returns its hooks, borrowed.
-static PyObject *other_call(struct listener_object *self, const struct tl_call *data, bool *deferred)
+static void count_other(struct listener_object *self, const struct tl_call *data)
 {
     PyObject *key = Py_BuildValue("(Ii)", data->arch, data->nr);
-    PyObject *entry = key ? PyDict_GetItemWithError(self->other_hooks, key) : NULL;
     PyObject *count = key ? PyDict_GetItemWithError(self->other_counts, key) : NULL;
     PyObject *next = PyLong_FromUnsignedLongLong((count ? PyLong_AsUnsignedLongLong(count) : 0) + 1);
 
@@ -102,29 +109,39 @@ static PyObject *other_call(struct listener_object *self, const struct tl_call *
     Py_XDECREF(next);
     Py_XDECREF(key);
     PyErr_Clear();
-    *deferred = entry && PyTuple_GetItem(entry, 1) == Py_True;
-    return entry ? PyTuple_GetItem(entry, 0) : NULL;
+}
+
+// Each call once: when it returns only if nobody was told of it before.
+static void count(struct listener_object *self, const struct tl_call *data)
+{
+    int arch = tl_arch_index(data->arch);
+    bool deferred;
+
+    if (data->returned && (data->emulated || tl_hooks_find(&self->before, data, &deferred)))
+        return;
+    if (arch >= 0 && data->nr >= 0 && data->nr < native_calls)
+        self->counts[arch][data->nr]++;
+    else
+        count_other(self, data);
+}
+
+static void let_go_on(struct listener_object *self, const struct tl_call *data)
+{
+    if (data->emulated)
+        tl_listener_reply(self->core, data->id, data->result, 0);
+    else
+        tl_listener_let_go_on((PyObject *)self, data);
 }
 
 static void handle(struct listener_object *self, const struct tl_call *data)
 {
-    int arch = tl_arch_index(data->arch);
-    PyObject *hooks;
-    bool deferred;
+    struct tl_call returned;
+    bool deferred, again = false;
+    PyObject *hooks = tl_hooks_find(data->returned ? &self->returned : &self->before, data, &deferred);
 
-    if (arch >= 0 && data->nr >= 0 && data->nr < native_calls) {
-        hooks = self->hooks[arch][data->nr];
-        deferred = self->deferred[arch][data->nr];
-        self->counts[arch][data->nr]++;
-    } else {
-        hooks = other_call(self, data, &deferred);
-    }
+    count(self, data);
     if (!hooks) {
-        hooks = self->default_hooks;
-        deferred = self->default_deferred;
-    }
-    if (!hooks) {
-        tl_listener_let_go_on((PyObject *)self, data);
+        let_go_on(self, data);
         return;
     }
     Py_INCREF(hooks);
@@ -143,13 +160,15 @@ static void handle(struct listener_object *self, const struct tl_call *data)
             hook_failed(self, call);
         Py_XDECREF(result);
     } else {
-        run_hooks(self, hooks, call);
+        again = run_hooks(self, hooks, call, &returned);
     }
     if (call && !self->spare && tl_call_retire(call))
         self->spare = call;
     else
         Py_XDECREF(call);
     Py_DECREF(hooks);
+    if (again)
+        handle(self, &returned);
 }
 
 static void *worker_main(void *argument)
@@ -161,7 +180,7 @@ static void *worker_main(void *argument)
     PyGILState_STATE state = PyGILState_Ensure();
     PyThreadState *thread = PyEval_SaveThread();
     while (tl_listener_next(self->core, &call)) {
-        if (self->rules && tl_rules_apply(self->rules, self->core, &call))
+        if (self->rules && !call.returned && tl_rules_apply(self->rules, self->core, &call))
             continue;
         PyEval_RestoreThread(thread);
         handle(self, &call);

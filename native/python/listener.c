@@ -58,11 +58,10 @@ static int listener_traverse(PyObject *object, visitproc visit, void *arg)
     struct listener_object *self = as_listener(object);
 
     Py_VISIT(Py_TYPE(object));
-    for (int arch = 0; arch < arch_count; arch++)
-        for (int nr = 0; nr < native_calls; nr++)
-            Py_VISIT(self->hooks[arch][nr]);
-    Py_VISIT(self->default_hooks);
-    Py_VISIT(self->other_hooks);
+    int stop = tl_hooks_traverse(&self->before, visit, arg);
+    stop = stop ? stop : tl_hooks_traverse(&self->returned, visit, arg);
+    if (stop)
+        return stop;
     Py_VISIT(self->other_counts);
     Py_VISIT(self->call_type);
     Py_VISIT(self->spare);
@@ -77,11 +76,8 @@ static int listener_clear(PyObject *object)
 {
     struct listener_object *self = as_listener(object);
 
-    for (int arch = 0; arch < arch_count; arch++)
-        for (int nr = 0; nr < native_calls; nr++)
-            Py_CLEAR(self->hooks[arch][nr]);
-    Py_CLEAR(self->default_hooks);
-    Py_CLEAR(self->other_hooks);
+    tl_hooks_clear(&self->before);
+    tl_hooks_clear(&self->returned);
     Py_CLEAR(self->other_counts);
     Py_CLEAR(self->call_type);
     Py_CLEAR(self->spare);
@@ -110,29 +106,31 @@ static void listener_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-// Listener(fd, workers, call_type, on_error, defer, describe): owns FD from here on.
+// Listener(transport, workers, call_type, on_error, defer, describe): owns the transport from here on.
 static PyObject *listener_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    PyObject *call_type, *on_error, *defer, *describe;
+    PyObject *capsule, *call_type, *on_error, *defer, *describe;
     struct tl_error *error;
     unsigned workers;
-    int fd;
 
     (void)keywords;
-    if (!PyArg_ParseTuple(args, "iIOOOO:Listener", &fd, &workers, &call_type, &on_error, &defer, &describe))
+    if (!PyArg_ParseTuple(args, "OIOOOO:Listener", &capsule, &workers, &call_type, &on_error, &defer,
+                          &describe))
         return NULL;
     PyObject *object = PyType_GenericAlloc(type, 0);
-    if (!object)
+    struct tl_transport *transport = object ? tl_transport_take(capsule) : NULL;
+    if (!transport) {
+        Py_XDECREF(object);
         return NULL;
+    }
     struct listener_object *self = as_listener(object);
-    error = tl_listener_new(fd, workers, tl_listener_start_worker, self, &self->core);
+    error = tl_listener_new(transport, workers, tl_listener_start_worker, self, &self->core);
     if (error) {
         Py_DECREF(object);
         return tl_raise(error);
     }
-    self->other_hooks = PyDict_New();
     self->other_counts = PyDict_New();
-    if (!self->other_hooks || !self->other_counts) {
+    if (!self->other_counts) {
         Py_DECREF(object);
         return NULL;
     }
@@ -141,50 +139,6 @@ static PyObject *listener_new(PyTypeObject *type, PyObject *args, PyObject *keyw
     self->defer = Py_NewRef(defer);
     self->describe = Py_NewRef(describe);
     return object;
-}
-
-static PyObject *set_other_hooks(struct listener_object *self, unsigned arch, int nr, PyObject *hooks,
-                                 int deferred)
-{
-    PyObject *key = Py_BuildValue("(Ii)", arch, nr);
-    PyObject *entry = Py_BuildValue("(OO)", hooks, deferred ? Py_True : Py_False);
-    int failed = !key || !entry || PyDict_SetItem(self->other_hooks, key, entry) < 0;
-
-    Py_XDECREF(key);
-    Py_XDECREF(entry);
-    if (failed)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
-// set_hooks(audit_arch, nr, hooks, deferred); nr -1 is every call without hooks of its own.
-static PyObject *listener_set_hooks(PyObject *object, PyObject *args)
-{
-    struct listener_object *self = as_listener(object);
-    PyObject *hooks, *old;
-    unsigned arch_value;
-    int nr, deferred;
-
-    if (!PyArg_ParseTuple(args, "IiOp:set_hooks", &arch_value, &nr, &hooks, &deferred))
-        return NULL;
-    if (!PyTuple_Check(hooks)) {
-        PyErr_SetString(PyExc_TypeError, "set_hooks: hooks must be a tuple");
-        return NULL;
-    }
-    if (nr == -1) {
-        old = self->default_hooks;
-        self->default_hooks = Py_NewRef(hooks);
-        self->default_deferred = deferred;
-    } else {
-        int arch = tl_arch_index(arch_value);
-        if (arch < 0 || nr < 0 || nr >= native_calls)
-            return set_other_hooks(self, arch_value, nr, hooks, deferred);
-        old = self->hooks[arch][nr];
-        self->hooks[arch][nr] = Py_NewRef(hooks);
-        self->deferred[arch][nr] = deferred;
-    }
-    Py_XDECREF(old);
-    Py_RETURN_NONE;
 }
 
 static int parse_target(PyObject *item, struct tl_rule_target *target)
@@ -361,7 +315,7 @@ static PyGetSetDef listener_getset[] = {
 };
 
 static PyMethodDef listener_methods[] = {
-    {"set_hooks", listener_set_hooks, METH_VARARGS, NULL},
+    {"set_hooks", tl_hooks_set, METH_VARARGS, NULL},
     {"meet_exec", listener_meet_exec, METH_VARARGS, NULL},
     {"add_rule", listener_add_rule, METH_VARARGS, NULL},
     {"rule_count", listener_rule_count, METH_O, NULL},

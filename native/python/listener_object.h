@@ -15,6 +15,17 @@ static const uint32_t tl_arches[arch_count] = {AUDIT_ARCH_X86_64, AUDIT_ARCH_I38
 static const uint32_t tl_arches[arch_count] = {AUDIT_ARCH_AARCH64, AUDIT_ARCH_ARM};
 #endif
 
+// Hooks before calls happen, or for their results.
+struct hook_table {
+    // Per call a tuple of hooks; NULL where only the default is meant.
+    PyObject *hooks[arch_count][native_calls];
+    bool deferred[arch_count][native_calls];
+    PyObject *others; // {(audit_arch, nr): (hooks, deferred)} of numbers beyond the tables
+    PyObject *default_hooks;
+    bool default_deferred;
+    bool used;
+};
+
 struct listener_object {
     PyObject_HEAD
     struct tl_listener *core;
@@ -24,17 +35,12 @@ struct listener_object {
     PyObject *on_error;  // (call, exception) -> errno to fail with, 0 to let the kernel go on, -1 to leave it
     PyObject *defer;     // (call, hooks): decides later and answers by itself
     PyObject *describe;  // (audit_arch, nr) -> places of its paths
-    // Per call a tuple of hooks; NULL where only the default is meant.
-    PyObject *hooks[arch_count][native_calls];
-    bool deferred[arch_count][native_calls];
-    PyObject *default_hooks;
-    bool default_deferred;
+    struct hook_table before, returned;
     struct tl_path_places *paths[arch_count]; // native_calls each
     bool meets[arch_count][native_calls];     // execve and execveat, where the vDSO is to be hidden
     pid_t command;
     PyObject *on_unhidden; // (errno): a program has kept its vDSO
     uint64_t counts[arch_count][native_calls];
-    PyObject *other_hooks;  // {(audit_arch, nr): (hooks, deferred)} of numbers beyond the tables
     PyObject *other_counts; // {(audit_arch, nr): how many}
 };
 
@@ -50,6 +56,13 @@ static inline int tl_arch_index(uint32_t arch)
             return i;
     return -1;
 }
+
+// The hooks of CALL, borrowed, or NULL.
+PyObject *tl_hooks_find(const struct hook_table *table, const struct tl_call *call, bool *deferred);
+// set_hooks(audit_arch, nr, hooks, deferred, returned)
+PyObject *tl_hooks_set(PyObject *listener, PyObject *args);
+int tl_hooks_traverse(struct hook_table *table, visitproc visit, void *arg);
+void tl_hooks_clear(struct hook_table *table);
 
 // Starts a thread that takes calls; its context is the listener object. Called from any thread, without the
 // GIL.

@@ -25,6 +25,7 @@ PyObject *tl_raise_errno(int error_number)
 
 PyObject *tl_call_gone_error;
 PyObject *tl_memory_access_error;
+PyObject *tl_unsupported_error;
 
 static int import_errors(void)
 {
@@ -34,8 +35,9 @@ static int import_errors(void)
         return -1;
     tl_call_gone_error = PyObject_GetAttrString(errors, "CallGoneError");
     tl_memory_access_error = PyObject_GetAttrString(errors, "MemoryAccessError");
+    tl_unsupported_error = PyObject_GetAttrString(errors, "UnsupportedByEngineError");
     Py_DECREF(errors);
-    return tl_call_gone_error && tl_memory_access_error ? 0 : -1;
+    return tl_call_gone_error && tl_memory_access_error && tl_unsupported_error ? 0 : -1;
 }
 
 static struct PyModuleDef native_module = {
@@ -53,8 +55,9 @@ PyMODINIT_FUNC PyInit__native(void)
 
     if (!module)
         return NULL;
-    if (import_errors() < 0 || tl_call_add_to(module) < 0 || tl_listener_add_to(module) < 0 ||
-        tl_spawn_add_to(module) < 0 || tl_job_add_to(module) < 0 || tl_probe_add_to(module) < 0) {
+    if (import_errors() < 0 || tl_transport_add_to(module) < 0 || tl_call_add_to(module) < 0 ||
+        tl_listener_add_to(module) < 0 || tl_spawn_add_to(module) < 0 || tl_job_add_to(module) < 0 ||
+        tl_probe_add_to(module) < 0 || tl_agent_add_to(module) < 0) {
         Py_DECREF(module);
         return NULL;
     }

@@ -22,13 +22,26 @@ PyObject *tl_raise_errno(int error_number);
 // Classes of trapline.errors, borrowed.
 extern PyObject *tl_call_gone_error;
 extern PyObject *tl_memory_access_error;
+extern PyObject *tl_unsupported_error;
 
 // One type or group of functions per file; each returns -1 with an exception set when it fails.
+int tl_transport_add_to(PyObject *module);
 int tl_call_add_to(PyObject *module);
 int tl_listener_add_to(PyObject *module);
 int tl_spawn_add_to(PyObject *module);
 int tl_job_add_to(PyObject *module);
 int tl_probe_add_to(PyObject *module);
+int tl_agent_add_to(PyObject *module);
+
+// The core's object behind a _native.Spawn; NULL with an exception set.
+struct tl_spawn;
+struct tl_spawn *tl_spawn_core(PyObject *spawn);
+
+// A capsule that owns TRANSPORT, for an engine's module to return; NULL with an exception set, and it is
+// freed.
+PyObject *tl_transport_wrap(struct tl_transport *transport);
+// Takes it out again, once; NULL with an exception set.
+struct tl_transport *tl_transport_take(PyObject *capsule);
 
 // A decision that a hook took; see call.c.
 enum tl_decision { TL_UNDECIDED, TL_PROCEED, TL_REPLY, TL_FAIL, TL_REPLY_FD, TL_KILL };
@@ -43,14 +56,18 @@ enum tl_decision tl_call_decision(PyObject *call);
 extern PyObject *tl_decided;
 // What a hook's RESULT means: 1 decided, 0 ask the next hook, -1 with an exception set.
 int tl_call_check_result(PyObject *call, PyObject *result);
-// Carries out the decision (PROCEED when there is none); the GIL is held.
-void tl_call_answer(PyObject *call);
+// Carries out the decision (PROCEED when there is none); the GIL is held. True: there are hooks that want to
+// see the result, which is known already, and *RETURNED is what they are to decide first.
+bool tl_call_answer(PyObject *call, struct tl_call *returned);
 // Whatever was decided: fail with an errno, or with 0 let the kernel perform the call.
 void tl_call_override(PyObject *call, int error_number);
 
 // _native.Job, and the signal mask that a command gets under one.
 extern PyObject *tl_job_type;
 const sigset_t *tl_job_mask(PyObject *job);
+
+// Are there hooks for the result of CALL?
+bool tl_listener_wants_result(PyObject *listener, const struct tl_call *call);
 
 // Has the kernel perform CALL; the GIL is held, and released where that takes long.
 void tl_listener_let_go_on(PyObject *listener, const struct tl_call *call);

@@ -1,4 +1,4 @@
-// _native.Spawn: a command that was started under a filter.
+// _native.Spawn: a command that was started under a filter, or is held before its execve.
 #include "module.h"
 
 #include <errno.h>
@@ -19,8 +19,11 @@ struct spawn_object {
     PyObject *keep[6];
     char **argv, **envp;
     int pid, pidfd, listener;
-    char no_new_privs, waits_killable;
+    bool no_new_privs;
+    char waits_killable;
 };
+
+static PyObject *spawn_type;
 
 static struct spawn_object *as_spawn(PyObject *object)
 {
@@ -85,10 +88,18 @@ static int read_options(struct spawn_object *self, PyObject *args)
 {
     struct tl_spawn_options *options = &self->options;
     PyObject *path, *argv, *envp, *cwd, *filter, *job;
+    int hold;
 
-    if (!PyArg_ParseTuple(args, "SOOO(iii)SO:Spawn", &path, &argv, &envp, &cwd, &options->stdio[0],
-                          &options->stdio[1], &options->stdio[2], &filter, &job))
+    options->pass[0] = options->pass[1] = -1;
+    if (!PyArg_ParseTuple(args, "SOOO(iii)OOp|((ii)(ii)):Spawn", &path, &argv, &envp, &cwd, &options->stdio[0],
+                          &options->stdio[1], &options->stdio[2], &filter, &job, &hold, &options->pass[0],
+                          &options->pass_as[0], &options->pass[1], &options->pass_as[1]))
         return -1;
+    if (filter == Py_None ? !hold : !PyBytes_Check(filter)) {
+        PyErr_SetString(PyExc_TypeError, "Spawn: the filter is bytes, or None for a command that is held");
+        return -1;
+    }
+    options->hold = hold;
     if (job != Py_None && !PyObject_TypeCheck(job, (PyTypeObject *)(void *)tl_job_type)) {
         PyErr_SetString(PyExc_TypeError, "Spawn: job must be a Job or None");
         return -1;
@@ -106,8 +117,10 @@ static int read_options(struct spawn_object *self, PyObject *args)
     options->argv = self->argv;
     options->envp = self->envp;
     options->cwd = cwd == Py_None ? NULL : PyBytes_AsString(cwd);
-    options->filter = (const struct sock_filter *)(const void *)PyBytes_AsString(filter);
-    options->filter_length = (unsigned short)((size_t)PyBytes_Size(filter) / sizeof(struct sock_filter));
+    if (filter != Py_None) {
+        options->filter = (const struct sock_filter *)(const void *)PyBytes_AsString(filter);
+        options->filter_length = (unsigned short)((size_t)PyBytes_Size(filter) / sizeof(struct sock_filter));
+    }
     return cwd != Py_None && !options->cwd ? -1 : 0;
 }
 
@@ -141,7 +154,6 @@ static PyObject *spawn_new(PyTypeObject *type, PyObject *args, PyObject *keyword
     self->listener = listener;
     self->pid = tl_spawn_pid(self->spawn);
     self->pidfd = tl_spawn_pidfd(self->spawn);
-    self->no_new_privs = tl_spawn_no_new_privs(self->spawn);
     self->waits_killable = tl_spawn_waits_killable(self->spawn);
     return object;
 }
@@ -150,6 +162,8 @@ static PyObject *spawn_new(PyTypeObject *type, PyObject *args, PyObject *keyword
 static PyObject *spawn_close(PyObject *object, PyObject *unused)
 {
     (void)unused;
+    if (as_spawn(object)->spawn)
+        as_spawn(object)->no_new_privs = tl_spawn_no_new_privs(as_spawn(object)->spawn);
     tl_spawn_free(as_spawn(object)->spawn);
     as_spawn(object)->spawn = NULL;
     as_spawn(object)->pidfd = -1;
@@ -176,7 +190,16 @@ static PyObject *spawn_wait_exec(PyObject *object, PyObject *args)
     return PyBool_FromLong(fds[0].revents);
 }
 
+// Lets a command that is held go on to its filter and its execve.
+static PyObject *spawn_release(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    tl_spawn_release(as_spawn(object)->spawn);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef spawn_methods[] = {
+    {"release", spawn_release, METH_NOARGS, NULL},
     {"close", spawn_close, METH_NOARGS, NULL},
     {"wait_exec", spawn_wait_exec, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
@@ -188,7 +211,25 @@ static PyObject *get_exec_error(PyObject *object, void *closure)
     return PyLong_FromLong(tl_spawn_exec_error(as_spawn(object)->spawn));
 }
 
+static PyObject *get_filter_error(PyObject *object, void *closure)
+{
+    (void)closure;
+    return PyLong_FromLong(tl_spawn_filter_error(as_spawn(object)->spawn));
+}
+
+static PyObject *get_no_new_privs(PyObject *object, void *closure)
+{
+    struct spawn_object *self = as_spawn(object);
+
+    (void)closure;
+    if (self->spawn)
+        self->no_new_privs = tl_spawn_no_new_privs(self->spawn);
+    return PyBool_FromLong(self->no_new_privs);
+}
+
 static PyGetSetDef spawn_getset[] = {
+    {"filter_error", get_filter_error, NULL, "Why the filter of a held command was refused, or 0.", NULL},
+    {"no_new_privs", get_no_new_privs, NULL, "The command runs with it.", NULL},
     {"exec_error", get_exec_error, NULL, "Why execve failed, or 0, once the channel is readable.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -197,7 +238,6 @@ static PyMemberDef spawn_members[] = {
     {"pid", T_INT, offsetof(struct spawn_object, pid), READONLY, NULL},
     {"pidfd", T_INT, offsetof(struct spawn_object, pidfd), READONLY, NULL},
     {"listener", T_INT, offsetof(struct spawn_object, listener), READONLY, NULL},
-    {"no_new_privs", T_BOOL, offsetof(struct spawn_object, no_new_privs), READONLY, NULL},
     {"waits_killable", T_BOOL, offsetof(struct spawn_object, waits_killable), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
@@ -214,11 +254,17 @@ static PyType_Spec spawn_spec = {
     .slots = spawn_slots,
 };
 
+struct tl_spawn *tl_spawn_core(PyObject *object)
+{
+    if (!PyObject_TypeCheck(object, (PyTypeObject *)(void *)spawn_type) || !as_spawn(object)->spawn) {
+        PyErr_SetString(PyExc_TypeError, "this is no Spawn whose command is held");
+        return NULL;
+    }
+    return as_spawn(object)->spawn;
+}
+
 int tl_spawn_add_to(PyObject *module)
 {
-    PyObject *type = PyType_FromSpec(&spawn_spec);
-    int result = type ? PyModule_AddObjectRef(module, "Spawn", type) : -1;
-
-    Py_XDECREF(type);
-    return result;
+    spawn_type = PyType_FromSpec(&spawn_spec);
+    return spawn_type ? PyModule_AddObjectRef(module, "Spawn", spawn_type) : -1;
 }

@@ -81,6 +81,26 @@ class Call:
     def kill(self, number: int = 9, /) -> Decision:
         """Decide that the calling process gets a signal, SIGKILL by default, and the call never happens."""
 
+    @property
+    def returned(self) -> bool:
+        """Whether the kernel has performed the call: this is a hook on its return."""
+
+    @property
+    def result(self) -> int:
+        """What the call returned, signed; -1 to -4095 is an errno.
+
+        :raises AttributeError: it has not returned yet.
+        """
+
+    def perform(self) -> int:
+        """Have the kernel perform the call now, wait for that, and return the result, as :attr:`result` gives it.
+
+        The hook still decides: ``reply`` and ``fail`` replace the result, None and ``proceed`` keep it.
+
+        :raises UnsupportedByEngineError: this engine does not tell results.
+        :raises CallGoneError: the caller has ended meanwhile; the call may have done its work.
+        """
+
     def waits(self) -> bool:
         """Whether the caller still waits for this call."""
 
@@ -90,6 +110,8 @@ class Call:
     def _is_decided(self) -> bool: ...
     @property
     def _id(self) -> int: ...
+    def _set_arg(self, index: int, value: int, /) -> None: ...
+    def _copy_arg(self, index: int, data: bytes | bytearray | memoryview, /) -> None: ...
     def _open(self, dirfd: int, path: str, flags: int, mode: int, resolve: int, /) -> int: ...
     def _reply_fd(self, fd: int, close_on_exec: bool, /) -> Decision: ...
     def _add_fd(self, fd: int, close_on_exec: bool, /) -> int: ...
@@ -98,11 +120,11 @@ class Call:
 
 @final
 class Listener:
-    """Worker threads that take calls from a seccomp listener, apply rules and call hooks."""
+    """Worker threads that take calls from an engine's transport, apply rules and call hooks."""
 
     def __new__(
         cls,
-        fd: int,
+        transport: object,
         workers: int,
         call_type: type[Call],
         on_error: Callable[..., int],
@@ -113,7 +135,13 @@ class Listener:
     @property
     def fd(self) -> int: ...
     def set_hooks(
-        self, audit_arch: int, nr: int, hooks: tuple[Callable[..., Any], ...], deferred: bool, /
+        self,
+        audit_arch: int,
+        nr: int,
+        hooks: tuple[Callable[..., Any], ...],
+        deferred: bool,
+        returned: bool,
+        /,
     ) -> None: ...
     def add_rule(
         self,
@@ -141,13 +169,14 @@ class Listener:
 
 @final
 class Spawn:
-    """A command that was started under a filter and is about to be executed."""
+    """A command that was started under a filter and is about to be executed, or is held before it is filtered."""
 
     pid: int
     pidfd: int
     listener: int
-    no_new_privs: bool
     waits_killable: bool
+    @property
+    def no_new_privs(self) -> bool: ...
     def __new__(
         cls,
         path: bytes,
@@ -155,14 +184,18 @@ class Spawn:
         envp: Sequence[bytes],
         cwd: bytes | None,
         stdio: tuple[int, int, int],
-        filter: bytes,
+        filter: bytes | None,
         job: Job | None,
+        hold: bool,
         /,
     ) -> Spawn: ...
+    def release(self) -> None: ...
     def close(self) -> None: ...
     def wait_exec(self, wake: int, /) -> bool: ...
     @property
     def exec_error(self) -> int: ...
+    @property
+    def filter_error(self) -> int: ...
 
 @final
 class Job:
@@ -176,6 +209,9 @@ class Job:
         self, pid: int, pidfd: int, listener: int, wake: int, milliseconds: int, /
     ) -> tuple[int, int]: ...
     def end(self) -> None: ...
+
+def notify_transport(fd: int, /) -> object:
+    """Return what a :class:`Listener` takes, over a seccomp listener, which it owns from here on."""
 
 def probe(name: str, timeout_ms: int = 5000) -> tuple[bool | None, int, str]:
     """Try one kernel feature in a process of its own.

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from trapline.abi import Param, Signature
+    from trapline.abi.errno import Errno
     from trapline.process import Process, ProcessTree
 
     class HasFileno(Protocol):
@@ -286,17 +287,48 @@ class Call(_native.Call):
         param = self.signature.param(cloexec[0])
         return param is not None and bool(self.args._registers[param.index] & cloexec[1])
 
-    def write_arg(self, name: str, value: object) -> None:
-        """Replace an argument, for engines that can; the hook declares it with ``changes_args=True``.
+    def write_arg(self, name: str | int, value: int | str | bytes | bytearray | memoryview) -> None:
+        """Replace an argument before the kernel sees it; the hook declares that with ``changes_args=True``.
 
+        The caller finds its own arguments, and its own memory, as they were. What was changed shows in :attr:`args`.
+
+        :param name: the kernel's name of the parameter, or its position from 0.
+        :param value: a number; or bytes, of which the argument becomes the address of a copy that lives until the
+            call has returned. The kernel looks at as many as the call's other arguments say. A string is encoded as
+            the names of files are, and ends with a NUL.
         :raises UnsupportedByEngineError: this engine hands arguments to the kernel as they are.
+        :raises CallGoneError: the caller is gone.
         """
-        raise UnsupportedByEngineError(
-            "engine 'notify' cannot change arguments: declare @on(..., changes_args=True) to have an engine "
-            "chosen that can",
-            engine="notify",
-            capability="changes_args",
-        )
+        if self.arch == "i386" and abi.name(self.nr, "i386") in ("socketcall", "ipc"):
+            raise UnsupportedByEngineError(
+                f"the arguments of {self.name} inside {abi.name(self.nr, 'i386')} lie in memory: change them with "
+                "call.write()", engine="any", capability="change_args",
+            )  # fmt: skip
+        index = name if isinstance(name, int) else self._position(name)
+        if isinstance(value, int):
+            self._set_arg(index, value & 0xFFFFFFFFFFFFFFFF)
+        else:
+            self._copy_arg(index, os.fsencode(value) + b"\0" if isinstance(value, str) else value)
+
+    def _position(self, name: str) -> int:
+        param = self.signature.param(name)
+        if param is not None:
+            return param.index
+        getattr(self.args, name)  # raises AttributeError unless it is one of arg0 to arg5
+        return int(name[3])
+
+    @property
+    def error(self) -> Errno | None:
+        """What the call failed with, or None; like :attr:`result`, once it has returned."""
+        result = self.result
+        if not -4095 <= result < 0:
+            return None
+        from trapline.abi.errno import Errno
+
+        try:
+            return Errno(-result)
+        except ValueError:
+            return None
 
     def __repr__(self) -> str:
         return f"<Call {self.name}{self.args!r} of thread {self.tid}>"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import time
 
 from trapline import _native
-from trapline.engines.base import Plan
+from trapline.engines.base import Command, Plan, command_error, new_engine
 from trapline.engines.choose import choose
 from trapline.errors import (
-    CommandError,
     EngineStartError,
     HookError,
     TraplineError,
@@ -31,8 +29,8 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from trapline.call import Call
+    from trapline.engines.base import Engine, Program
     from trapline.engines.deferred import DeferredHooks
-    from trapline.engines.notify import NotifyEngine
     from trapline.stdio import Given
 
     StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -61,13 +59,7 @@ def _find_executable(name: bytes, env: Mapping[bytes, bytes], cwd: bytes | None)
                 return candidate
             denied = True
     error = _EACCES if denied else _ENOENT
-    raise _command_error(error, name)
-
-
-def _command_error(number: int, path: bytes) -> CommandError:
-    error = CommandError(number, os.strerror(number), os.fsdecode(path))
-    error.add_note(f"cannot execute '{os.fsdecode(path)}': {os.strerror(number)}")
-    return error
+    raise command_error(error, name)
 
 
 class Session:
@@ -140,8 +132,8 @@ class Session:
         #: Name of the engine, and why it was chosen.
         self.engine, self.engine_reason = choose(engine, plan.needs())
         self._plan = plan
-        self._engine: NotifyEngine | None = None
-        self._spawn: _native.Spawn | None = None
+        self._engine: Engine | None = None
+        self._program: Program | None = None
         self._tree: ProcessTree | None = None
         self._deferred: DeferredHooks | None = None
         self._failure: BaseException | None = None
@@ -166,53 +158,41 @@ class Session:
         :raises CommandError: it cannot be executed.
         :raises EngineStartError: the engine cannot start here; the message says what to do.
         """
-        from trapline.engines.notify import NotifyEngine
-
-        if self._spawn is not None:
+        if self._program is not None:
             raise UsageError("a session starts once; make another one")
         executable = _find_executable(self.command[0], self._env, self._cwd)
-        engine = NotifyEngine(self._plan)
+        engine = new_engine(self.engine, self._plan)
         environment = [key + b"=" + value for key, value in self._env.items()]
         stdio = self._stdio = Stdio(*self._given)
         self.stdin, self.stdout, self.stderr = stdio.ends
+        given = (stdio.child[0], stdio.child[1], stdio.child[2])
         try:
-            try:
-                spawn = _native.Spawn(
-                    executable, self.command, environment, self._cwd,
-                    (stdio.child[0], stdio.child[1], stdio.child[2]),
-                    engine.program.to_bytes(), self._job,
-                )  # fmt: skip
-            except OSError as error:
-                if error.errno == errno.EINTR:
-                    raise EngineStartError(error.errno, str(error.strerror)) from None
-                if "seccomp" in str(error):
-                    raise engine.explain(error) from None
-                raise CommandError(
-                    error.errno, str(error.strerror), os.fsdecode(self._cwd or executable)
-                ) from None
+            program = engine.launch(
+                Command(executable, self.command, environment, self._cwd, given, self._job)
+            )
         except BaseException:
             stdio.close()
             raise
         finally:
             stdio.close_child()
         if self._job is not None:
-            self._job.pass_early(spawn.pidfd)
-        self._spawn = spawn
+            self._job.pass_early(program.pidfd)
+        self._program = program
         self._engine = engine
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._started = time.monotonic()
-        tree = self._tree = ProcessTree(spawn.pid)
+        tree = self._tree = ProcessTree(program.pid)
         try:
             if any(hook.is_async for hook in self._plan.hooks):
                 from trapline.engines.deferred import DeferredHooks
 
                 self._deferred = DeferredHooks(self._plan.workers, self._hook_failed, _GRACE_MS / 1000)
-            engine.start(spawn.listener, tree, self._defer)
-            self._wait_for_exec(spawn, executable)
+            engine.start(program, tree, self._defer)
+            self._wait_for_exec(program, executable)
         except BaseException:
             self.kill()
             if self.returncode is None:
-                self._reap(spawn)
+                self._reap(program)
             self._finish()
             raise
         return self
@@ -221,11 +201,11 @@ class Session:
         if self._stdio is not None:
             self._stdio.close()
 
-    def _wait_for_exec(self, spawn: _native.Spawn, executable: bytes) -> None:
-        while not spawn.wait_exec(self._wake):
+    def _wait_for_exec(self, program: Program, executable: bytes) -> None:
+        while not program.wait_exec(self._wake):
             os.eventfd_read(self._wake)
-        if spawn.exec_error and self._failure is None:
-            raise _command_error(spawn.exec_error, executable)
+        if program.exec_error and self._failure is None:
+            raise command_error(program.exec_error, executable)
 
     def _unhidden(self, number: int) -> None:
         self._fail(
@@ -259,7 +239,7 @@ class Session:
         :raises TimeoutError: it still runs after *timeout* seconds.
         :raises HookError: a hook raised (with ``on_hook_error="raise"``); the program has been killed.
         """
-        spawn = self._running()
+        program = self._running()
         deadline = None if timeout is None else time.monotonic() + timeout
         while not (self._tree_is_gone and self.returncode is not None):
             left = None if deadline is None else deadline - time.monotonic()
@@ -270,26 +250,26 @@ class Session:
                 rest = self._killed_at + _GRACE_MS / 1000 - time.monotonic()
                 self._tree_is_gone = self._tree_is_gone or (rest <= 0 and self.returncode is not None)
                 left = max(rest, 0.001) if left is None else max(min(rest, left), 0.001)
-            self._wait_once(spawn, left)
+            self._wait_once(program, left)
         self._finish()
         self._raise_failure()
         assert self.returncode is not None
         return self.returncode
 
-    def _running(self) -> _native.Spawn:
-        if self._spawn is None:
+    def _running(self) -> Program:
+        if self._program is None:
             raise UsageError("the session was not started; call start(), or use it in a with statement")
-        return self._spawn
+        return self._program
 
-    def _wait_once(self, spawn: _native.Spawn, seconds: float | None) -> None:
+    def _wait_once(self, program: Program, seconds: float | None) -> None:
         engine = self._engine
         assert engine is not None
-        assert engine.listener is not None
-        pidfd = -1 if self.returncode is not None else spawn.pidfd
-        listener = -1 if self._tree_is_gone else engine.listener.fd
+        assert engine.tables.listener is not None
+        pidfd = -1 if self.returncode is not None else program.pidfd
+        listener = -1 if self._tree_is_gone else engine.tables.listener.fd
         if self._job is not None:
             milliseconds = -1 if seconds is None else int(max(seconds * 1000, 1))
-            event, value = self._job.wait(spawn.pid, pidfd, listener, self._wake, milliseconds)
+            event, value = self._job.wait(program.pid, pidfd, listener, self._wake, milliseconds)
             if event == _EXITED:
                 self.returncode = os.waitstatus_to_exitcode(value)
             elif event == _EMPTY:
@@ -311,22 +291,18 @@ class Session:
             if fd == self._wake:
                 os.eventfd_read(self._wake)
             elif fd == pidfd:
-                self._reap(spawn)
+                self._reap(program)
             else:
                 self._tree_is_gone = True
 
-    def _reap(self, spawn: _native.Spawn) -> None:
-        try:
-            _, status = os.waitpid(spawn.pid, 0)
-            self.returncode = os.waitstatus_to_exitcode(status)
-        except ChildProcessError:
-            # Somebody else in this process has reaped it, so nobody knows how it ended.
-            self.returncode = 255
+    def _reap(self, program: Program) -> None:
+        status = program.reap()
+        self.returncode = 255 if status is None else os.waitstatus_to_exitcode(status)
 
     def poll(self) -> int | None:
         """Return what :meth:`wait` would, or None while the command runs."""
-        if self.returncode is None and self._spawn is not None:
-            self._wait_once(self._spawn, 0.0)
+        if self.returncode is None and self._program is not None:
+            self._wait_once(self._program, 0.0)
         return self.returncode
 
     def _finish(self) -> None:
@@ -335,13 +311,13 @@ class Session:
             return
         self._seconds = time.monotonic() - self._started
         engine = self._engine
-        if engine is not None and engine.listener is not None:
-            engine.listener.close()
+        if engine is not None and engine.tables.listener is not None:
+            engine.tables.listener.close()
             if self._deferred is not None:
                 self._deferred.close()
-            engine.listener.wait_idle(_GRACE_MS)
-        if self._spawn is not None:
-            self._spawn.close()
+            engine.tables.listener.wait_idle(_GRACE_MS)
+        if self._program is not None:
+            self._program.close()
         os.close(self._wake)
         self._wake = -1
 
@@ -377,21 +353,21 @@ class Session:
     @property
     def stats(self) -> Stats:
         """What has happened so far."""
-        spawn, engine = self._running(), self._engine
+        program, engine = self._running(), self._engine
         assert engine is not None
-        assert engine.listener is not None
-        received, answered, gone, workers, most_waiting, _ = engine.listener.counts()
+        assert engine.tables.listener is not None
+        received, answered, gone, workers, most_waiting, _ = engine.tables.listener.counts()
         return Stats(
             engine=self.engine,
             received=received,
             answered=answered,
             gone=gone,
-            calls=engine.counts(),
-            rules=engine.rule_counts(),
+            calls=engine.tables.counts(),
+            rules=engine.tables.rule_counts(),
             workers=workers,
             most_waiting=most_waiting,
-            filter_length=len(engine.program),
-            no_new_privs=spawn.no_new_privs,
+            filter_length=len(engine.tables.program),
+            no_new_privs=program.no_new_privs,
             seconds=self._seconds or time.monotonic() - self._started,
         )
 
@@ -406,7 +382,7 @@ class Session:
         """End the command and everything it started, with SIGKILL."""
         if self._tree is not None and self._engine is not None:
             self._killed_at = time.monotonic()
-            self._engine.doom()
+            self._engine.tables.doom()
             self._tree.kill()
 
     @classmethod
@@ -419,7 +395,7 @@ class Session:
         raise UnsupportedByEngineError("no engine can attach", engine="auto", capability="attach")
 
     def __enter__(self) -> Session:
-        return self if self._spawn is not None else self.start()
+        return self if self._program is not None else self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

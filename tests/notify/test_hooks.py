@@ -352,7 +352,7 @@ def test_write_arg_on_notify_says_what_to_declare(engine, calls, sys):
     @on("getppid")
     def hook(call):
         with pytest.raises(trapline.UnsupportedByEngineError, match="changes_args=True"):
-            call.write_arg("fd", 1)
+            call.write_arg("arg0", 1)
         return call.reply(1)
 
     assert calls([sys("getppid")], [hook], engine=engine) == ["1"]

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "listener.h"
+#include "notif.h"
 
 static struct tl_listener *listener;
 static _Atomic(long) answered;
@@ -124,7 +125,9 @@ int main(int argc, char **argv)
     if (recvmsg(pair[0], &message, 0) <= 0 || !CMSG_FIRSTHDR(&message))
         return 1;
     close(pair[0]);
-    if (tl_listener_new(*(int *)(void *)CMSG_DATA(CMSG_FIRSTHDR(&message)), 8, start_worker, NULL, &listener))
+    struct tl_transport *transport;
+    if (tl_notif_new(*(int *)(void *)CMSG_DATA(CMSG_FIRSTHDR(&message)), &transport) ||
+        tl_listener_new(transport, 8, start_worker, NULL, &listener))
         return 1;
     if (tl_listener_start(listener))
         return 1;

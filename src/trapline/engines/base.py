@@ -2,14 +2,49 @@
 
 from __future__ import annotations
 
+import os
+
+from trapline.errors import CommandError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Protocol
 
+    from trapline import _native
+    from trapline.engines.tables import CallTables
     from trapline.hooks import Hook
+    from trapline.process import ProcessTree
     from trapline.rules import Rule
 
-__all__ = ["CAPABILITIES", "ENGINES", "Plan"]
+    class Engine(Protocol):
+        """A way of catching system calls, for one program.
+
+        :ivar name: as in :data:`ENGINES`.
+        :ivar tables: hooks and rules, and the listener that calls them.
+        """
+
+        name: str
+        tables: CallTables
+
+        def launch(self, command: Command) -> Program:
+            """Create the command's process; it makes no hooked call that is not held until :meth:`start`.
+
+            :raises EngineStartError: this engine cannot start here.
+            :raises CommandError: the command cannot be started in its directory.
+            """
+
+        def attach(self, pid: int) -> Program:
+            """Take hold of a running process and all that it starts from now on.
+
+            :raises EngineStartError: it may not be traced, or is already.
+            """
+
+        def start(self, program: Program, tree: ProcessTree, defer: Callable[..., None]) -> None:
+            """Let hooks decide from now on: make ``tables.listener``, and start it."""
+
+
+__all__ = ["CAPABILITIES", "ENGINES", "Command", "Plan", "Program", "command_error", "new_engine"]
 
 #: What a hook may need beyond deciding before the call, and how to say it in an error.
 CAPABILITIES = {
@@ -26,10 +61,100 @@ ENGINES: dict[str, frozenset[str]] = {
     "trap": frozenset({"result", "change_args"}),
     "ptrace": frozenset({"result", "change_args", "attach"}),
 }
-STARTABLE = ("notify",)
+#: Module and class of the engines that this version can start, in the order of ENGINES.
+_CLASSES = {
+    "notify": ("trapline.engines.notify", "NotifyEngine"),
+    "rewrite": ("trapline.engines.agent", "RewriteEngine"),
+    "sud": ("trapline.engines.agent", "SudEngine"),
+}
+STARTABLE = tuple(_CLASSES)
 
 #: What the vDSO answers without a system call.
 VDSO_CALLS = frozenset({"clock_gettime", "clock_gettime64", "clock_getres", "gettimeofday", "time", "getcpu"})
+
+
+def new_engine(name: str, plan: Plan) -> Engine:
+    """Return the engine of that name, one of STARTABLE, for a program."""
+    module, kind = _CLASSES[name]
+    # Not importlib.import_module: importing that costs a millisecond of start-up.
+    engine: Engine = getattr(__import__(module, fromlist=(kind,)), kind)(plan)
+    return engine
+
+
+def command_error(number: int, path: bytes) -> CommandError:
+    """Return the error of a command that cannot be executed."""
+    error = CommandError(number, os.strerror(number), os.fsdecode(path))
+    error.add_note(f"cannot execute '{os.fsdecode(path)}': {os.strerror(number)}")
+    return error
+
+
+class Command:
+    """What is to be started.
+
+    :ivar executable: what execve gets.
+    :ivar argv: its arguments.
+    :ivar environment: ``KEY=VALUE`` each.
+    :ivar cwd: its working directory; None: this one.
+    :ivar stdio: descriptors to become its 0, 1 and 2; -1: what is there.
+    :ivar job: who stands in for it at a terminal, or None.
+    """
+
+    __slots__ = ("argv", "cwd", "environment", "executable", "job", "stdio")
+
+    def __init__(
+        self,
+        executable: bytes,
+        argv: Sequence[bytes],
+        environment: Sequence[bytes],
+        cwd: bytes | None,
+        stdio: tuple[int, int, int],
+        job: _native.Job | None,
+    ) -> None:
+        self.executable = executable
+        self.argv = argv
+        self.environment = environment
+        self.cwd = cwd
+        self.stdio = stdio
+        self.job = job
+
+
+class Program:
+    """A program that an engine has hold of; engines that know more of it derive from this.
+
+    :ivar pid: the process that was started or attached to.
+    :ivar pidfd: a descriptor of it, owned by this object; readable when that process has ended.
+    """
+
+    def __init__(self, spawn: _native.Spawn) -> None:
+        self._spawn = spawn
+        self.pid = spawn.pid
+        self.pidfd = spawn.pidfd
+
+    @property
+    def no_new_privs(self) -> bool:
+        """It runs with no_new_privs."""
+        return self._spawn.no_new_privs
+
+    @property
+    def exec_error(self) -> int:
+        """Why its execve failed, or 0, once :meth:`wait_exec` has returned True."""
+        return self._spawn.exec_error
+
+    def wait_exec(self, wake: int) -> bool:
+        """Wait until its execve has happened or failed (True), or the descriptor *wake* is readable."""
+        return self._spawn.wait_exec(wake)
+
+    def reap(self) -> int | None:
+        """Return the wait status of the process, which has ended; None when nobody knows it."""
+        try:
+            return os.waitpid(self.pid, 0)[1]
+        except ChildProcessError:
+            return None  # somebody else in this process has reaped it
+
+    def close(self) -> None:
+        """Give back what the start took."""
+        self._spawn.close()
+        self.pidfd = -1
 
 
 class Plan:

@@ -7,44 +7,26 @@ before they happen: neither results nor changed arguments are possible.
 
 from __future__ import annotations
 
+import errno
+import os
+
 from trapline import _native, abi
 from trapline.bpf import action
-from trapline.bpf.policy import Rule as FilterRule
-from trapline.bpf.policy import compile_policy, native_arches, rules_for
-from trapline.call import Call, path_places
-from trapline.errors import EngineStartError
-from trapline.rules import targets
+from trapline.bpf.policy import rules_for
+from trapline.engines.base import Program
+from trapline.engines.tables import EXEC_CALLS, CallTables, present
+from trapline.errors import CommandError, EngineStartError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Any
+    from collections.abc import Callable
 
-    from trapline.bpf.program import Program
-    from trapline.engines.base import Plan
-    from trapline.hooks import Hook
+    from trapline.engines.base import Command, Plan
     from trapline.process import ProcessTree
-    from trapline.rules import Rule
-
-    #: What is called for a call: hooks in order, and whether one of them is a coroutine function.
-    Table = dict[tuple[str, int | None], list[Hook]]
 
 __all__ = ["NotifyEngine"]
 
 _EPERM, _EBUSY, _EACCES, _EINVAL, _ENOSYS = 1, 16, 13, 22, 38
-_CONTINUE, _ERROR, _VALUE = 0, 1, 2
-_IO_URING_SETUP = 425
-_EXEC_CALLS = ("execve", "execveat")
-
-
-def _present(names: Iterable[str]) -> list[str]:
-    """Return the names that exist for programs on this machine; others are calls that cannot happen."""
-    arches = native_arches()
-    return [
-        name
-        for name in names
-        if name == "*" or name.startswith("syscall_") or any(abi.exists(name, arch) for arch in arches)
-    ]
 
 
 class NotifyEngine:
@@ -54,158 +36,60 @@ class NotifyEngine:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self._hooked: Table = {}
-        self._rule_calls: list[tuple[Rule, list[FilterRule]]] = []
-        self.program = self._compile()
-        self.listener: _native.Listener | None = None
+        self.tables = CallTables(plan, action.RET_USER_NOTIF, EXEC_CALLS if plan.hide_vdso else ())
+        self._transport: object = None
 
-    def _compile(self) -> Program:
-        filters: list[FilterRule] = []
-        if not self.plan.allow_io_uring:
-            # What a ring does, nobody sees. EPERM is what kernel.io_uring_disabled says, and programs fall back.
-            # By number, the same on every architecture: to look up a name loads tables, which costs a start-up.
-            filters += [
-                FilterRule(arch, _IO_URING_SETUP, None, action.errno(_EPERM)) for arch in native_arches()
-            ]
-        for rule in self.plan.rules:
-            filters += self._filter_rule(rule)
-        for hook in self.plan.hooks:
-            added = rules_for(_present(hook.names), hook.when, action.RET_USER_NOTIF)
-            filters += added
-            for one in added:
-                hooked = self._hooked.setdefault((one.arch, one.nr), [])
-                if hook not in hooked:
-                    hooked.append(hook)
+    def launch(self, command: Command) -> Program:
+        """Start a command; it is filtered, and its first call that a hook can see is its execve."""
+        try:
+            spawn = _native.Spawn(
+                command.executable, command.argv, command.environment, command.cwd, command.stdio,
+                self.tables.program.to_bytes(), command.job, False,
+            )  # fmt: skip
+        except OSError as error:
+            if error.errno == errno.EINTR:
+                raise EngineStartError(error.errno, str(error.strerror)) from None
+            if "seccomp" in str(error):
+                raise _explain(error) from None
+            raise CommandError(
+                error.errno, str(error.strerror), os.fsdecode(command.cwd or command.executable)
+            ) from None
+        self._transport = _native.notify_transport(spawn.listener)
+        return Program(spawn)
+
+    def attach(self, pid: int) -> Program:
+        """Not possible: a filter is installed by the program itself."""
+        raise NotImplementedError
+
+    def start(self, program: Program, tree: ProcessTree, defer: Callable[..., None]) -> None:
+        """Start to answer."""
+        native = self.tables.listen(self._transport, tree, defer)
+        self._transport = None
         if self.plan.hide_vdso:
-            filters += rules_for(_present(_EXEC_CALLS), None, action.RET_USER_NOTIF)
-        return compile_policy(filters)
-
-    def _filter_rule(self, rule: Rule) -> list[FilterRule]:
-        names = _present(rule.names)
-        if rule.is_unconditional:
-            if rule.error is not None:
-                return rules_for(names, None, action.errno(rule.error))
-            if rule.retval == 0:
-                return rules_for(names, None, action.errno(0))
-        added = rules_for(names, None, action.RET_USER_NOTIF)
-        self._rule_calls.append((rule, added))
-        return added
-
-    def start(self, listener: int, tree: ProcessTree, defer: Callable[..., None]) -> None:
-        """Take over the listener and start to answer."""
-        call_type = type("Call", (Call,), {"__slots__": (), "_tree": tree, "__doc__": Call.__doc__})
-        native = _native.Listener(
-            listener, self.plan.workers, call_type, self.plan.on_error, defer, path_places
-        )
-        self.listener = native
-        for rule, filters in self._rule_calls:
-            _add_rule(native, rule, filters)
-        everywhere = {arch: hooks for (arch, nr), hooks in self._hooked.items() if nr is None}
-        ruled = {(one.arch, one.nr) for _, filters in self._rule_calls for one in filters}
-        for (arch, nr), hooks in self._hooked.items():
-            ordered = [hook for hook in self.plan.hooks if hook in hooks or hook in everywhere.get(arch, ())]
-            # With one reason to be told of a call, the filter has tested its condition already.
-            shared = len(ordered) > 1 or (arch, nr) in ruled or (arch, None) in ruled
-            functions = tuple([_for_call(hook, arch, nr, shared) for hook in ordered])
-            is_async = any(hook.is_async for hook in ordered)
-            native.set_hooks(abi.AUDIT_ARCH[arch], -1 if nr is None else nr, functions, is_async)
-        if self.plan.hide_vdso:
-            for one in rules_for(_present(_EXEC_CALLS), None, action.RET_USER_NOTIF):
+            for one in rules_for(present(EXEC_CALLS), None, action.RET_USER_NOTIF):
                 assert one.nr is not None
-                native.meet_exec(abi.AUDIT_ARCH[one.arch], one.nr, tree.root, self.plan.on_unhidden)
+                native.meet_exec(abi.AUDIT_ARCH[one.arch], one.nr, program.pid, self.plan.on_unhidden)
         native.start()
 
-    def doom(self) -> None:
-        """Kill from now on whatever makes a hooked call: the program is being ended."""
-        if self.listener is not None:
-            for arch, nr in self._hooked:
-                self.listener.set_hooks(
-                    abi.AUDIT_ARCH[arch], -1 if nr is None else nr, (_native.Call.kill,), False
-                )
 
-    def counts(self) -> dict[str, int]:
-        """Return how often each call reached the hooks, by name."""
-        found: dict[str, int] = {}
-        arches = {value: name for name, value in abi.AUDIT_ARCH.items()}
-        for (arch, nr), count in self.listener.call_counts().items() if self.listener else ():
-            name = abi.name(nr, arches[arch])
-            found[name] = found.get(name, 0) + count
-        return found
+def _explain(error: OSError) -> EngineStartError:
+    """Return the error to raise when the child could not be filtered."""
+    number = error.errno or 0
+    remedies = {
+        _EBUSY: "because this process tree already has a listener. Use --engine ptrace, or run `trapline doctor`",
+        _EACCES: "because neither no_new_privs nor CAP_SYS_ADMIN is there. Run `trapline doctor`",
+        _EPERM: "because a seccomp profile around this process refuses it; in a container, start that with "
+        "`--security-opt seccomp=unconfined` or a profile that allows seccomp(2). Run `trapline doctor`",
+        _EINVAL: "because this kernel has no user notification (Linux 5.0 or later). Run `trapline doctor`",
+        _ENOSYS: "because this kernel has no seccomp filters. Run `trapline doctor`",
+    }
+    from os import strerror
 
-    def rule_counts(self) -> dict[str, int]:
-        """Return how often each rule acted that the filter alone could not decide, by its text."""
-        if self.listener is None:
-            return {}
-        return {
-            rule.text: self.listener.rule_count(index) for index, (rule, _) in enumerate(self._rule_calls)
-        }
+    from trapline.abi.errno import Errno
 
-    @staticmethod
-    def explain(error: OSError) -> EngineStartError:
-        """Return the error to raise when the child could not be filtered."""
-        number = error.errno or 0
-        remedies = {
-            _EBUSY: "because this process tree already has a listener. Use --engine ptrace, or run `trapline doctor`",
-            _EACCES: "because neither no_new_privs nor CAP_SYS_ADMIN is there. Run `trapline doctor`",
-            _EPERM: "because a seccomp profile around this process refuses it; in a container, start that with "
-            "`--security-opt seccomp=unconfined` or a profile that allows seccomp(2). Run `trapline doctor`",
-            _EINVAL: "because this kernel has no user notification (Linux 5.0 or later). Run `trapline doctor`",
-            _ENOSYS: "because this kernel has no seccomp filters. Run `trapline doctor`",
-        }
-        from os import strerror
-
-        from trapline.abi.errno import Errno
-
-        name = Errno(number).name if number in set(Errno) else str(number)
-        why = remedies.get(number, f"({strerror(number)}). Run `trapline doctor`")
-        return EngineStartError(
-            number,
-            f"engine 'notify' cannot start: seccomp(SECCOMP_SET_MODE_FILTER) failed with {name}, {why}",
-        )
-
-
-def _for_call(hook: Hook, arch: str, nr: int | None, shared: bool) -> Callable[..., Any]:
-    """Return what to call for a hook: the function itself, or one that looks whether the call is meant."""
-    function, names, when = hook.function, hook.names, hook.when
-    outer = None if nr is None else abi.name(nr, arch)
-    multiplexed = (
-        arch == "i386" and outer in ("socketcall", "ipc") and outer not in names and "*" not in names
-    )
-    if not multiplexed and (when is None or not shared):
-        return function
-
-    def is_meant(call: Call) -> bool:
-        if multiplexed and call.name not in names:
-            return False
-        return when is None or when.matches(call.name, arch, call.args._registers, call.ip)
-
-    if hook.is_async:
-
-        async def inner_async(call: Call) -> Any:
-            return await function(call) if is_meant(call) else None
-
-        return inner_async
-
-    def inner(call: Call) -> Any:
-        return function(call) if is_meant(call) else None
-
-    return inner
-
-
-def _add_rule(native: _native.Listener, rule: Rule, filters: list[FilterRule]) -> None:
-    calls: list[tuple[str, int, str, int]] = []
-    for one in filters:
-        if one.nr is None:
-            calls += [(one.arch, abi.number(name, one.arch), name, -1) for name in abi.names(one.arch)]
-        else:
-            calls.append(
-                (one.arch, one.nr, abi.name(one.nr, one.arch), -1 if one.inner is None else one.inner)
-            )
-    what, value = _CONTINUE, 0
-    if rule.error is not None:
-        what, value = _ERROR, rule.error
-    elif rule.retval is not None:
-        what, value = _VALUE, rule.retval
-    native.add_rule(
-        rule.path, rule.first, rule.last, rule.step, rule.delay_ns, what, value, targets(rule, calls)
+    name = Errno(number).name if number in set(Errno) else str(number)
+    why = remedies.get(number, f"({strerror(number)}). Run `trapline doctor`")
+    return EngineStartError(
+        number,
+        f"engine 'notify' cannot start: seccomp(SECCOMP_SET_MODE_FILTER) failed with {name}, {why}",
     )

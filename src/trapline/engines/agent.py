@@ -1,0 +1,127 @@
+"""The in-process engines: ``sud``, ``trap`` and ``rewrite``.
+
+An agent inside the program catches each of its system calls. What nobody hooks never leaves the program; hooks are
+asked through memory that both sides share. It enters at execve, by a short ptrace, and follows every fork, thread and
+execve. It shares the program's memory, so it is no security boundary.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from trapline import _native, abi
+from trapline.bpf import action
+from trapline.engines.base import Program
+from trapline.engines.tables import CallTables
+from trapline.errors import CommandError, EngineStartError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trapline.engines.base import Command, Plan
+    from trapline.process import ProcessTree
+
+__all__ = ["RewriteEngine", "SudEngine"]
+
+_PASS, _CONSTANT, _SLOW = 0, 1, 2
+_REWRITES = 1
+_NATIVE = "x86_64"
+_EPERM = 1
+
+#: Calls that the agent itself must see for the program not to notice it, by number: the table of names costs a start-up.
+_OWN_CALLS = (
+    3, 9, 10, 11, 13, 14, 15, 16, 25, 28, 30, 33, 56, 57, 58, 59, 60, 130, 131, 157, 158, 186, 231, 270, 271, 281, 292,
+    317, 322, 329, 333, 435, 436, 441,
+)  # fmt: skip
+
+
+class AgentEngine:
+    """One program with an agent in each of its processes."""
+
+    name = ""
+    flags = 0
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.tables = CallTables(plan, action.RET_USER_NOTIF)
+        self._warned: set[int] = set()
+        self.agent = _native.Agent(
+            self.flags, 4, bool(plan.hide_vdso), self.tables.program.to_bytes(), self._unhooked
+        )
+        self._spawn: _native.Spawn | None = None
+
+    def _unhooked(self, pid: int, number: int) -> None:
+        """A program runs without hooks: say so once."""
+        if number in self._warned:
+            return
+        self._warned.add(number)
+        reason = {
+            errno.EPERM: "it gets privileges from its file (set-user-ID), or its user may not read it",
+            errno.ENOEXEC: "it is a 32-bit program",
+        }.get(number, os.strerror(number))
+        os.write(2, f"trapline: process {pid} runs a program without hooks: {reason}\n".encode())
+
+    def launch(self, command: Command) -> Program:
+        """Create the process; it is held before its execve."""
+        try:
+            self._spawn = _native.Spawn(
+                command.executable, command.argv, command.environment, command.cwd, command.stdio, None,
+                command.job, True, self.agent.descriptors,
+            )  # fmt: skip
+        except OSError as error:
+            raise CommandError(
+                error.errno, str(error.strerror), os.fsdecode(command.cwd or command.executable)
+            ) from None
+        return Program(self._spawn)
+
+    def attach(self, pid: int) -> Program:
+        """Not yet possible."""
+        raise NotImplementedError
+
+    def start(self, program: Program, tree: ProcessTree, defer: Callable[..., None]) -> None:
+        """Start to answer, and let the program begin."""
+        assert self._spawn is not None
+        native = self.tables.listen(self.agent.transport(), tree, defer)
+        self._classify()
+        native.start()
+        if self.flags & _REWRITES:
+            from trapline.engines.planner import Planner
+
+            self._planner = Planner(self.agent)
+        try:
+            self.agent.enter(self._spawn)
+        except OSError as error:
+            raise EngineStartError(
+                error.errno or 0,
+                f"engine {self.name!r} cannot enter the program: {error.strerror}. Use --engine notify, or run "
+                "`trapline doctor`",
+            ) from None
+
+    def _classify(self) -> None:
+        """Tell the agent which calls may go straight to the kernel."""
+        agent = self.agent
+        if self.tables.sees_all:
+            agent.classify(_SLOW, None)
+        if not self.plan.allow_io_uring:
+            agent.set_constant(425, -_EPERM)
+        for nr, result in self.tables.constants():
+            agent.set_constant(nr, result)
+        agent.classify(_SLOW, [nr for arch, nr in self.tables.numbers() if arch == _NATIVE])
+        for arch, nr in self.tables.ruled():
+            agent.set_ruled(abi.AUDIT_ARCH[arch], nr)
+        agent.classify(_SLOW, _OWN_CALLS)
+
+
+class SudEngine(AgentEngine):
+    """Every system call traps (Syscall User Dispatch)."""
+
+    name = "sud"
+
+
+class RewriteEngine(AgentEngine):
+    """As ``sud``, until a site has trapped often enough to be rewritten."""
+
+    name = "rewrite"
+    flags = _REWRITES

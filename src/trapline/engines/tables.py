@@ -1,0 +1,229 @@
+"""Which calls an engine has to report, for whom, and what is called for them.
+
+The same for all engines: only the verdict that their filters give for such calls differs.
+"""
+
+from __future__ import annotations
+
+from trapline import _native, abi
+from trapline.bpf import action
+from trapline.bpf.policy import Rule as FilterRule
+from trapline.bpf.policy import compile_policy, native_arches, rules_for
+from trapline.call import Call, path_places
+from trapline.rules import targets
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from trapline.bpf.program import Program
+    from trapline.engines.base import Plan
+    from trapline.hooks import Hook
+    from trapline.process import ProcessTree
+    from trapline.rules import Rule
+
+    #: What is called for a call, by architecture and number (None: every one).
+    Table = dict[tuple[str, int | None], list[Hook]]
+
+__all__ = ["EXEC_CALLS", "CallTables", "present"]
+
+EXEC_CALLS = ("execve", "execveat")
+
+_EPERM = 1
+_CONTINUE, _ERROR, _VALUE = 0, 1, 2
+_IO_URING_SETUP = 425
+
+
+def present(names: Iterable[str]) -> list[str]:
+    """Return the names that exist for programs on this machine; others are calls that cannot happen."""
+    arches = native_arches()
+    return [
+        name
+        for name in names
+        if name == "*" or name.startswith("syscall_") or any(abi.exists(name, arch) for arch in arches)
+    ]
+
+
+class CallTables:
+    """The hooks and rules of one program.
+
+    :param plan: what the session wants.
+    :param verdict: ``SECCOMP_RET_*`` for calls that hooks or rules have to be asked about.
+    :param also: names of further calls that the engine itself has to meet.
+    :ivar program: the filter.
+    :ivar listener: what answers, once :meth:`listen` has made it.
+    """
+
+    def __init__(self, plan: Plan, verdict: int, also: Iterable[str] = ()) -> None:
+        self.plan = plan
+        self.listener: _native.Listener | None = None
+        self._verdict = verdict
+        self._hooked: Table = {}
+        self._rule_calls: list[tuple[Rule, list[FilterRule]]] = []
+        self.program = self._compile(also)
+
+    def _compile(self, also: Iterable[str]) -> Program:
+        filters: list[FilterRule] = []
+        if not self.plan.allow_io_uring:
+            # What a ring does, nobody sees. EPERM is what kernel.io_uring_disabled says, and programs fall back.
+            # By number, the same on every architecture: to look up a name loads tables, which costs a start-up.
+            filters += [
+                FilterRule(arch, _IO_URING_SETUP, None, action.errno(_EPERM)) for arch in native_arches()
+            ]
+        for rule in self.plan.rules:
+            filters += self._filter_rule(rule)
+        for hook in self.plan.hooks:
+            added = rules_for(present(hook.names), hook.when, self._verdict)
+            filters += added
+            for one in added:
+                hooked = self._hooked.setdefault((one.arch, one.nr), [])
+                if hook not in hooked:
+                    hooked.append(hook)
+        names = present(also)
+        if names:
+            filters += rules_for(names, None, self._verdict)
+        return compile_policy(filters)
+
+    def _filter_rule(self, rule: Rule) -> list[FilterRule]:
+        names = present(rule.names)
+        if rule.is_unconditional:
+            if rule.error is not None:
+                return rules_for(names, None, action.errno(rule.error))
+            if rule.retval == 0:
+                return rules_for(names, None, action.errno(0))
+        added = rules_for(names, None, self._verdict)
+        self._rule_calls.append((rule, added))
+        return added
+
+    def listen(self, transport: object, tree: ProcessTree, defer: Callable[..., None]) -> _native.Listener:
+        """Return a listener over a transport that has all hooks and rules, and is to be started yet."""
+        call_type = type("Call", (Call,), {"__slots__": (), "_tree": tree, "__doc__": Call.__doc__})
+        native = self.listener = _native.Listener(
+            transport, self.plan.workers, call_type, self.plan.on_error, defer, path_places
+        )
+        for rule, filters in self._rule_calls:
+            _add_rule(native, rule, filters)
+        everywhere = {arch: hooks for (arch, nr), hooks in self._hooked.items() if nr is None}
+        ruled = {(one.arch, one.nr) for _, filters in self._rule_calls for one in filters}
+        for (arch, nr), hooks in self._hooked.items():
+            ordered = [hook for hook in self.plan.hooks if hook in hooks or hook in everywhere.get(arch, ())]
+            # With one reason to be told of a call, the filter has tested its condition already.
+            shared = len(ordered) > 1 or (arch, nr) in ruled or (arch, None) in ruled
+            for returned in (False, True):
+                mine = [hook for hook in ordered if hook.on_return is returned]
+                if mine:
+                    functions = tuple([_for_call(hook, arch, nr, shared) for hook in mine])
+                    is_async = any(hook.is_async for hook in mine)
+                    native.set_hooks(
+                        abi.AUDIT_ARCH[arch], -1 if nr is None else nr, functions, is_async, returned
+                    )
+        return native
+
+    @property
+    def sees_all(self) -> bool:
+        """Somebody hooks every call there is."""
+        return any(nr is None for _, nr in self._hooked) or any(
+            one.nr is None for _, filters in self._rule_calls for one in filters
+        )
+
+    def numbers(self) -> list[tuple[str, int]]:
+        """Return architecture and number of each call that somebody has to be asked about."""
+        ruled = [(one.arch, one.nr) for _, filters in self._rule_calls for one in filters]
+        return [(arch, nr) for arch, nr in [*self._hooked, *ruled] if nr is not None]
+
+    def ruled(self) -> list[tuple[str, int]]:
+        """Return architecture and number of each call that rules are about."""
+        return [
+            (arch, nr)
+            for _, filters in self._rule_calls
+            for one in filters
+            for arch, nr in ([(one.arch, one.nr)] if one.nr is not None else [(one.arch, n) for n in range(1024)])
+        ]
+
+    def constants(self) -> list[tuple[int, int]]:
+        """Return number and result of each native call whose rules leave no other."""
+        found: dict[int, int] = {}
+        arch = native_arches()[0]
+        for rule in self.plan.rules:
+            if not rule.is_unconditional or rule.names == ("*",):
+                break
+            result = -rule.error if rule.error is not None else rule.retval
+            for name in present(rule.names):
+                if result is not None and abi.exists(name, arch):
+                    found.setdefault(abi.number(name, arch), result)
+        return list(found.items())
+
+    def doom(self) -> None:
+        """Kill from now on whatever makes a hooked call: the program is being ended."""
+        if self.listener is None:
+            return
+        for (arch, nr), hooks in self._hooked.items():
+            for returned in {hook.on_return for hook in hooks}:
+                self.listener.set_hooks(
+                    abi.AUDIT_ARCH[arch], -1 if nr is None else nr, (_native.Call.kill,), False, returned
+                )
+
+    def counts(self) -> dict[str, int]:
+        """Return how often each call reached the hooks, by name."""
+        found: dict[str, int] = {}
+        arches = {value: name for name, value in abi.AUDIT_ARCH.items()}
+        for (arch, nr), count in self.listener.call_counts().items() if self.listener else ():
+            name = abi.name(nr, arches[arch])
+            found[name] = found.get(name, 0) + count
+        return found
+
+    def rule_counts(self) -> dict[str, int]:
+        """Return how often each rule acted that the filter alone could not decide, by its text."""
+        if self.listener is None:
+            return {}
+        return {
+            rule.text: self.listener.rule_count(index) for index, (rule, _) in enumerate(self._rule_calls)
+        }
+
+
+def _for_call(hook: Hook, arch: str, nr: int | None, shared: bool) -> Callable[..., Any]:
+    """Return what to call for a hook: the function itself, or one that looks whether the call is meant."""
+    function, names, when = hook.function, hook.names, hook.when
+    outer = None if nr is None else abi.name(nr, arch)
+    multiplexed = (
+        arch == "i386" and outer in ("socketcall", "ipc") and outer not in names and "*" not in names
+    )
+    if not multiplexed and (when is None or not shared):
+        return function
+
+    def is_meant(call: Call) -> bool:
+        if multiplexed and call.name not in names:
+            return False
+        return when is None or when.matches(call.name, arch, call.args._registers, call.ip)
+
+    if hook.is_async:
+
+        async def inner_async(call: Call) -> Any:
+            return await function(call) if is_meant(call) else None
+
+        return inner_async
+
+    def inner(call: Call) -> Any:
+        return function(call) if is_meant(call) else None
+
+    return inner
+
+
+def _add_rule(native: _native.Listener, rule: Rule, filters: list[FilterRule]) -> None:
+    calls: list[tuple[str, int, str, int]] = []
+    for one in filters:
+        if one.nr is None:
+            calls += [(one.arch, abi.number(name, one.arch), name, -1) for name in abi.names(one.arch)]
+        else:
+            calls.append(
+                (one.arch, one.nr, abi.name(one.nr, one.arch), -1 if one.inner is None else one.inner)
+            )
+    what, value = _CONTINUE, 0
+    if rule.error is not None:
+        what, value = _ERROR, rule.error
+    elif rule.retval is not None:
+        what, value = _VALUE, rule.retval
+    native.add_rule(
+        rule.path, rule.first, rule.last, rule.step, rule.delay_ns, what, value, targets(rule, calls)
+    )
