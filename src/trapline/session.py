@@ -269,7 +269,9 @@ class Session:
         listener = -1 if self._tree_is_gone else engine.tables.listener.fd
         if self._job is not None:
             milliseconds = -1 if seconds is None else int(max(seconds * 1000, 1))
-            event, value = self._job.wait(program.pid, pidfd, listener, self._wake, milliseconds)
+            event, value = self._job.wait(
+                program.pid, pidfd, program.tracer, listener, self._wake, milliseconds
+            )
             if event == _EXITED:
                 self.returncode = os.waitstatus_to_exitcode(value)
             elif event == _EMPTY:
@@ -284,13 +286,13 @@ class Session:
         poller = select.poll()
         poller.register(self._wake, select.POLLIN)
         if pidfd >= 0:
-            poller.register(pidfd, select.POLLIN)
+            poller.register(program.exit_fd, select.POLLIN)
         if listener >= 0:
             poller.register(listener, 0)
         for fd, _ in poller.poll(None if seconds is None else max(seconds * 1000, 1)):
             if fd == self._wake:
                 os.eventfd_read(self._wake)
-            elif fd == pidfd:
+            elif fd == program.exit_fd:
                 self._reap(program)
             else:
                 self._tree_is_gone = True

@@ -62,7 +62,10 @@ ENGINES: dict[str, frozenset[str]] = {
     "ptrace": frozenset({"result", "change_args", "attach"}),
 }
 #: Module and class of the engines that this version can start, in the order of ENGINES.
-_CLASSES = {"notify": ("trapline.engines.notify", "NotifyEngine")}
+_CLASSES = {
+    "notify": ("trapline.engines.notify", "NotifyEngine"),
+    "ptrace": ("trapline.engines.ptrace", "PtraceEngine"),
+}
 STARTABLE = tuple(_CLASSES)
 
 #: What the vDSO answers without a system call.
@@ -118,13 +121,18 @@ class Program:
     """A program that an engine has hold of; engines that know more of it derive from this.
 
     :ivar pid: the process that was started or attached to.
-    :ivar pidfd: a descriptor of it, owned by this object; readable when that process has ended.
+    :ivar pidfd: a descriptor of it, owned by this object; -1 once closed.
+    :ivar exit_fd: readable when that process has ended.
+    :ivar tracer: who is told of its end and its stops, where that is not this process at large.
     """
+
+    exit_fd: int
+    tracer: _native.Tracer | None = None
 
     def __init__(self, spawn: _native.Spawn) -> None:
         self._spawn = spawn
         self.pid = spawn.pid
-        self.pidfd = spawn.pidfd
+        self.pidfd = self.exit_fd = spawn.pidfd
 
     @property
     def no_new_privs(self) -> bool:
@@ -137,11 +145,14 @@ class Program:
         return self._spawn.exec_error
 
     def wait_exec(self, wake: int) -> bool:
-        """Wait until its execve has happened or failed (True), or the descriptor *wake* is readable."""
+        """Wait until its execve has happened or failed (True), or the descriptor *wake* is readable.
+
+        :raises EngineStartError: it could not be filtered.
+        """
         return self._spawn.wait_exec(wake)
 
     def reap(self) -> int | None:
-        """Return the wait status of the process, which has ended; None when nobody knows it."""
+        """Wait for the end of the process and return its status; None when nobody knows it."""
         try:
             return os.waitpid(self.pid, 0)[1]
         except ChildProcessError:
