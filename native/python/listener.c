@@ -193,6 +193,12 @@ static PyObject *listener_add_rule(PyObject *object, PyObject *args)
         error = tl_rules_new(&self->rules);
     if (!error)
         error = tl_rules_add(self->rules, &rule, array, (unsigned)count);
+    for (Py_ssize_t i = 0; !error && i < count; i++) {
+        int arch = tl_arch_index(array[i].arch);
+        if (arch >= 0 && array[i].nr >= 0 && array[i].nr < native_calls)
+            self->ruled[arch][array[i].nr] = true;
+        tl_hooks_announce(self, array[i].arch, array[i].nr);
+    }
     PyMem_Free(array);
     if (error)
         return tl_raise(error);
