@@ -99,7 +99,7 @@ static void handle(struct tl_thread *thread)
 void tl_from_trap(struct tl_thread *thread)
 {
     if (tl_session.flags & TL_ENGINE_REWRITES && thread->arch != arch_i386 && tl_process.has_segment)
-        tl_site_trapped(thread);
+        tl_site_trapped(thread->regs[RIP] - 2);
     handle(thread);
     thread->leave_to = thread->regs[RIP];
 }

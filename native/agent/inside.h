@@ -127,7 +127,10 @@ struct tl_patch {
 struct tl_site {
     uint64_t address;
     uint32_t count;
+    uint32_t question; // 0: not asked yet; else one more than its number, or one of these
 };
+
+enum { site_asking = 0xfffe, site_done = 0xffff };
 
 // A page of blocks near code that the region is too far away from.
 struct tl_near {
@@ -225,6 +228,7 @@ _Noreturn void tl_begin_thread(struct tl_thread *thread);
 // ask.c: -1 when there is nobody to ask.
 int tl_ask(struct tl_thread *thread, enum tl_request request);
 int tl_ask_again(struct tl_thread *thread);
+void tl_ring(void);
 struct tl_mailbox *tl_mailbox_of(struct tl_thread *thread);
 void tl_mailbox_leave(struct tl_thread *thread);
 
@@ -239,7 +243,7 @@ long tl_call_prctl(struct tl_thread *thread);
 bool tl_is_dispatched(struct tl_thread *thread); // true: its SIGSYS is on its way
 
 // patch.c
-void tl_site_trapped(struct tl_thread *thread);
+void tl_site_trapped(uint64_t address);
 const struct tl_patch *tl_patch_of_block(uint64_t gate);
 void tl_patches_forget(uint64_t start, uint64_t end);
 void tl_patches_undo(uint64_t start, uint64_t end);

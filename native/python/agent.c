@@ -187,7 +187,7 @@ static PyObject *agent_gate(PyObject *object, PyObject *unused)
     return Py_BuildValue("(y#IN)", image + header.gate, (Py_ssize_t)info->size, info->pass, list);
 }
 
-// next_plan(milliseconds): the next site that an agent asks about, as (mailbox, pid, address, low, high) with
+// next_plan(milliseconds): the next site that an agent asks about, as (number, pid, address, low, high) with
 // where it has room for a block; or None.
 static PyObject *agent_next_plan(PyObject *object, PyObject *args)
 {
@@ -202,12 +202,12 @@ static PyObject *agent_next_plan(PyObject *object, PyObject *args)
     Py_END_ALLOW_THREADS;
     if (index < 0)
         Py_RETURN_NONE;
-    const struct tl_mailbox *box = &self->agent.session->mailboxes[index];
-    return Py_BuildValue("(iiKKK)", index, (int)box->pid, (unsigned long long)box->args[0],
-                         (unsigned long long)box->args[1], (unsigned long long)box->args[2]);
+    const struct tl_question *question = &self->agent.session->questions[index];
+    return Py_BuildValue("(iiKKK)", index, (int)question->pid, (unsigned long long)question->site,
+                         (unsigned long long)question->low, (unsigned long long)question->high);
 }
 
-// answer_plan(mailbox, plan)
+// answer_plan(number, plan)
 static PyObject *agent_answer_plan(PyObject *object, PyObject *args)
 {
     const char *plan;
@@ -216,13 +216,13 @@ static PyObject *agent_answer_plan(PyObject *object, PyObject *args)
 
     if (!PyArg_ParseTuple(args, "Iy#:answer_plan", &index, &plan, &size))
         return NULL;
-    struct tl_mailbox *box = &as_agent(object)->agent.session->mailboxes[index % tl_mailboxes];
-    if ((size_t)size > sizeof box->payload) {
+    struct tl_question *question = &as_agent(object)->agent.session->questions[index % tl_questions];
+    if ((size_t)size > sizeof question->plan) {
         PyErr_SetString(PyExc_ValueError, "answer_plan: the plan is too long");
         return NULL;
     }
-    memcpy(box->payload, plan, (size_t)size);
-    tl_mailbox_answer(box, TL_ANSWER_PLAN);
+    memcpy(question->plan, plan, (size_t)size);
+    __atomic_store_n(&question->state, TL_QUESTION_ANSWERED, __ATOMIC_RELEASE);
     Py_RETURN_NONE;
 }
 

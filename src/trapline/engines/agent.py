@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["RewriteEngine", "SudEngine"]
 
 _PASS, _CONSTANT, _SLOW = 0, 1, 2
-#: How often a site traps before it is rewritten. A trap costs some 2 us and rewriting some 100: a program that ends
-#: soon is better off without.
-_THRESHOLD = 32
+#: How often a site traps before it is rewritten. A trap costs some 2 us, and nobody waits for the plan; but to make
+#: one takes this process 100 us and more.
+_THRESHOLD = 16
 _REWRITES = 1
 _NATIVE = "x86_64"
 _EPERM = 1
