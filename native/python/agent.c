@@ -109,6 +109,13 @@ static PyObject *agent_classify(PyObject *object, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *agent_classify_own(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    tl_agent_classify_own(&as_agent(object)->agent);
+    Py_RETURN_NONE;
+}
+
 // set_constant(nr, result)
 static PyObject *agent_set_constant(PyObject *object, PyObject *args)
 {
@@ -271,6 +278,7 @@ static PyGetSetDef agent_getset[] = {
 static PyMethodDef agent_methods[] = {
     {"transport", agent_transport, METH_NOARGS, NULL},
     {"classify", agent_classify, METH_VARARGS, NULL},
+    {"classify_own", agent_classify_own, METH_NOARGS, NULL},
     {"set_constant", agent_set_constant, METH_VARARGS, NULL},
     {"set_ruled", agent_set_ruled, METH_VARARGS, NULL},
     {"enter", agent_enter, METH_O, NULL},

@@ -35,12 +35,6 @@ _REWRITES = 1
 _NATIVE = "x86_64"
 _EPERM = 1
 
-#: Calls that the agent itself must see for the program not to notice it, by number: the table of names costs a start-up.
-_OWN_CALLS = (
-    3, 9, 10, 11, 13, 14, 15, 16, 25, 28, 30, 33, 56, 57, 58, 59, 60, 130, 131, 157, 158, 186, 231, 270, 271, 281, 292,
-    317, 322, 329, 333, 435, 436, 441,
-)  # fmt: skip
-
 
 class AgentEngine:
     """One program with an agent in each of its processes."""
@@ -117,7 +111,7 @@ class AgentEngine:
         agent.classify(_SLOW, [nr for arch, nr in self.tables.numbers() if arch == _NATIVE])
         for arch, nr in self.tables.ruled():
             agent.set_ruled(abi.AUDIT_ARCH[arch], nr)
-        agent.classify(_SLOW, _OWN_CALLS)
+        agent.classify_own()
 
 
     def sites(self) -> dict[str, Any] | None:
