@@ -108,6 +108,7 @@ void tl_from_block(struct tl_thread *thread)
 {
     thread->regs[RIP] = tl_patch_of_block(thread->block)->site + 2;
     thread->arch = arch_x86_64;
+    thread->exact = 0;
     handle(thread);
     // The block goes on behind the site, with what it stands for there.
     thread->leave_to = thread->block + (uint64_t)(tl_gate_after - tl_gate);

@@ -75,6 +75,9 @@ struct tl_thread {
     uint32_t pending;       // a signal waits in `deferred`; the kernel's mask is full
     uint32_t aborted;       // the call was not made, because of that
     uint64_t leave_to;      // where the program goes on: regs[RIP], or the block that stands for it
+    uint32_t exact;         // it goes on with all of regs and segments; otherwise rcx and r11 are as a syscall leaves them
+    uint32_t reserved;
+    uint64_t segments;      // cs, gs, fs and ss, as in a signal frame
     int64_t result;
     uint32_t state;         // enum tl_thread_state
     uint32_t index;         // in tl_process.threads, and in this thread's segment
