@@ -5,6 +5,7 @@
 
 enum {
     arch_i386 = 0x40000003,
+    arch_x86_64 = (int)0xc000003e,
     // SECCOMP_RET_*: what the session's program says
     verdict_hook = 0x7fc00000,
     verdict_errno = 0x00050000,
@@ -43,6 +44,8 @@ long tl_do_call(struct tl_thread *thread)
     case __NR_execve:
     case __NR_execveat:
         return tl_call_execve(thread);
+    case __NR_prctl:
+        return tl_call_prctl(thread);
     case __NR_close:
         return tl_call_close(thread);
     case __NR_close_range:
@@ -63,7 +66,7 @@ long tl_do_call(struct tl_thread *thread)
     }
 }
 
-void tl_handle(struct tl_thread *thread)
+static void handle(struct tl_thread *thread)
 {
     static const uint8_t x86_64[6] = {RDI, RSI, RDX, R10, R8, R9}, i386[6] = {RBX, RCX, RDX, RSI, RDI, RBP};
     const uint8_t *order = thread->arch == arch_i386 ? i386 : x86_64;
@@ -72,6 +75,8 @@ void tl_handle(struct tl_thread *thread)
     for (int i = 0; i < 6; i++)
         thread->args[i] = thread->regs[order[i]];
     thread->aborted = 0;
+    if (thread->dispatch_mode && tl_is_dispatched(thread))
+        return;
     long result = 0;
     bool decided = false, wanted = false;
     uint32_t verdict = tl_session.program_length ? tl_bpf_run(thread) : 0;
@@ -91,13 +96,19 @@ void tl_handle(struct tl_thread *thread)
         thread->regs[RAX] = (uint64_t)result;
 }
 
-void tl_from_block(struct tl_thread *thread)
+void tl_from_trap(struct tl_thread *thread)
 {
-    tl_handle(thread);
+    if (tl_session.flags & TL_ENGINE_REWRITES && thread->arch != arch_i386 && tl_process.has_segment)
+        tl_site_trapped(thread);
+    handle(thread);
+    thread->leave_to = thread->regs[RIP];
 }
 
-uint64_t tl_site_of(uint64_t address, uint64_t registers_at[registers])
+void tl_from_block(struct tl_thread *thread)
 {
-    (void)registers_at;
-    return address;
+    thread->regs[RIP] = tl_patch_of_block(thread->block)->site + 2;
+    thread->arch = arch_x86_64;
+    handle(thread);
+    // The block goes on behind the site, with what it stands for there.
+    thread->leave_to = thread->block + (uint64_t)(tl_gate_after - tl_gate);
 }

@@ -113,7 +113,27 @@ static long around_ours(struct tl_thread *thread)
     return result;
 }
 
-long tl_call_memory(struct tl_thread *thread)
+// What of the program's memory the call has taken away, and with it the patches there.
+static void forget(const struct tl_thread *thread, long nr, const uint64_t args[6], long result)
+{
+    if (!tl_process.patch_count || tl_is_error(result) || thread->aborted)
+        return;
+    switch (nr) {
+    case __NR_munmap:
+        tl_patches_forget(args[0], args[0] + args[1]);
+        break;
+    case __NR_mmap:
+        if (args[3] & MAP_FIXED)
+            tl_patches_forget(args[0], args[0] + args[1]);
+        break;
+    case __NR_mremap:
+        tl_patches_forget(args[0], args[0] + args[1]);
+        tl_patches_forget((uint64_t)result, (uint64_t)result + args[2]);
+        break;
+    }
+}
+
+static long do_memory(struct tl_thread *thread)
 {
     uint64_t start = thread->args[0], size = thread->args[1];
     struct tl_bounds ours;
@@ -136,4 +156,19 @@ long tl_call_memory(struct tl_thread *thread)
             return around_ours(thread);
     }
     return tl_perform(thread);
+}
+
+long tl_call_memory(struct tl_thread *thread)
+{
+    uint64_t args[6];
+    enum { PROT_WRITE = 2 };
+
+    __builtin_memcpy(args, thread->args, sizeof args);
+    // Code that the program may write to is its own again, and what moves is left as it was.
+    bool is_writable = (thread->nr == __NR_mprotect || thread->nr == __NR_pkey_mprotect) && args[2] & PROT_WRITE;
+    if (tl_process.patch_count && (is_writable || thread->nr == __NR_mremap))
+        tl_patches_undo(args[0], args[0] + args[1]);
+    long result = do_memory(thread);
+    forget(thread, thread->nr, args, result);
+    return result;
 }

@@ -8,6 +8,7 @@ __asm__(".section .header, \"a\"\n"
         ".quad tl_image_end - tl_header\n"
         ".long tl_start - tl_header\n"
         ".long tl_start_thread - tl_header\n"
+        ".long tl_gate - tl_header, tl_gate_info - tl_header, tl_entry_start - tl_header, 0\n"
         ".previous\n");
 
 #define AT(field, value) _Static_assert(offsetof(struct tl_thread, field) == (value), #field)
@@ -22,6 +23,11 @@ AT(args, THREAD_ARGS);
 AT(nr, THREAD_NR);
 AT(pending, THREAD_PENDING);
 AT(aborted, THREAD_ABORTED);
+AT(leave_to, THREAD_LEAVE_TO);
+_Static_assert(tl_shared + offsetof(struct tl_session, classes) == SESSION_CLASSES, "classes");
+_Static_assert(tl_shared + offsetof(struct tl_session, constants) == SESSION_CONSTANTS, "constants");
+_Static_assert(tl_data + offsetof(struct tl_process, segment) == PROCESS_SEGMENT, "segment");
+_Static_assert(tl_data + offsetof(struct tl_process, threads) == PROCESS_THREADS, "threads");
 _Static_assert(sizeof(struct tl_thread) <= tl_record_size, "a thread's record fits");
 _Static_assert((uint64_t)tl_thread_size == THREAD_SIZE && (uint64_t)tl_stack_top == STACK_TOP, "sizes");
 _Static_assert((int)TL_THREAD_ENDING == STATE_ENDING, "states");

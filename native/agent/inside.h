@@ -74,6 +74,7 @@ struct tl_thread {
     int64_t nr;
     uint32_t pending;       // a signal waits in `deferred`; the kernel's mask is full
     uint32_t aborted;       // the call was not made, because of that
+    uint64_t leave_to;      // where the program goes on: regs[RIP], or the block that stands for it
     int64_t result;
     uint32_t state;         // enum tl_thread_state
     uint32_t index;         // in tl_process.threads, and in this thread's segment
@@ -101,17 +102,58 @@ enum tl_thread_state { TL_THREAD_UNUSED, TL_THREAD_LIVE, TL_THREAD_ENDING };
 
 enum { threads_max = 16384 };
 
+enum {
+    patches_max = 1536,
+    sites_max = 4096, // a power of two
+    near_max = 32,
+    points_max = 8,
+    window_max = 24,
+};
+
+enum tl_patch_state { TL_PATCH_NONE, TL_PATCH_WRITING, TL_PATCH_LIVE, TL_PATCH_GONE };
+
+// A site that jumps to its block.
+struct tl_patch {
+    uint64_t site;          // address of its system call instruction
+    uint64_t block, gate;   // the two pieces of its block, which may be one
+    uint16_t block_size, split, gate_at, pass, gate_end;
+    uint8_t state, point_count, window_size;
+    int8_t start;
+    struct tl_plan_point points[points_max];
+    uint8_t original[window_max], written[window_max];
+};
+
+// How often a site has trapped.
+struct tl_site {
+    uint64_t address;
+    uint32_t count;
+};
+
+// A page of blocks near code that the region is too far away from.
+struct tl_near {
+    uint64_t page;
+    uint32_t used;
+};
+
 struct tl_process {
     struct tl_start start; // first: the supervisor writes it
-    const uint8_t *classes; // what blocks look into
     uint16_t segment;      // selector whose limit is the index of a thread
     uint16_t has_segment;
+    uint32_t reserved;
+    struct tl_thread *threads[threads_max];
     int32_t pid;
     uint32_t lock;         // of the lists below
     uint32_t thread_count; // indexes given out so far
     uint32_t *low_page;    // below 4 GB, for calls by the 32-bit convention
     struct tl_handlers handlers[64];
-    struct tl_thread *threads[threads_max];
+    struct tl_report *report;
+    uint32_t patch_lock, patch_count;
+    uint64_t block_end;     // blocks are below
+    struct tl_near nears[near_max];
+    uint32_t near_count;
+    uint32_t no_patches;    // the program dispatches by itself: every call must trap
+    struct tl_patch patches[patches_max];
+    struct tl_site sites[sites_max];
 };
 
 struct tl_bounds {
@@ -139,7 +181,7 @@ extern const char tl_copy_start[], tl_copy_end[], tl_copy_failed[];
 extern const char tl_body[];
 
 // dispatch.c
-void tl_handle(struct tl_thread *thread);
+void tl_from_trap(struct tl_thread *thread);
 void tl_from_block(struct tl_thread *thread);
 long tl_do_call(struct tl_thread *thread); // without asking anybody
 
@@ -192,9 +234,24 @@ long tl_call_close_range(struct tl_thread *thread);
 long tl_call_dup2(struct tl_thread *thread);
 long tl_call_memory(struct tl_thread *thread);
 
+// dispatching.c: the program's own Syscall User Dispatch.
+long tl_call_prctl(struct tl_thread *thread);
+bool tl_is_dispatched(struct tl_thread *thread); // true: its SIGSYS is on its way
+
 // patch.c
 void tl_site_trapped(struct tl_thread *thread);
-uint64_t tl_site_of(uint64_t address, uint64_t registers_at[registers]);
+const struct tl_patch *tl_patch_of_block(uint64_t gate);
+void tl_patches_forget(uint64_t start, uint64_t end);
+void tl_patches_undo(uint64_t start, uint64_t end);
+
+// patched.c: where the program is, seen from a block or from a window.
+bool tl_show_program(uint64_t at[registers]);
+bool tl_put_right(int number, uint64_t at[registers]);
+bool tl_is_in_gate(uint64_t address);
+extern const char tl_gate[], tl_gate_flags_saved[], tl_gate_flags_back[], tl_gate_patch[], tl_gate_decided[];
+extern const char tl_gate_rax_back[], tl_gate_pass[], tl_gate_after[];
+
+struct tl_report *tl_report_new(int32_t pid);
 
 // Native signal numbers and bits: libc's headers clash with the kernel's structures here.
 enum { SIGILL = 4, SIGTRAP = 5, SIGBUS = 7, SIGKILL = 9, SIGSEGV = 11, SIGCHLD = 17, SIGSTOP = 19, SIGSYS = 31 };

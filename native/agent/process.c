@@ -118,7 +118,6 @@ _Noreturn void tl_begin(struct tl_thread *thread)
            0);
     tl_raw(__NR_mmap, (long)&tl_session, tl_shared_size, PROT_RW, MAP_SHARED | MAP_FIXED, process->start.memory_fd,
            (long)process->start.image_size);
-    process->classes = tl_session.classes;
     __builtin_memcpy(thread->regs, process->start.registers, sizeof thread->regs);
     thread->self = thread;
     thread->state = TL_THREAD_LIVE;
@@ -130,6 +129,7 @@ _Noreturn void tl_begin(struct tl_thread *thread)
     thread->handlers->users = 1;
     process->threads[0] = thread;
     process->thread_count = 1;
+    process->report = tl_report_new(process->pid);
     if (tl_session.flags & TL_ENGINE_REWRITES) {
         long low = tl_raw(__NR_mmap, 0, page, PROT_RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
         process->low_page = tl_is_error(low) ? NULL : (uint32_t *)low;
@@ -160,8 +160,10 @@ void tl_child_start(struct tl_thread *thread)
         for (uint32_t i = 0; i < process->thread_count; i++)
             process->threads[i]->state = process->threads[i] == thread ? TL_THREAD_LIVE : TL_THREAD_UNUSED;
         process->pid = thread->pid;
-        process->lock = 0;
+        process->lock = process->patch_lock = 0;
+        process->report = tl_report_new(process->pid);
         thread->mailbox = NULL;
+        thread->dispatch_mode = 0; // not inherited
     } else {
         set_segment(thread);
     }
@@ -173,6 +175,7 @@ void tl_child_start(struct tl_thread *thread)
     }
     tl_arm(thread);
     thread->regs[RAX] = 0;
+    thread->leave_to = thread->block ? thread->block + (uint64_t)(tl_gate_after - tl_gate) : thread->regs[RIP];
     tl_restore_signals(thread);
 }
 
@@ -225,6 +228,7 @@ long tl_call_clone(struct tl_thread *thread)
         struct tl_thread fresh = {
             .self = child, .index = child->index, .state = TL_THREAD_LIVE, .mask = thread->mask,
             .sigsys_blocked = thread->sigsys_blocked, .handlers = thread->handlers, .arch = thread->arch,
+            .block = thread->block,
         };
         __builtin_memcpy(fresh.regs, thread->regs, sizeof fresh.regs);
         if (flags & CLONE_VFORK)

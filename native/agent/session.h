@@ -17,7 +17,7 @@
 enum {
     tl_blocks = 0x20000,
     tl_data = 0x400000, // end of the allowed range
-    tl_first = 0x480000,
+    tl_first = 0x4c0000,
     tl_shared = 0x500000,
     tl_region_size = 0x1000000,
     tl_shared_size = tl_region_size - tl_shared,
@@ -28,6 +28,8 @@ enum {
     tl_signal_stack = 0x10000,  // where the kernel's signal frames go, to the end of the area
     tl_vector_save = 0x2000,    // a saved vector state, to tl_vector_save_end
     tl_vector_save_end = 0x7000,
+
+    tl_near_size = 0x4000, // blocks near code that the region is too far away from
 
     tl_calls = 1024, // numbers below this one can have hooks of their own
 };
@@ -104,7 +106,51 @@ enum {
     TL_WANTS_RESULT = 2,
 };
 
+// What rewriting did in one process.
+struct tl_report {
+    int32_t pid; // 0: not used
+    uint32_t sites, patched;
+    uint16_t refused[32]; // by reason, see trapline.rewriting.windows.REASONS; 0: the agent could not write there
+};
+
+enum { tl_reports = 1024 };
+
+// A plan, as trapline.rewriting.wire describes it: this, points, fixups, the window's bytes, the block's bytes.
+struct tl_plan {
+    uint16_t size;
+    uint8_t reason, kind;
+    int8_t start, end;
+    uint8_t trapping, flags;
+    uint16_t block_size, split, gate, pass, gate_end;
+    uint8_t point_count, fixup_count, window_size, reserved[3];
+    int32_t lowest, highest;
+};
+
+struct tl_plan_point {
+    uint16_t offset;
+    int8_t position;
+    uint8_t reserved;
+};
+
+struct tl_plan_fixup {
+    uint16_t offset;
+    uint8_t kind, reserved;
+    int32_t addend;
+};
+
+enum {
+    TL_FIXUP_REL32_SITE = 1,
+    TL_FIXUP_ABS64_SITE,
+    TL_FIXUP_ABS64_BLOCK,
+    TL_FIXUP_REL32_AGENT,
+    TL_FIXUP_ABS64_AGENT,
+    TL_FIXUP_PATCH = 16, // our own: the number of the patch
+    TL_FIXUP_ENTRY,      // in the image only: TL_FIXUP_REL32_AGENT of the header's entry
+};
+
 struct tl_session {
+    uint8_t classes[65536];      // enum tl_class, by the low bits of a call's number; blocks know where these two are
+    int64_t constants[tl_calls]; // results of TL_CONSTANT
     uint32_t size; // sizeof(struct tl_session): both sides were built together
     uint32_t flags;
     uint32_t threshold; // a site is patched when it has trapped so often
@@ -118,11 +164,10 @@ struct tl_session {
     uint32_t rule_count;
     uint32_t hide_vdso;
     uint64_t posted[tl_mailboxes / 64]; // bit per mailbox
-    uint64_t traps, patches;
-    int64_t constants[tl_calls];
+    uint64_t traps, patches; // counts, of all processes
+    struct tl_report reports[tl_reports];
     uint8_t interest[tl_calls], other_interest; // other: numbers beyond the table
     uint8_t interest_i386[tl_calls];
-    uint8_t classes[65536];
     struct tl_bpf program[tl_bpf_max]; // says what becomes of a call, as a seccomp filter does
     struct tl_mailbox mailboxes[tl_mailboxes];
 };
@@ -136,8 +181,10 @@ struct tl_start {
     uint64_t signal_mask;
     int32_t socket_fd, memory_fd;
     uint64_t image_size;
-    uint64_t entry_patch; // address of code that was overwritten, and what was there; 0: nothing to put back
+    uint64_t reserved[11]; // blocks know what follows
 };
+
+_Static_assert(sizeof(struct tl_start) == 256, "what follows stays where it is");
 
 // The first bytes of the image.
 struct tl_image_header {
@@ -145,6 +192,16 @@ struct tl_image_header {
     uint64_t size;
     uint32_t start;        // where a new program begins, with the registers in struct tl_start
     uint32_t start_thread; // where a thread of a running program begins
+    uint32_t gate;         // the template of every block
+    uint32_t gate_info;    // struct tl_gate_info
+    uint32_t entry;        // where a block goes with a call that it cannot do
+    uint32_t reserved;
+};
+
+struct tl_gate_info {
+    uint32_t size, pass; // pass: offset of the system call
+    uint32_t fixup_count, reserved;
+    struct tl_plan_fixup fixups[];
 };
 
 #endif

@@ -20,6 +20,7 @@ enum {
     SIG_SETMASK = 2,
     user_dispatch_code = 2,
     seccomp_code = 1,
+    trace_code = 2,
     trap_flag = 0x100,
     direction_flag = 0x400,
     resume_flag = 0x10000,
@@ -270,9 +271,16 @@ void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *contex
         return;
     }
     __builtin_memcpy(at, context->regs, sizeof at);
+    if ((number == SIGTRAP || number == SIGILL) && info->code > 0 && tl_process.patch_count) {
+        bool is_step = number == SIGTRAP && info->code == trace_code;
+        if (is_step && tl_is_in_gate(rip))
+            return; // a step that the program does not have
+        if (!is_step && tl_put_right(number, context->regs))
+            return;
+    }
     if (is_within(rip, tl_entry_start, tl_entry_end)) {
         at[RSP] = is_within(at[RSP], (const char *)thread, (const char *)thread + tl_thread_size) ? thread->regs[RSP] : at[RSP];
-        at[RIP] = tl_site_of(thread->block, at);
+        at[RIP] = tl_patch_of_block(thread->block)->site;
     } else if (is_within(rip, tl_leave_start, tl_leave_end)) {
         if (number == SIGTRAP && info->code > 0)
             return; // the program single-steps, and will be back in its own code in a moment
@@ -287,8 +295,8 @@ void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *contex
             defer(thread, info, context);
         }
         return;
-    } else if (is_in_agent(rip)) {
-        at[RIP] = tl_site_of(rip, at);
+    } else if (tl_process.patch_count) {
+        tl_show_program(at);
     }
     thread->mask = context->mask;
     enter_handler(thread, number, info, context, at);

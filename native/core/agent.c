@@ -87,3 +87,9 @@ void tl_agent_close_peer(struct tl_agent *agent)
         close(agent->peer);
     agent->peer = -1;
 }
+
+const unsigned char *tl_agent_header(struct tl_image_header *header)
+{
+    memcpy(header, tl_agent_image, sizeof *header);
+    return tl_agent_image;
+}

@@ -25,6 +25,8 @@ struct tl_agent_events {
 };
 
 struct tl_error *tl_agent_new(struct tl_agent *agent);
+// The image, and what it says of itself.
+const unsigned char *tl_agent_header(struct tl_image_header *header);
 void tl_agent_free(struct tl_agent *agent);
 // Once the program has it: only then can its end be noticed.
 void tl_agent_close_peer(struct tl_agent *agent);

@@ -163,6 +163,97 @@ static PyObject *agent_enter(PyObject *object, PyObject *spawn)
     return PyLong_FromLong(outcome);
 }
 
+// gate(): the template of blocks as (code, offset of its system call, ((offset, kind, addend), ...)).
+static PyObject *agent_gate(PyObject *object, PyObject *unused)
+{
+    struct tl_image_header header;
+    const char *image = (const char *)tl_agent_header(&header);
+    const struct tl_gate_info *info = (const struct tl_gate_info *)(const void *)(image + header.gate_info);
+    const struct tl_plan_fixup *fixups = info->fixups;
+
+    (void)object;
+    (void)unused;
+    PyObject *list = PyTuple_New((Py_ssize_t)info->fixup_count);
+    for (uint32_t i = 0; list && i < info->fixup_count; i++) {
+        bool is_entry = fixups[i].kind == TL_FIXUP_ENTRY;
+        PyObject *one = Py_BuildValue("(iii)", (int)fixups[i].offset,
+                                      is_entry ? (int)TL_FIXUP_REL32_AGENT : (int)fixups[i].kind,
+                                      is_entry ? (int)header.entry - 4 : (int)fixups[i].addend);
+        if (!one || PyTuple_SetItem(list, (Py_ssize_t)i, one) < 0)
+            Py_CLEAR(list);
+    }
+    if (!list)
+        return NULL;
+    return Py_BuildValue("(y#IN)", image + header.gate, (Py_ssize_t)info->size, info->pass, list);
+}
+
+// next_plan(milliseconds): the next site that an agent asks about, as (mailbox, pid, address, low, high) with
+// where it has room for a block; or None.
+static PyObject *agent_next_plan(PyObject *object, PyObject *args)
+{
+    struct agent_object *self = as_agent(object);
+    unsigned milliseconds;
+    int index;
+
+    if (!PyArg_ParseTuple(args, "I:next_plan", &milliseconds))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS;
+    index = tl_agent_next_plan(self->transport, milliseconds);
+    Py_END_ALLOW_THREADS;
+    if (index < 0)
+        Py_RETURN_NONE;
+    const struct tl_mailbox *box = &self->agent.session->mailboxes[index];
+    return Py_BuildValue("(iiKKK)", index, (int)box->pid, (unsigned long long)box->args[0],
+                         (unsigned long long)box->args[1], (unsigned long long)box->args[2]);
+}
+
+// answer_plan(mailbox, plan)
+static PyObject *agent_answer_plan(PyObject *object, PyObject *args)
+{
+    const char *plan;
+    Py_ssize_t size;
+    unsigned index;
+
+    if (!PyArg_ParseTuple(args, "Iy#:answer_plan", &index, &plan, &size))
+        return NULL;
+    struct tl_mailbox *box = &as_agent(object)->agent.session->mailboxes[index % tl_mailboxes];
+    if ((size_t)size > sizeof box->payload) {
+        PyErr_SetString(PyExc_ValueError, "answer_plan: the plan is too long");
+        return NULL;
+    }
+    memcpy(box->payload, plan, (size_t)size);
+    tl_mailbox_answer(box, TL_ANSWER_PLAN);
+    Py_RETURN_NONE;
+}
+
+// reports(): per process (pid, sites seen, patched, {reason: sites left alone})
+static PyObject *agent_reports(PyObject *object, PyObject *unused)
+{
+    const struct tl_session *session = as_agent(object)->agent.session;
+    PyObject *list = PyList_New(0);
+
+    (void)unused;
+    for (unsigned i = 0; list && i < tl_reports; i++) {
+        const struct tl_report *report = &session->reports[i];
+        if (!report->pid)
+            continue;
+        PyObject *refused = PyDict_New();
+        for (int reason = 0; refused && reason < 32; reason++) {
+            PyObject *key = report->refused[reason] ? PyLong_FromLong(reason) : NULL;
+            PyObject *value = key ? PyLong_FromLong(report->refused[reason]) : NULL;
+            if (key && (!value || PyDict_SetItem(refused, key, value) < 0))
+                Py_CLEAR(refused);
+            Py_XDECREF(key);
+            Py_XDECREF(value);
+        }
+        PyObject *one = refused ? Py_BuildValue("(iIIN)", (int)report->pid, report->sites, report->patched, refused) : NULL;
+        if (!one || PyList_Append(list, one) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(one);
+    }
+    return list;
+}
+
 // What a command has to be given: ((socket, its number), (memory, its number)).
 static PyObject *get_descriptors(PyObject *object, void *closure)
 {
@@ -183,6 +274,10 @@ static PyMethodDef agent_methods[] = {
     {"set_constant", agent_set_constant, METH_VARARGS, NULL},
     {"set_ruled", agent_set_ruled, METH_VARARGS, NULL},
     {"enter", agent_enter, METH_O, NULL},
+    {"gate", agent_gate, METH_NOARGS, NULL},
+    {"next_plan", agent_next_plan, METH_VARARGS, NULL},
+    {"answer_plan", agent_answer_plan, METH_VARARGS, NULL},
+    {"reports", agent_reports, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -36,7 +36,7 @@ tl_entry_end:
 
 // From the signal handler, which has saved all. rdi: the thread's record; rsp: the top of the agent's stack.
 tl_body:
-    call tl_handle
+    call tl_from_trap
 
 // rbx is not needed: the record is found by the stack, which is aligned.
 tl_leave:
@@ -62,7 +62,7 @@ tl_leave_start:
     movq THREAD_RBX(%r11), %rbx
     movq THREAD_RDX(%r11), %rdx
     movq THREAD_RAX(%r11), %rax
-    movq THREAD_RIP(%r11), %rcx
+    movq THREAD_LEAVE_TO(%r11), %rcx
     pushq THREAD_EFLAGS(%r11)
     popfq
     movq THREAD_RSP(%r11), %rsp

@@ -13,9 +13,9 @@
     .hidden tl_gate
 tl_gate:
     movzwl %ax, %ecx
-    .byte 0x4c, 0x8b, 0x1d                  // movq tl_process.classes(%rip), %r11
+    .byte 0x49, 0xbb                        // movabsq $tl_session.classes, %r11
 tl_gate_classes:
-    .long 0
+    .quad 0
     movzbl (%r11,%rcx), %ecx
     jrcxz tl_gate_pass
     leal -1(%rcx), %ecx
@@ -56,6 +56,7 @@ tl_gate_decided:                            // from here the result is in r11
     leal (,%rax,8), %eax
     leal 0x200(%rcx,%rax,4), %ecx
     movq %r11, %rax
+tl_gate_rax_back:
     movl %ecx, %r11d
     jmp tl_gate_after
 tl_gate_pass:
@@ -66,11 +67,30 @@ tl_gate_return:
     .quad 0
 tl_gate_end:
 
-    .globl tl_gate_classes, tl_gate_flags_saved, tl_gate_segment, tl_gate_flags_back, tl_gate_threads
-    .hidden tl_gate_classes, tl_gate_flags_saved, tl_gate_segment, tl_gate_flags_back, tl_gate_threads
-    .globl tl_gate_entry, tl_gate_patch, tl_gate_constant, tl_gate_constants, tl_gate_decided, tl_gate_pass
-    .hidden tl_gate_entry, tl_gate_patch, tl_gate_constant, tl_gate_constants, tl_gate_decided, tl_gate_pass
-    .globl tl_gate_after, tl_gate_return, tl_gate_end
-    .hidden tl_gate_after, tl_gate_return, tl_gate_end
+    .globl tl_gate_flags_saved, tl_gate_flags_back, tl_gate_patch, tl_gate_decided, tl_gate_pass, tl_gate_after
+    .hidden tl_gate_flags_saved, tl_gate_flags_back, tl_gate_patch, tl_gate_decided, tl_gate_pass, tl_gate_after
+    .globl tl_gate_rax_back
+    .hidden tl_gate_rax_back
+
+// struct tl_plan_fixup each: where, what, and what is added.
+    .macro FIXUP at, kind, addend
+    .short \at - tl_gate
+    .byte \kind, 0
+    .long \addend
+    .endm
+    .globl tl_gate_info
+    .hidden tl_gate_info
+    .balign 8
+tl_gate_info:                               // struct tl_gate_info
+    .long tl_gate_end - tl_gate, tl_gate_pass - tl_gate, (tl_gate_fixups_end - tl_gate_fixups) / 8, 0
+tl_gate_fixups:
+    FIXUP tl_gate_classes, ABS64_AGENT, SESSION_CLASSES
+    FIXUP tl_gate_segment, REL32_AGENT, (PROCESS_SEGMENT - 4)
+    FIXUP tl_gate_threads, REL32_AGENT, (PROCESS_THREADS - 4)
+    FIXUP tl_gate_entry, ENTRY, 0           // REL32_AGENT of tl_entry_start, whose distance the header has
+    FIXUP tl_gate_patch, PATCH_NUMBER, 0
+    FIXUP tl_gate_constants, REL32_AGENT, (SESSION_CONSTANTS - 4)
+    FIXUP tl_gate_return, ABS64_SITE, 2
+tl_gate_fixups_end:
 
     .section .note.GNU-stack, "", @progbits

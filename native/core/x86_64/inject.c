@@ -185,8 +185,7 @@ struct tl_error *tl_agent_inject(const struct tl_agent *agent, pid_t pid, int so
     }
     if (!error) {
         struct tl_image_header header;
-        extern const unsigned char tl_agent_image[];
-        memcpy(&header, tl_agent_image, sizeof header);
+        tl_agent_header(&header);
         regs.orig_rax = (unsigned long long)-1;
         regs.rip = base + header.start;
         regs.rdi = base + tl_first;

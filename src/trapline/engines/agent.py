@@ -86,6 +86,10 @@ class AgentEngine:
         native = self.tables.listen(self.agent.transport(), tree, defer)
         self._classify()
         native.start()
+        if self.flags & _REWRITES:
+            from trapline.engines.planner import Planner
+
+            self._planner = Planner(self.agent)
         try:
             self.agent.enter(self._spawn)
         except OSError as error:

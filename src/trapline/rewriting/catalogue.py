@@ -93,6 +93,8 @@ class SiteCatalogue:
         mapping = mappings.find(pid, site)
         if mapping is None:
             return _Entry(Refusal("unreadable"), self._gate)
+        if mapping.is_writable or mapping.is_shared:
+            return _Entry(Refusal("writable" if mapping.is_writable else "shared"), self._gate)
         file = self._file_of(pid, mapping, site)
         if file is not None:
             identity, code = file

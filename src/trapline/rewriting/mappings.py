@@ -24,18 +24,24 @@ class Mapping:
     :ivar offset: what of the file is at *start*.
     :ivar device: the file's, as ``os.stat`` gives it for most file systems.
     :ivar inode: the file's, 0 without one.
+    :ivar is_writable: the program may write there.
+    :ivar is_shared: what is written there is written to the file, or to other processes.
     :ivar path: the file's as this process sees it; a name in brackets or nothing without one.
     """
 
-    __slots__ = ("device", "end", "inode", "offset", "path", "start")
+    __slots__ = ("device", "end", "inode", "is_shared", "is_writable", "offset", "path", "start")
 
-    def __init__(self, start: int, end: int, offset: int, device: int, inode: int, path: str) -> None:
+    def __init__(
+        self, start: int, end: int, offset: int, device: int, inode: int, path: str, *, writable: bool, shared: bool
+    ) -> None:
         self.start = start
         self.end = end
         self.offset = offset
         self.device = device
         self.inode = inode
         self.path = path
+        self.is_writable = writable
+        self.is_shared = shared
 
 
 def find(pid: int, address: int) -> Mapping | None:
@@ -67,9 +73,11 @@ def _ask(fd: int, address: int) -> Mapping | None:
         if error.errno == errno.ENOENT:
             return None
         raise
-    _, _, _, start, end, _, _, offset, inode, major, minor, length, _, _, _ = _QUERY.unpack(query)
+    _, _, _, start, end, flags, _, offset, inode, major, minor, length, _, _, _ = _QUERY.unpack(query)
     path = os.fsdecode(name[: max(0, length - 1)].tobytes())
-    return Mapping(start, end, offset, os.makedev(major, minor), inode, path)
+    return Mapping(
+        start, end, offset, os.makedev(major, minor), inode, path, writable=bool(flags & 2), shared=bool(flags & 8)
+    )
 
 
 def _look_up(fd: int, address: int) -> Mapping | None:
@@ -82,7 +90,10 @@ def _look_up(fd: int, address: int) -> Mapping | None:
         if low <= address < high:
             major, minor = (int(each, 16) for each in fields[3].split(b":"))
             path = os.fsdecode(fields[5]) if len(fields) > 5 else ""
-            return Mapping(low, high, int(fields[2], 16), os.makedev(major, minor), int(fields[4]), path)
+            return Mapping(
+                low, high, int(fields[2], 16), os.makedev(major, minor), int(fields[4]), path,
+                writable=fields[1][1:2] == b"w", shared=fields[1][3:4] == b"s",
+            )  # fmt: skip
     return None
 
 

@@ -51,6 +51,8 @@ REASONS = {
     "reach": "what an instruction next to it refers to is too far away",
     "odd": "an instruction with odd prefixes is next to it",
     "invalid": "what is next to it is no instruction",
+    "writable": "the program may change the code at any moment",
+    "shared": "the code is mapped shared: other processes would see the change",
 }
 
 # How libgcc and gdb know a frame of a signal handler that has no unwind table: mov $15, %rax; syscall.
