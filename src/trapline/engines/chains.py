@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     #: Index of a rule, and the number inside a multiplexer such as i386 socketcall, or None.
     Entry = tuple[int, int | None]
 
-__all__ = ["TABLE_SIZE", "RuleChains"]
+__all__ = ["RuleChains"]
 
 #: Numbers from here on are in no agent's table of constants.
-TABLE_SIZE = 1024
+_TABLE_SIZE = 1024
 
 _CONTINUE, _ERROR, _VALUE = 0, 1, 2
 _LOWEST_IN_FILTER = -4095
@@ -128,9 +128,9 @@ class RuleChains:
             return
         if first.is_constant and inner is None and arch == native_arches()[0] and not self._wants_result(key):
             assert first.result is not None
-            if nr is None or nr < TABLE_SIZE:
+            if nr is None or nr < _TABLE_SIZE:
                 self.constants[nr] = first.result
-            if nr is not None and nr < TABLE_SIZE:
+            if nr is not None and nr < _TABLE_SIZE:
                 return
         self.uses[key] = chain
 
