@@ -19,14 +19,19 @@ from trapline.errors import CommandError, EngineStartError, UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from trapline.engines.base import Command, Plan
     from trapline.engines.chains import RuleChains
+    from trapline.engines.planner import Planner
     from trapline.process import ProcessTree
 
 __all__ = ["RewriteEngine", "SudEngine"]
 
 _PASS, _CONSTANT, _SLOW = 0, 1, 2
+#: How often a site traps before it is rewritten. A trap costs some 2 us and rewriting some 100: a program that ends
+#: soon is better off without.
+_THRESHOLD = 32
 _REWRITES = 1
 _NATIVE = "x86_64"
 _EPERM = 1
@@ -51,9 +56,10 @@ class AgentEngine:
         self.tables = CallTables(plan, action.RET_USER_NOTIF, in_agent=True)
         self._warned: set[int] = set()
         self.agent = _native.Agent(
-            self.flags, 4, bool(plan.hide_vdso), self.tables.program.to_bytes(), self._unhooked
+            self.flags, _THRESHOLD, bool(plan.hide_vdso), self.tables.program.to_bytes(), self._unhooked
         )
         self._spawn: _native.Spawn | None = None
+        self._planner: Planner | None = None
 
     def _unhooked(self, pid: int, number: int) -> None:
         """A program runs without hooks: say so once."""
@@ -128,6 +134,33 @@ class AgentEngine:
                 raise UsageError("there are too many rules for so many calls; use fewer, or --engine notify")
         for number, result in constants.items():
             self.agent.set_constant(number, result)
+
+    def sites(self) -> dict[str, Any] | None:
+        """Return what became of the system call instructions that were met, as :class:`trapline.Stats` has it."""
+        if not self.flags & _REWRITES:
+            return None
+        from trapline.rewriting.windows import REASONS
+
+        reasons = ["unwritable", *REASONS]
+        processes: dict[int, dict[str, Any]] = {}
+        for pid, seen, patched, refused in self.agent.reports():
+            left = {reasons[number]: count for number, count in refused.items()}
+            rare = seen - patched - sum(left.values())
+            if rare > 0:
+                left["rare"] = rare
+            processes[pid] = {"seen": seen, "patched": patched, "left": left}
+        total: dict[str, Any] = {"seen": 0, "patched": 0, "left": {}, "processes": processes}
+        for one in processes.values():
+            total["seen"] += one["seen"]
+            total["patched"] += one["patched"]
+            for reason, count in one["left"].items():
+                total["left"][reason] = total["left"].get(reason, 0) + count
+        return total
+
+    def close(self) -> None:
+        """End the planner."""
+        if self._planner is not None:
+            self._planner.close()
 
 
 class SudEngine(AgentEngine):

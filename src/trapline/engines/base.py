@@ -10,7 +10,7 @@ from trapline.rules import MOST
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from trapline import _native
     from trapline.engines.tables import CallTables
@@ -44,6 +44,12 @@ if TYPE_CHECKING:
         def start(self, program: Program, tree: ProcessTree, defer: Callable[..., None]) -> None:
             """Let hooks decide from now on: make ``tables.listener``, and start it."""
 
+        def sites(self) -> dict[str, Any] | None:
+            """Return what :class:`trapline.Stats` says of rewriting, or None where nothing is rewritten."""
+
+        def close(self) -> None:
+            """Give back what :meth:`start` took; the program has ended."""
+
 
 __all__ = ["CAPABILITIES", "ENGINES", "Command", "Plan", "Program", "command_error", "new_engine"]
 
@@ -67,6 +73,7 @@ _CLASSES = {
     "notify": ("trapline.engines.notify", "NotifyEngine"),
     "rewrite": ("trapline.engines.agent", "RewriteEngine"),
     "sud": ("trapline.engines.agent", "SudEngine"),
+    "ptrace": ("trapline.engines.ptrace", "PtraceEngine"),
 }
 STARTABLE = tuple(_CLASSES)
 
@@ -123,13 +130,18 @@ class Program:
     """A program that an engine has hold of; engines that know more of it derive from this.
 
     :ivar pid: the process that was started or attached to.
-    :ivar pidfd: a descriptor of it, owned by this object; readable when that process has ended.
+    :ivar pidfd: a descriptor of it, owned by this object; -1 once closed.
+    :ivar exit_fd: readable when that process has ended.
+    :ivar tracer: who is told of its end and its stops, where that is not this process at large.
     """
+
+    exit_fd: int
+    tracer: _native.Tracer | None = None
 
     def __init__(self, spawn: _native.Spawn) -> None:
         self._spawn = spawn
         self.pid = spawn.pid
-        self.pidfd = spawn.pidfd
+        self.pidfd = self.exit_fd = spawn.pidfd
 
     @property
     def no_new_privs(self) -> bool:
@@ -142,11 +154,14 @@ class Program:
         return self._spawn.exec_error
 
     def wait_exec(self, wake: int) -> bool:
-        """Wait until its execve has happened or failed (True), or the descriptor *wake* is readable."""
+        """Wait until its execve has happened or failed (True), or the descriptor *wake* is readable.
+
+        :raises EngineStartError: it could not be filtered.
+        """
         return self._spawn.wait_exec(wake)
 
     def reap(self) -> int | None:
-        """Return the wait status of the process, which has ended; None when nobody knows it."""
+        """Wait for the end of the process and return its status; None when nobody knows it."""
         try:
             return os.waitpid(self.pid, 0)[1]
         except ChildProcessError:

@@ -59,5 +59,6 @@ class Planner:
         return self._catalogue
 
     def close(self) -> None:
-        """Answer nobody any more."""
+        """Answer nobody any more; the transport is closed already."""
         self._closing = True
+        self._thread.join()
