@@ -41,6 +41,8 @@ enum tl_class {
     TL_SLOW,     // the agent decides
 };
 
+#include "rule.h"
+
 // Why a thread in the program waits for the supervisor.
 enum tl_request {
     TL_REQUEST_NONE,
@@ -78,7 +80,7 @@ struct tl_mailbox {
     uint32_t payload_size;
     uint32_t cpu;             // where the caller was when it posted
     uint32_t awaited;         // a thread of the supervisor sleeps until this is posted again
-    uint32_t reserved;
+    uint32_t begins_again;    // a call that was reported before, and not made because of a signal
     uint8_t payload[872];
 };
 
@@ -173,7 +175,6 @@ struct tl_session {
     uint32_t cpu;      // where the supervisor's receiving thread was last
     uint32_t last_cpu; // where the last caller was
     uint32_t program_length;
-    uint32_t rule_count;
     uint32_t hide_vdso;
     uint64_t posted[tl_mailboxes / 64]; // bit per mailbox
     uint64_t traps, patches; // counts, of all processes
@@ -183,6 +184,7 @@ struct tl_session {
     uint8_t interest[tl_calls], other_interest; // other: numbers beyond the table
     uint8_t interest_i386[tl_calls];
     struct tl_bpf program[tl_bpf_max]; // says what becomes of a call, as a seccomp filter does
+    struct tl_rule_table rules;
     struct tl_mailbox mailboxes[tl_mailboxes];
 };
 

@@ -328,6 +328,7 @@ _Noreturn void tl_deliver(struct tl_thread *thread)
     if (!enter_handler(thread, info.number, &info, context, thread->regs)) {
         __builtin_memcpy(context->regs, thread->regs, sizeof context->regs);
         context->mask = thread->mask;
+        tl_rules_handled(thread, thread->regs[RIP], thread->regs[RSP]);
     }
     thread->pending = 0;
     tl_sigreturn((uint64_t)context);
@@ -436,6 +437,7 @@ long tl_call_rt_sigreturn(struct tl_thread *thread)
             thread->stack = stack.flags & SS_DISABLE ? (struct tl_stack){0} : stack;
         }
         tl_write(at, &context, sizeof context);
+        tl_rules_handled(thread, context.regs[RIP], context.regs[RSP]);
     }
     thread->mask_is_full = false;
     tl_sigreturn(at);

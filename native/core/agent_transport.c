@@ -30,7 +30,7 @@ struct agent_transport {
     bool closed;
     uint64_t room_used[tl_mailboxes]; // of the copies of arguments
     bool is_set[2][tl_calls];         // by architecture: x86-64, i386
-    uint8_t hooked[2][tl_calls], ruled[2][tl_calls], others;
+    uint8_t wanted[2][tl_calls], others, beyond; // beyond: numbers that no table has
 
     pthread_mutex_t lock; // of what follows
     pthread_cond_t change;
@@ -213,6 +213,7 @@ static void fill_call(const struct agent_transport *a, const struct tl_mailbox *
     call->nr = box->nr;
     call->tid = box->tid;
     call->returned = box->request == TL_REQUEST_RESULT;
+    call->stage = box->begins_again ? TL_STAGE_PAST_RULES : 0;
 }
 
 static bool has_hung_up(const struct agent_transport *a)
@@ -362,7 +363,7 @@ static int agent_reply_fd(struct tl_transport *t, uint64_t id, int fd, bool clos
     return error ? error : agent_reply(t, id, number, 0);
 }
 
-// What hooks and rules want together. A number without hooks of its own has those of all others.
+// A number that nothing is known of is treated as all others.
 static void publish_interest(struct agent_transport *a)
 {
     struct tl_session *session = a->session;
@@ -370,8 +371,8 @@ static void publish_interest(struct agent_transport *a)
     for (int arch = 0; arch < 2; arch++)
         for (int nr = 0; nr < tl_calls; nr++)
             (arch ? session->interest_i386 : session->interest)[nr] =
-                (a->is_set[arch][nr] ? a->hooked[arch][nr] : a->others) | a->ruled[arch][nr];
-    session->other_interest = a->others;
+                a->is_set[arch][nr] ? a->wanted[arch][nr] : a->others;
+    session->other_interest = a->others | a->beyond;
 }
 
 static int agent_set_interest(struct tl_transport *t, uint32_t arch, int nr, bool before, bool returned)
@@ -379,25 +380,16 @@ static int agent_set_interest(struct tl_transport *t, uint32_t arch, int nr, boo
     struct agent_transport *a = as_agent(t);
     uint8_t wants = (uint8_t)((before ? TL_WANTS_BEFORE : 0) | (returned ? TL_WANTS_RESULT : 0));
 
-    if (nr >= tl_calls)
-        return 0; // among the others
-    if (nr >= 0) {
+    if (nr >= 0 && nr < tl_calls) {
         a->is_set[arch == i386][nr] = true;
-        a->hooked[arch == i386][nr] = wants;
-    } else {
+        a->wanted[arch == i386][nr] = wants;
+    } else if (nr == -1) {
         a->others |= wants;
+    } else {
+        a->beyond |= wants;
     }
     publish_interest(a);
     return 0;
-}
-
-void tl_agent_transport_set_ruled(struct tl_transport *transport, uint32_t arch, int nr)
-{
-    struct agent_transport *a = as_agent(transport);
-
-    if (nr >= 0 && nr < tl_calls)
-        a->ruled[arch == i386][nr] = TL_WANTS_BEFORE;
-    publish_interest(a);
 }
 
 static int agent_set_arg(struct tl_transport *t, uint64_t id, unsigned index, uint64_t value)
@@ -517,7 +509,7 @@ struct tl_error *tl_agent_transport_new(struct tl_agent *agent, const struct tl_
 
     if (!a)
         return tl_error_new(ENOMEM, "cannot listen to agents");
-    a->transport = (struct tl_transport){&agent_ops, agent->socket};
+    a->transport = (struct tl_transport){&agent_ops, agent->socket, &agent->session->rules};
     a->agent = agent;
     a->session = agent->session;
     a->unhooked = events->unhooked;

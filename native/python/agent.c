@@ -6,6 +6,8 @@
 #include "agent.h"
 #include "spawn.h"
 
+enum { i386 = 0x40000003 }; // AUDIT_ARCH_I386
+
 struct agent_object {
     PyObject_HEAD
     struct tl_agent agent;
@@ -132,16 +134,51 @@ static PyObject *agent_set_constant(PyObject *object, PyObject *args)
     Py_RETURN_NONE;
 }
 
-// set_ruled(audit_arch, nr)
-static PyObject *agent_set_ruled(PyObject *object, PyObject *args)
+// Where the list of rules on a call is kept; NULL: there is no room. NR -1: of all calls.
+static uint16_t *find_list(struct tl_rule_table *table, unsigned arch, int nr)
 {
+    unsigned index = arch == i386;
+
+    if (nr >= 0 && nr < tl_calls)
+        return &table->calls[index][nr];
+    if (nr == -1)
+        return &table->others[index];
+    if (table->number_count == tl_rule_numbers_max)
+        return NULL;
+    struct tl_rule_number *number = &table->numbers[table->number_count++];
+    *number = (struct tl_rule_number){(uint16_t)index, 0, (uint32_t)nr};
+    return &number->list;
+}
+
+// set_rules(audit_arch, nr, ((rule, subcall or -1), ...)): what agents apply to a call, before the program begins;
+// nr -1 first: all. False: there is no room.
+static PyObject *agent_set_rules(PyObject *object, PyObject *args)
+{
+    struct tl_rule_table *table = &as_agent(object)->agent.session->rules;
+    PyObject *uses;
     unsigned arch;
     int nr;
 
-    if (!PyArg_ParseTuple(args, "Ii:set_ruled", &arch, &nr))
+    if (!PyArg_ParseTuple(args, "IiO!:set_rules", &arch, &nr, &PyTuple_Type, &uses))
         return NULL;
-    tl_agent_transport_set_ruled(as_agent(object)->transport, arch, nr);
-    Py_RETURN_NONE;
+    Py_ssize_t count = PyTuple_Size(uses);
+    uint32_t start = table->use_count + 1;
+    uint16_t *list = find_list(table, arch, nr);
+    if (!list || start + (size_t)count + 1 > tl_rule_uses_max)
+        Py_RETURN_FALSE;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        int rule, subcall;
+        if (!PyArg_ParseTuple(PyTuple_GetItem(uses, i), "ii:set_rules", &rule, &subcall))
+            return NULL;
+        table->uses[start + i] = (struct tl_rule_use){(uint16_t)(rule + 1), (int16_t)subcall};
+    }
+    *list = count ? (uint16_t)start : 0;
+    if (count)
+        table->use_count = start + (uint32_t)count; // and the end of the list, which is zero
+    if (nr == -1)
+        for (int i = 0; i < tl_calls; i++)
+            table->calls[arch == i386][i] = *list;
+    Py_RETURN_TRUE;
 }
 
 static void release(void *context)
@@ -280,7 +317,7 @@ static PyMethodDef agent_methods[] = {
     {"classify", agent_classify, METH_VARARGS, NULL},
     {"classify_own", agent_classify_own, METH_NOARGS, NULL},
     {"set_constant", agent_set_constant, METH_VARARGS, NULL},
-    {"set_ruled", agent_set_ruled, METH_VARARGS, NULL},
+    {"set_rules", agent_set_rules, METH_VARARGS, NULL},
     {"enter", agent_enter, METH_O, NULL},
     {"gate", agent_gate, METH_NOARGS, NULL},
     {"next_plan", agent_next_plan, METH_VARARGS, NULL},
