@@ -3,8 +3,8 @@
 // The supervisor plans (what is moved, how, and where the block may be); the thread that has just trapped writes:
 //
 //   1. the block
-//   2. a trapping byte over each instruction of the window that begins within the jump, and membarrier: who
-//      arrives now is put right by the signal handler
+//   2. a trapping byte over each instruction of the window, and membarrier: who arrives now is put right by the
+//      signal handler
 //   3. all other bytes of the jump but the first, and membarrier
 //   4. the first byte, and membarrier
 #include "inside.h"
@@ -123,6 +123,8 @@ static uint64_t find_near(const struct tl_plan *plan, uint64_t site, uint64_t si
         // Below the code first: above it the heap may be.
         for (int sign = -1; sign <= 1; sign += 2) {
             uint64_t start = (site + (uint64_t)(sign * step * (near_distance / 64))) & -(uint64_t)tl_near_size;
+            // Where a byte of the upper half has to trap, one step of 16 MB holds one place for each.
+            start += (uint64_t)trapping[(uint64_t)step % sizeof trapping] << 16;
             if ((int64_t)start < 0x10000)
                 continue;
             long got = tl_raw(__NR_mmap, (long)start, tl_near_size, PROT_READ | PROT_EXEC,
@@ -179,22 +181,49 @@ static void write_block(const struct tl_patch *patch, const struct tl_plan *plan
     }
 }
 
+// Is AT, within the window, where one of the program's instructions began? The first one does not count.
+static bool is_boundary(const struct tl_patch *patch, unsigned at)
+{
+    for (unsigned i = 0; i < patch->point_count; i++)
+        if (patch->points[i].position - patch->start == (int)at)
+            return at != 0;
+    return false;
+}
+
+static void write_bytes(const struct tl_patch *patch, volatile uint8_t *window, const uint8_t *bytes, bool boundaries)
+{
+    for (unsigned at = 1; at < patch->window_size; at++)
+        if (is_boundary(patch, at) == boundaries && window[at] != bytes[at])
+            window[at] = bytes[at];
+    synchronise();
+}
+
+static volatile uint8_t *window_of(const struct tl_patch *patch)
+{
+    return (volatile uint8_t *)(patch->site + (uint64_t)(int64_t)patch->start);
+}
+
 static void write_window(const struct tl_patch *patch)
 {
-    volatile uint8_t *window = (volatile uint8_t *)(patch->site + (uint64_t)(int64_t)patch->start);
+    volatile uint8_t *window = window_of(patch);
 
     window[0] = int3;
-    for (unsigned i = 0; i < patch->point_count; i++) {
-        int at = patch->points[i].position - patch->start;
-        if (at > 0 && at < jump_size && at < patch->window_size)
-            window[at] = patch->written[at];
-    }
-    synchronise();
-    for (unsigned i = 1; i < patch->window_size; i++)
-        if (window[i] != patch->written[i])
-            window[i] = patch->written[i];
-    synchronise();
+    write_bytes(patch, window, patch->written, true);
+    write_bytes(patch, window, patch->written, false);
     window[0] = patch->written[0];
+    synchronise();
+}
+
+// The reverse: where instructions begin there are traps until all of them are whole again.
+static void restore_window(const struct tl_patch *patch)
+{
+    volatile uint8_t *window = window_of(patch);
+
+    window[0] = int3;
+    synchronise();
+    write_bytes(patch, window, patch->original, false);
+    write_bytes(patch, window, patch->original, true);
+    window[0] = patch->original[0];
     synchronise();
 }
 
@@ -429,18 +458,11 @@ void tl_patches_undo(uint64_t start, uint64_t end)
         struct tl_patch *patch = &process->patches[i];
         if (patch->state != TL_PATCH_LIVE || !lies_in(patch, start, end))
             continue;
-        volatile uint8_t *window = (volatile uint8_t *)(patch->site + (uint64_t)(int64_t)patch->start);
-        if (tl_is_error(protect((uint64_t)window, patch->window_size, PROT_READ | PROT_WRITE | PROT_EXEC)))
+        uint64_t window = (uint64_t)window_of(patch);
+        if (tl_is_error(protect(window, patch->window_size, PROT_READ | PROT_WRITE | PROT_EXEC)))
             continue;
-        window[0] = int3;
-        synchronise();
-        for (unsigned at = 1; at < patch->window_size; at++)
-            if (window[at] != patch->original[at])
-                window[at] = patch->original[at];
-        synchronise();
-        window[0] = patch->original[0];
-        synchronise();
-        protect((uint64_t)window, patch->window_size, PROT_READ | PROT_EXEC);
+        restore_window(patch);
+        protect(window, patch->window_size, PROT_READ | PROT_EXEC);
         patch->state = TL_PATCH_GONE;
     }
     tl_unlock(&process->patch_lock);
