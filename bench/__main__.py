@@ -8,9 +8,11 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from bench import filters, hooking, startup, unmatched
-from bench.measure import Group, measure, table
+from bench import filters, hooking, inprocess, peers, sites, startup, unmatched, whole
+from bench.engine_commands import startable
+from bench.measure import Group, measure
 from bench.programs import Programs
 
 
@@ -20,6 +22,8 @@ def main() -> int:
         prog="python -m bench",
         description="Measure trapline beside plain C and beside its peers. Each round measures every contender once; "
         "a ratio is the median over the rounds of its cost over the first one's in the same round, [quartiles] beside.",
+        epilog=peers.HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write every single cost there too")
     parser.add_argument("--rounds", metavar="N", type=int, default=31, help="default %(default)s")
@@ -34,28 +38,35 @@ def main() -> int:
         os.sched_setaffinity(0, {args.pin})
     with tempfile.TemporaryDirectory(prefix="trapline-bench-") as folder:
         programs = Programs(Path(folder))
+        engines = startable()
+        others = peers.find(programs)
         groups = [
             group for module in (hooking, unmatched, startup, filters) for group in module.groups(programs)
         ]
-        return _run(parser, args, groups)
+        groups += [
+            group for module in (inprocess, whole) for group in module.groups(programs, engines, others)
+        ]
+        return _run(parser, args, groups, engines)
 
 
-def _run(parser: argparse.ArgumentParser, args: argparse.Namespace, groups: list[Group]) -> int:
-    known = [group.name for group in groups]
+def _run(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, groups: list[Group], engines: list[str]
+) -> int:
+    known = [group.name for group in groups] + ["sites"]
     for name in args.names:
         if name not in known:
             parser.error(f"no group {name!r}; there are {', '.join(known)}")
-    found = {}
+    found: dict[str, Any] = {}
     for group in groups:
         if not args.names or group.name in args.names:
-            rows = measure(group, args.rounds)
-            sys.stdout.write(table(group, rows))
+            measured = measure(group, args.rounds)
+            sys.stdout.write(str(measured))
             sys.stdout.flush()
-            found[group.name] = {
-                "title": group.title,
-                "unit": group.unit,
-                "rows": [row.as_dict() for row in rows],
-            }
+            found[group.name] = measured.as_dict()
+    if "rewrite" in engines and (not args.names or "sites" in args.names):
+        report = sites.report()
+        sys.stdout.write(sites.table(report))
+        found["sites"] = report
     if args.json:
         args.json.write_text(json.dumps({"rounds": args.rounds, "groups": found}, indent=1) + "\n")
     return 0

@@ -10,21 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { stretches = 20, most_threads = 64 };
+#include "stretches.h"
+
+enum { most_threads = 64 };
 
 static int opens;
 static long count;
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
 
 static void repeat(long times)
 {
@@ -34,28 +27,6 @@ static void repeat(long times)
         else
             syscall(SYS_getppid);
     }
-}
-
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-static double one_thread(void)
-{
-    double took[stretches];
-    long each = count / stretches + 1;
-
-    repeat(each);
-    for (int i = 0; i < stretches; i++) {
-        double start = now();
-        repeat(each);
-        took[i] = (now() - start) / (double)each;
-    }
-    qsort(took, stretches, sizeof *took, by_size);
-    return (took[stretches / 2 - 1] + took[stretches / 2]) / 2;
 }
 
 static void *thread_main(void *barrier)
@@ -90,6 +61,6 @@ int main(int argc, char **argv)
         return 2;
     }
     opens = !strcmp(argv[1], "openat");
-    printf("%.2f\n", threads > 1 ? several(threads) : one_thread());
+    printf("%.2f\n", threads > 1 ? several(threads) : by_stretches(repeat, count));
     return 0;
 }

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -15,6 +15,9 @@ TRAPLINE = str(Path(sys.executable).parent / "trapline")
 
 # The variable would keep hooks files from having a .pyc, as nobody's own shell does.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+
+#: Seconds after which a contender counts as hung.
+_LONGEST = 300
 
 
 class Programs:
@@ -31,6 +34,9 @@ class Programs:
         self.supervisor = self._compile("c_supervisor")
         self.filtered = self._compile("filtered")
         self.timed = self._compile("timed")
+        # Not static, because peers come in by the dynamic linker.
+        self.calls = self._compile("calls", "-pthread")
+        self.first_trap = self._compile("first_trap")
 
     def _compile(self, name: str, *options: str) -> str:
         target = self.folder / name
@@ -38,15 +44,34 @@ class Programs:
         return str(target)
 
 
-def printed(command: list[str]) -> float:
-    """Return the number that a command prints."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, env=ENVIRONMENT, check=True)
-    return float(done.stdout)
+def printed(command: list[str], environment: Mapping[str, str] | None = None) -> float:
+    """Return the number that a command prints.
+
+    :param environment: additions to ours.
+    :raises RuntimeError: it failed; the message has the end of what it said.
+    """
+    env = {**ENVIRONMENT, **(environment or {})}
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, env=env, text=True, timeout=_LONGEST)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"it was still running after {_LONGEST} s") from None
+    try:
+        if done.returncode == 0:
+            return float(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        pass
+    said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
+    raise RuntimeError(f"status {done.returncode}: {said}")
 
 
-def printing(*command: str) -> Callable[[], float]:
+def printing(*command: str, **environment: str) -> Callable[[], float]:
     """Return what runs a command and returns the number that it prints."""
-    return lambda: printed(list(command))
+    return lambda: printed(list(command), environment)
+
+
+def scaled(cost: Callable[[], float], by: float) -> Callable[[], float]:
+    """Return what returns a cost in another unit, or for one of many."""
+    return lambda: cost() / by
 
 
 def hooks(name: str) -> str:

@@ -110,6 +110,13 @@ static void child_place_stdio(struct tl_spawn *spawn)
         if (result < 0)
             child_fail(spawn, step_stdio, result);
     }
+    for (int i = 0; i < 2; i++) {
+        long result = spawn->options->pass[i] < 0
+                          ? 0
+                          : raw(SYS_dup3, spawn->options->pass[i], spawn->options->pass_as[i], 0, 0, 0);
+        if (result < 0)
+            child_fail(spawn, step_stdio, result);
+    }
 }
 
 static int courier(void *argument)

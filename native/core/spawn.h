@@ -16,6 +16,7 @@ struct tl_spawn_options {
     char *const *envp;
     const char *cwd;                  // NULL: stay
     int stdio[3];                     // an fd each, or -1 to inherit
+    int pass[2], pass_as[2];          // further descriptors, and their numbers there; -1: none
     const sigset_t *mask;             // the signal mask of the program; NULL: the caller's
     const struct sock_filter *filter; // NULL: none
     unsigned short filter_length;

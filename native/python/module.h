@@ -32,6 +32,11 @@ int tl_listener_add_to(PyObject *module);
 int tl_spawn_add_to(PyObject *module);
 int tl_job_add_to(PyObject *module);
 int tl_probe_add_to(PyObject *module);
+int tl_agent_add_to(PyObject *module);
+
+// The core's object behind a _native.Spawn; NULL with an exception set.
+struct tl_spawn;
+struct tl_spawn *tl_spawn_core(PyObject *spawn);
 
 // A capsule that owns TRANSPORT, for an engine's module to return; NULL with an exception set, and it is
 // freed.

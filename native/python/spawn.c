@@ -23,6 +23,8 @@ struct spawn_object {
     char waits_killable;
 };
 
+static PyObject *spawn_type;
+
 static struct spawn_object *as_spawn(PyObject *object)
 {
     return (struct spawn_object *)(void *)object;
@@ -88,8 +90,10 @@ static int read_options(struct spawn_object *self, PyObject *args)
     PyObject *path, *argv, *envp, *cwd, *filter, *job;
     int hold;
 
-    if (!PyArg_ParseTuple(args, "SOOO(iii)OOp:Spawn", &path, &argv, &envp, &cwd, &options->stdio[0],
-                          &options->stdio[1], &options->stdio[2], &filter, &job, &hold))
+    options->pass[0] = options->pass[1] = -1;
+    if (!PyArg_ParseTuple(args, "SOOO(iii)OOp|((ii)(ii)):Spawn", &path, &argv, &envp, &cwd, &options->stdio[0],
+                          &options->stdio[1], &options->stdio[2], &filter, &job, &hold, &options->pass[0],
+                          &options->pass_as[0], &options->pass[1], &options->pass_as[1]))
         return -1;
     if (filter == Py_None ? !hold : !PyBytes_Check(filter)) {
         PyErr_SetString(PyExc_TypeError, "Spawn: the filter is bytes, or None for a command that is held");
@@ -250,11 +254,17 @@ static PyType_Spec spawn_spec = {
     .slots = spawn_slots,
 };
 
+struct tl_spawn *tl_spawn_core(PyObject *object)
+{
+    if (!PyObject_TypeCheck(object, (PyTypeObject *)(void *)spawn_type) || !as_spawn(object)->spawn) {
+        PyErr_SetString(PyExc_TypeError, "this is no Spawn whose command is held");
+        return NULL;
+    }
+    return as_spawn(object)->spawn;
+}
+
 int tl_spawn_add_to(PyObject *module)
 {
-    PyObject *type = PyType_FromSpec(&spawn_spec);
-    int result = type ? PyModule_AddObjectRef(module, "Spawn", type) : -1;
-
-    Py_XDECREF(type);
-    return result;
+    spawn_type = PyType_FromSpec(&spawn_spec);
+    return spawn_type ? PyModule_AddObjectRef(module, "Spawn", spawn_type) : -1;
 }

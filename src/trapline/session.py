@@ -318,6 +318,8 @@ class Session:
             if self._deferred is not None:
                 self._deferred.close()
             engine.tables.listener.wait_idle(_GRACE_MS)
+        if engine is not None:
+            engine.close()
         if self._program is not None:
             self._program.close()
         os.close(self._wake)
@@ -366,6 +368,7 @@ class Session:
             gone=gone,
             calls=engine.tables.counts(),
             rules=engine.tables.rule_counts(),
+            sites=engine.sites(),
             workers=workers,
             most_waiting=most_waiting,
             filter_length=len(engine.tables.program),

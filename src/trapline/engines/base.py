@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 
-from trapline.errors import CommandError
+from trapline.errors import CommandError, UsageError
+from trapline.rules import MOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from trapline import _native
     from trapline.engines.tables import CallTables
@@ -43,12 +44,18 @@ if TYPE_CHECKING:
         def start(self, program: Program, tree: ProcessTree, defer: Callable[..., None]) -> None:
             """Let hooks decide from now on: make ``tables.listener``, and start it."""
 
+        def sites(self) -> dict[str, Any] | None:
+            """Return what :class:`trapline.Stats` says of rewriting, or None where nothing is rewritten."""
+
+        def close(self) -> None:
+            """Give back what :meth:`start` took; the program has ended."""
+
 
 __all__ = ["CAPABILITIES", "ENGINES", "Command", "Plan", "Program", "command_error", "new_engine"]
 
 #: What a hook may need beyond deciding before the call, and how to say it in an error.
 CAPABILITIES = {
-    "result": "run a hook on return (it never sees a result)",
+    "result": "act when a call returns (it never sees a result)",
     "change_args": "change arguments",
     "attach": "attach to a running process",
 }
@@ -64,6 +71,8 @@ ENGINES: dict[str, frozenset[str]] = {
 #: Module and class of the engines that this version can start, in the order of ENGINES.
 _CLASSES = {
     "notify": ("trapline.engines.notify", "NotifyEngine"),
+    "rewrite": ("trapline.engines.agent", "RewriteEngine"),
+    "sud": ("trapline.engines.agent", "SudEngine"),
     "ptrace": ("trapline.engines.ptrace", "PtraceEngine"),
 }
 STARTABLE = tuple(_CLASSES)
@@ -192,6 +201,8 @@ class Plan:
     ) -> None:
         self.hooks = tuple(hooks)
         self.rules = tuple(rules)
+        if len(self.rules) > MOST:
+            raise UsageError(f"there are {len(self.rules)} rules, and at most {MOST} are possible")
         self.allow_io_uring = allow_io_uring
         self.workers = workers
         if hide_vdso is None:
@@ -202,11 +213,14 @@ class Plan:
         self.on_unhidden = on_unhidden
 
     def needs(self) -> dict[str, str]:
-        """Return the capabilities that are needed, each with what needs it."""
+        """Return the capabilities that are needed, each with the first hook or rule that needs it."""
         found: dict[str, str] = {}
         for hook in self.hooks:
             if hook.on_return:
                 found.setdefault("result", f"hook {hook.name!r}")
             if hook.changes_args:
                 found.setdefault("change_args", f"hook {hook.name!r}")
+        for rule in self.rules:
+            if rule.delay_exit_ns:
+                found.setdefault("result", f"rule '{rule.text}'")
         return found

@@ -76,6 +76,12 @@ class PtraceEngine:
         self.tables.listen(program.tracer.transport(), tree, defer).start()
         program.release()
 
+    def sites(self) -> None:
+        """Nothing is rewritten."""
+
+    def close(self) -> None:
+        """The listener owns what there is."""
+
 
 class _Traced(Program):
     tracer: _native.Tracer

@@ -1,0 +1,129 @@
+// Blocking questions to the supervisor, through a mailbox in shared memory.
+#include "inside.h"
+
+#include <asm/unistd.h>
+
+enum {
+    FUTEX_WAIT = 0,
+    FUTEX_WAKE = 1,
+    patience_ns = 200 * 1000 * 1000,
+    spin_cycles = 125 * 1000, // about 50 us
+    POLLHUP = 0x10,
+};
+
+struct tl_mailbox *tl_mailbox_of(struct tl_thread *thread)
+{
+    struct tl_session *session = &tl_session;
+
+    if (thread->mailbox)
+        return thread->mailbox;
+    for (uint32_t i = (uint32_t)thread->tid * 7, tries = 0; tries < tl_mailboxes; i++, tries++) {
+        struct tl_mailbox *box = &session->mailboxes[i % tl_mailboxes];
+        uint32_t expected = TL_MAILBOX_FREE;
+        if (box->state == TL_MAILBOX_FREE &&
+            __atomic_compare_exchange_n(&box->state, &expected, TL_MAILBOX_TAKEN, false, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_RELAXED)) {
+            box->tid = thread->tid;
+            box->pid = thread->pid;
+            return thread->mailbox = box;
+        }
+    }
+    return NULL;
+}
+
+void tl_mailbox_leave(struct tl_thread *thread)
+{
+    if (thread->mailbox)
+        __atomic_store_n(&thread->mailbox->state, TL_MAILBOX_FREE, __ATOMIC_RELEASE);
+    thread->mailbox = NULL;
+}
+
+static uint32_t this_cpu(void)
+{
+    uint32_t low, high, cpu;
+
+    __asm__ volatile("rdtscp" : "=a"(low), "=d"(high), "=c"(cpu));
+    return cpu & 0xfff;
+}
+
+// The supervisor's end of the socket closes when it dies, however it dies.
+static bool is_dead(void)
+{
+    struct {
+        int32_t fd;
+        int16_t wanted, seen;
+    } poll = {tl_process.start.socket_fd, 0, 0};
+
+    if (!tl_session.dead && tl_call3(__NR_poll, (long)&poll, 1, 0) > 0 && poll.seen & POLLHUP)
+        tl_session.dead = 1;
+    return tl_session.dead;
+}
+
+static bool is_answered(struct tl_mailbox *box)
+{
+    return __atomic_load_n(&box->state, __ATOMIC_ACQUIRE) == TL_MAILBOX_ANSWERED;
+}
+
+// Spinning helps only while the other side runs on another CPU: on this one it would hold it up.
+static bool wait_for_answer(struct tl_mailbox *box)
+{
+    const int64_t patience[2] = {0, patience_ns};
+
+    for (uint64_t until = __builtin_ia32_rdtsc() + spin_cycles;
+         tl_session.cpu != box->cpu && __builtin_ia32_rdtsc() < until;) {
+        if (is_answered(box))
+            return true;
+        __builtin_ia32_pause();
+    }
+    __atomic_store_n(&box->sleeping, 1, __ATOMIC_SEQ_CST);
+    while (!is_answered(box)) {
+        tl_raw(__NR_futex, (long)&box->state, FUTEX_WAIT, TL_MAILBOX_POSTED, (long)patience, 0, 0);
+        if (!is_answered(box) && is_dead())
+            return false;
+    }
+    return true;
+}
+
+void tl_ring(void)
+{
+    struct tl_session *session = &tl_session;
+
+    __atomic_add_fetch(&session->doorbell, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&session->sleeping, __ATOMIC_SEQ_CST))
+        tl_raw(__NR_futex, (long)&session->doorbell, FUTEX_WAKE, 1, 0, 0, 0);
+}
+
+static void post(struct tl_mailbox *box)
+{
+    uint32_t index = (uint32_t)(box - tl_session.mailboxes);
+
+    __atomic_or_fetch(&tl_session.posted[index / 64], (uint64_t)1 << index % 64, __ATOMIC_SEQ_CST);
+    tl_ring();
+}
+
+int tl_ask(struct tl_thread *thread, enum tl_request request)
+{
+    struct tl_mailbox *box = tl_mailbox_of(thread);
+
+    if (!box || tl_session.dead)
+        return -1;
+    box->request = request;
+    box->sleeping = 0;
+    box->serial++;
+    tl_session.last_cpu = box->cpu = this_cpu();
+    __atomic_store_n(&box->state, TL_MAILBOX_POSTED, __ATOMIC_SEQ_CST);
+    post(box);
+    return wait_for_answer(box) ? (int)box->answer : -1;
+}
+
+// Comes back with what an answer has asked for. The one who waits for it sleeps on the mailbox itself.
+int tl_ask_again(struct tl_thread *thread)
+{
+    struct tl_mailbox *box = thread->mailbox;
+    tl_session.last_cpu = box->cpu = this_cpu();
+    box->sleeping = 0;
+    __atomic_store_n(&box->state, TL_MAILBOX_POSTED, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&box->awaited, __ATOMIC_SEQ_CST))
+        tl_raw(__NR_futex, (long)&box->state, FUTEX_WAKE, 1, 0, 0, 0);
+    return wait_for_answer(box) ? (int)box->answer : -1;
+}

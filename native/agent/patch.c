@@ -1,0 +1,469 @@
+// Rewriting: a site that traps often becomes a jump to a block, where most calls go straight to the kernel.
+//
+// The supervisor plans (what is moved, how, and where the block may be); the thread that has just trapped writes:
+//
+//   1. the block
+//   2. a trapping byte over each instruction of the window, and membarrier: who arrives now is put right by the
+//      signal handler
+//   3. all other bytes of the jump but the first, and membarrier
+//   4. the first byte, and membarrier
+#include "inside.h"
+
+#include <asm/unistd.h>
+
+enum {
+    page = 4096,
+    PROT_READ = 1,
+    PROT_WRITE = 2,
+    PROT_EXEC = 4,
+    MAP_PRIVATE_ANONYMOUS = 0x22,
+    MAP_FIXED_NOREPLACE = 0x100000,
+    MEMBARRIER_PRIVATE_EXPEDITED_SYNC_CORE = 32,
+    MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE = 64,
+    jump_size = 5,
+    syscall_bytes = 0x050f,
+    int3 = 0xcc,
+    keeps_syscall = 1,
+    near_distance = 1 << 30,
+};
+
+static const uint8_t trapping[] = {0x06, 0x07, 0x0e, 0x16, 0x17, 0x1e, 0x1f, 0x27,
+                                   0x2f, 0x37, 0x3f, 0x60, 0x61, 0xcc, 0xce, 0xd6};
+
+static bool is_trapping(uint8_t byte)
+{
+    for (size_t i = 0; i < sizeof trapping; i++)
+        if (trapping[i] == byte)
+            return true;
+    return false;
+}
+
+static void synchronise(void)
+{
+    if (tl_call3(__NR_membarrier, MEMBARRIER_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0) == -EPERM) {
+        tl_call3(__NR_membarrier, MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0);
+        tl_call3(__NR_membarrier, MEMBARRIER_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0);
+    }
+}
+
+static long protect(uint64_t address, uint64_t size, int protection)
+{
+    uint64_t start = address & -(uint64_t)page, end = (address + size + page - 1) & -(uint64_t)page;
+
+    return tl_call3(__NR_mprotect, (long)start, (long)(end - start), protection);
+}
+
+// May a block begin at ADDRESS? Where not, *NEXT is the lowest higher address that may do.
+static bool is_allowed(const struct tl_plan *plan, uint64_t site, uint64_t address, uint64_t *next)
+{
+    int64_t distance = (int64_t)(address - site);
+    uint64_t origin = site + (uint64_t)(int64_t)plan->start + jump_size;
+
+    *next = address + 1;
+    if (distance < plan->lowest) {
+        *next = site + (uint64_t)(int64_t)plan->lowest;
+        return false;
+    }
+    if (distance > plan->highest) {
+        *next = ~(uint64_t)0;
+        return false;
+    }
+    for (int i = 3; i >= 0; i--) {
+        if (plan->trapping >> i & 1 && !is_trapping((uint8_t)((address - origin) >> 8 * i))) {
+            uint64_t unit = (uint64_t)1 << 8 * i;
+            *next = origin + ((address - origin) / unit + 1) * unit;
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool overlaps_block(uint64_t start, uint64_t size, uint64_t *end)
+{
+    const struct tl_process *process = &tl_process;
+
+    for (uint32_t i = 0; i < process->patch_count; i++) {
+        const struct tl_patch *patch = &process->patches[i];
+        uint64_t first = patch->split, second = (uint64_t)patch->block_size - patch->split;
+        if (start < patch->block + first && patch->block < start + size) {
+            *end = patch->block + first;
+            return true;
+        }
+        if (second && start < patch->gate + second && patch->gate < start + size) {
+            *end = patch->gate + second;
+            return true;
+        }
+    }
+    return false;
+}
+
+// The lowest free address in [LOW, HIGH) for SIZE bytes; with PLAN, one that the jump may lead to. 0: none.
+static uint64_t find_room(const struct tl_plan *plan, uint64_t site, uint64_t low, uint64_t high, uint64_t size)
+{
+    for (uint64_t at = low, next; at + size <= high && at >= low; at = next) {
+        if (plan && !is_allowed(plan, site, at, &next))
+            continue;
+        if (!overlaps_block(at, size, &next))
+            return at;
+    }
+    return 0;
+}
+
+// Room for a block's first piece near a site that the region is too far away from.
+static uint64_t find_near(const struct tl_plan *plan, uint64_t site, uint64_t size)
+{
+    struct tl_process *process = &tl_process;
+
+    for (uint32_t i = 0; i < process->near_count; i++) {
+        uint64_t start = process->nears[i].page, at = find_room(plan, site, start, start + tl_near_size, size);
+        if (at)
+            return at;
+    }
+    for (int64_t step = 1; process->near_count < near_max && step <= 64; step++) {
+        // Below the code first: above it the heap may be.
+        for (int sign = -1; sign <= 1; sign += 2) {
+            uint64_t start = (site + (uint64_t)(sign * step * (near_distance / 64))) & -(uint64_t)tl_near_size;
+            // Where a byte of the upper half has to trap, one step of 16 MB holds one place for each.
+            start += (uint64_t)trapping[(uint64_t)step % sizeof trapping] << 16;
+            if ((int64_t)start < 0x10000)
+                continue;
+            long got = tl_raw(__NR_mmap, (long)start, tl_near_size, PROT_READ | PROT_EXEC,
+                              MAP_PRIVATE_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+            if (tl_is_error(got))
+                continue;
+            uint64_t at = find_room(plan, site, start, start + tl_near_size, size);
+            if ((uint64_t)got == start && at) {
+                process->nears[process->near_count++] = (struct tl_near){start, 0};
+                return at;
+            }
+            tl_call3(__NR_munmap, got, tl_near_size, 0);
+        }
+    }
+    return 0;
+}
+
+static void put(uint64_t at, uint64_t value, size_t size)
+{
+    __builtin_memcpy((void *)at, &value, size);
+}
+
+static void write_block(const struct tl_patch *patch, const struct tl_plan *plan, const uint8_t *code)
+{
+    const struct tl_plan_point *points = (const struct tl_plan_point *)(plan + 1);
+    const struct tl_plan_fixup *fixups = (const struct tl_plan_fixup *)(points + plan->point_count);
+    uint64_t image = (uint64_t)tl_image;
+
+    __builtin_memcpy((void *)patch->block, code, plan->split);
+    __builtin_memcpy((void *)patch->gate, code + plan->split, plan->block_size - (size_t)plan->split);
+    for (unsigned i = 0; i < plan->fixup_count; i++) {
+        const struct tl_plan_fixup *fixup = &fixups[i];
+        uint64_t addend = (uint64_t)(int64_t)fixup->addend;
+        uint64_t at = fixup->offset < plan->split ? patch->block + fixup->offset : patch->gate + fixup->offset - plan->split;
+        switch (fixup->kind) {
+        case TL_FIXUP_REL32_SITE:
+            put(at, patch->site + addend - at, 4);
+            break;
+        case TL_FIXUP_ABS64_SITE:
+            put(at, patch->site + addend, 8);
+            break;
+        case TL_FIXUP_ABS64_BLOCK:
+            put(at, addend < plan->split ? patch->block + addend : patch->gate + addend - plan->split, 8);
+            break;
+        case TL_FIXUP_REL32_AGENT:
+            put(at, image + addend - at, 4);
+            break;
+        case TL_FIXUP_ABS64_AGENT:
+            put(at, image + addend, 8);
+            break;
+        default:
+            put(at, (uint64_t)(patch - tl_process.patches), 4);
+        }
+    }
+}
+
+// Is AT, within the window, where one of the program's instructions began? The first one does not count.
+static bool is_boundary(const struct tl_patch *patch, unsigned at)
+{
+    for (unsigned i = 0; i < patch->point_count; i++)
+        if (patch->points[i].position - patch->start == (int)at)
+            return at != 0;
+    return false;
+}
+
+static void write_bytes(const struct tl_patch *patch, volatile uint8_t *window, const uint8_t *bytes, bool boundaries)
+{
+    for (unsigned at = 1; at < patch->window_size; at++)
+        if (is_boundary(patch, at) == boundaries && window[at] != bytes[at])
+            window[at] = bytes[at];
+    synchronise();
+}
+
+static volatile uint8_t *window_of(const struct tl_patch *patch)
+{
+    return (volatile uint8_t *)(patch->site + (uint64_t)(int64_t)patch->start);
+}
+
+static void write_window(const struct tl_patch *patch)
+{
+    volatile uint8_t *window = window_of(patch);
+
+    window[0] = int3;
+    write_bytes(patch, window, patch->written, true);
+    write_bytes(patch, window, patch->written, false);
+    window[0] = patch->written[0];
+    synchronise();
+}
+
+// The reverse: where instructions begin there are traps until all of them are whole again.
+static void restore_window(const struct tl_patch *patch)
+{
+    volatile uint8_t *window = window_of(patch);
+
+    window[0] = int3;
+    synchronise();
+    write_bytes(patch, window, patch->original, false);
+    write_bytes(patch, window, patch->original, true);
+    window[0] = patch->original[0];
+    synchronise();
+}
+
+// Chooses where the block goes, and fills in the patch. False: there is no room in reach.
+static bool lay_out(struct tl_patch *patch, const struct tl_plan *plan, uint64_t site)
+{
+    uint64_t low = (uint64_t)tl_blocks_start, high = (uint64_t)tl_image + tl_data;
+    const struct tl_plan_point *points = (const struct tl_plan_point *)(plan + 1);
+    uint64_t second = (uint64_t)plan->block_size - plan->split;
+
+    if (plan->point_count > points_max || plan->window_size > window_max)
+        return false;
+    patch->gate = second ? find_room(NULL, site, low, high, second) : 0;
+    patch->block = second ? find_near(plan, site, plan->split) : find_room(plan, site, low, high, plan->split);
+    if (!patch->block || (second && !patch->gate))
+        return false;
+    patch->site = site;
+    patch->block_size = plan->block_size;
+    patch->split = plan->split;
+    patch->gate_at = plan->gate;
+    patch->pass = plan->pass;
+    patch->gate_end = plan->gate_end;
+    patch->point_count = plan->point_count;
+    patch->window_size = plan->window_size;
+    patch->start = plan->start;
+    __builtin_memcpy(patch->points, points, plan->point_count * sizeof *points);
+
+    uint64_t window = site + (uint64_t)(int64_t)plan->start;
+    __builtin_memset(patch->written, int3, sizeof patch->written);
+    patch->written[0] = 0xe9;
+    uint32_t offset = (uint32_t)(patch->block - window - jump_size);
+    __builtin_memcpy(patch->written + 1, &offset, sizeof offset);
+    if (plan->flags & keeps_syscall) {
+        patch->written[plan->window_size - 2] = syscall_bytes & 0xff;
+        patch->written[plan->window_size - 1] = syscall_bytes >> 8;
+    }
+    return true;
+}
+
+// Writes a patch, with the lock held. The reason why not, or -1.
+static int commit(const struct tl_plan *plan, uint64_t site)
+{
+    struct tl_process *process = &tl_process;
+    const uint8_t *fixups_end = (const uint8_t *)(plan + 1) + plan->point_count * sizeof(struct tl_plan_point) +
+                                plan->fixup_count * sizeof(struct tl_plan_fixup);
+    struct tl_patch *patch = &process->patches[process->patch_count];
+    uint64_t window = site + (uint64_t)(int64_t)plan->start;
+    const int writable = PROT_READ | PROT_WRITE | PROT_EXEC;
+
+    if (process->patch_count == patches_max || !lay_out(patch, plan, site))
+        return 0;
+    if (!tl_read(patch->original, window, plan->window_size) ||
+        __builtin_memcmp(patch->original, fixups_end, plan->window_size) != 0)
+        return 0;
+    uint64_t second = (uint64_t)patch->block_size - patch->split;
+    if (tl_is_error(protect(patch->block, patch->split, writable)) ||
+        (second && tl_is_error(protect(patch->gate, second, writable))))
+        return 0;
+    write_block(patch, plan, fixups_end + plan->window_size);
+    protect(patch->block, patch->split, PROT_READ | PROT_EXEC);
+    if (second)
+        protect(patch->gate, second, PROT_READ | PROT_EXEC);
+    if (tl_is_error(protect(window, plan->window_size, writable)))
+        return 0;
+    patch->state = TL_PATCH_WRITING;
+    __atomic_store_n(&process->patch_count, process->patch_count + 1, __ATOMIC_RELEASE);
+    write_window(patch);
+    __atomic_store_n(&patch->state, TL_PATCH_LIVE, __ATOMIC_RELEASE);
+    protect(window, plan->window_size, PROT_READ | PROT_EXEC);
+    return -1;
+}
+
+// The last report is for all processes that find no other.
+struct tl_report *tl_report_new(int32_t pid)
+{
+    struct tl_session *session = &tl_session;
+
+    for (uint32_t i = 0; i < tl_reports - 1; i++) {
+        int32_t expected = 0;
+        if (__atomic_compare_exchange_n(&session->reports[i].pid, &expected, pid, false, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED))
+            return &session->reports[i];
+    }
+    session->reports[tl_reports - 1].pid = -1;
+    return &session->reports[tl_reports - 1];
+}
+
+static struct tl_site *find_site(uint64_t address)
+{
+    struct tl_process *process = &tl_process;
+    uint64_t hash = address * 0x9e3779b97f4a7c15;
+
+    for (uint32_t i = 0; i < 64; i++) {
+        struct tl_site *site = &process->sites[((hash >> 48) + i) & (sites_max - 1)];
+        uint64_t expected = 0;
+        if (site->address == address)
+            return site;
+        if (!site->address &&
+            __atomic_compare_exchange_n(&site->address, &expected, address, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+            site->count = 0;
+            __atomic_add_fetch(&process->report->sites, 1, __ATOMIC_RELAXED);
+            return site;
+        }
+        if (expected == address)
+            return site;
+    }
+    return NULL;
+}
+
+static void ask(struct tl_site *site)
+{
+    struct tl_session *session = &tl_session;
+    uint32_t free = TL_QUESTION_FREE, unasked = 0;
+
+    if (!__atomic_compare_exchange_n(&site->question, &unasked, site_asking, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+        return;
+    for (uint32_t i = 0; i < tl_questions; i++, free = TL_QUESTION_FREE) {
+        struct tl_question *question = &session->questions[i];
+        if (!__atomic_compare_exchange_n(&question->state, &free, TL_QUESTION_TAKEN, false, __ATOMIC_ACQ_REL,
+                                         __ATOMIC_RELAXED))
+            continue;
+        question->pid = tl_process.pid;
+        question->site = site->address;
+        question->low = (uint64_t)tl_blocks_start;
+        question->high = (uint64_t)tl_image + tl_data;
+        __atomic_store_n(&question->state, TL_QUESTION_ASKED, __ATOMIC_RELEASE);
+        __atomic_or_fetch(&session->asked, (uint64_t)1 << i, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&site->question, i + 1, __ATOMIC_RELEASE);
+        tl_ring();
+        return;
+    }
+    __atomic_store_n(&site->question, 0, __ATOMIC_RELEASE); // all are in use: later
+}
+
+static void take_answer(struct tl_site *site, struct tl_question *question)
+{
+    struct tl_process *process = &tl_process;
+    uint32_t answered = TL_QUESTION_ANSWERED;
+    const struct tl_plan *plan = (const struct tl_plan *)(const void *)question->plan;
+
+    if (!__atomic_compare_exchange_n(&question->state, &answered, TL_QUESTION_TAKEN, false, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_RELAXED))
+        return;
+    // Somebody else's: ours was given up, or asked before a fork.
+    bool is_ours = question->pid == process->pid && question->site == site->address;
+    int reason = plan->reason;
+    if (is_ours && !reason) {
+        tl_lock(&process->patch_lock);
+        reason = commit(plan, site->address);
+        tl_unlock(&process->patch_lock);
+    }
+    __atomic_store_n(&question->state, is_ours ? TL_QUESTION_FREE : TL_QUESTION_ANSWERED, __ATOMIC_RELEASE);
+    __atomic_store_n(&site->question, is_ours ? site_done : 0, __ATOMIC_RELEASE);
+    if (!is_ours)
+        return;
+    if (reason < 0)
+        __atomic_add_fetch(&process->report->patched, 1, __ATOMIC_RELAXED);
+    else
+        __atomic_add_fetch(&process->report->refused[reason & 31], 1, __ATOMIC_RELAXED);
+}
+
+void tl_site_trapped(uint64_t address)
+{
+    struct tl_process *process = &tl_process;
+    struct tl_session *session = &tl_session;
+    struct tl_site *site = process->no_patches ? NULL : find_site(address);
+    uint16_t bytes;
+
+    if (!site || __atomic_add_fetch(&site->count, 1, __ATOMIC_RELAXED) < session->threshold)
+        return;
+    uint32_t number = __atomic_load_n(&site->question, __ATOMIC_ACQUIRE);
+    if (number == site_done || number == site_asking)
+        return;
+    if (number) {
+        struct tl_question *question = &session->questions[number - 1];
+        uint32_t state = __atomic_load_n(&question->state, __ATOMIC_ACQUIRE);
+        if (state == TL_QUESTION_ANSWERED)
+            take_answer(site, question);
+        else if (state == TL_QUESTION_FREE || question->pid != process->pid || question->site != address)
+            __atomic_store_n(&site->question, 0, __ATOMIC_RELEASE);
+    } else if (tl_read(&bytes, address, sizeof bytes) && bytes == syscall_bytes) {
+        ask(site);
+    }
+}
+
+const struct tl_patch *tl_patch_of_block(uint64_t gate)
+{
+    uint32_t number = *(const uint32_t *)(gate + (uint64_t)(tl_gate_patch - tl_gate));
+
+    return &tl_process.patches[number];
+}
+
+static bool lies_in(const struct tl_patch *patch, uint64_t start, uint64_t end)
+{
+    uint64_t window = patch->site + (uint64_t)(int64_t)patch->start;
+
+    return window < end && window + patch->window_size > start;
+}
+
+static void forget_sites(uint64_t start, uint64_t end)
+{
+    for (uint32_t i = 0; i < sites_max; i++) {
+        struct tl_site *site = &tl_process.sites[i];
+        if (site->address >= start && site->address < end)
+            site->count = site->question = 0;
+    }
+}
+
+// What was mapped there is mapped no more.
+void tl_patches_forget(uint64_t start, uint64_t end)
+{
+    struct tl_process *process = &tl_process;
+    bool any = false;
+
+    for (uint32_t i = 0; i < process->patch_count; i++) {
+        if (process->patches[i].state == TL_PATCH_LIVE && lies_in(&process->patches[i], start, end)) {
+            process->patches[i].state = TL_PATCH_GONE; // its block stays: a thread may be in it
+            any = true;
+        }
+    }
+    if (any || process->patch_count)
+        forget_sites(start, end);
+}
+
+// Puts back what was there, for code that is about to be read, written or moved by the program, or left by us.
+void tl_patches_undo(uint64_t start, uint64_t end)
+{
+    struct tl_process *process = &tl_process;
+
+    tl_lock(&process->patch_lock);
+    for (uint32_t i = 0; i < process->patch_count; i++) {
+        struct tl_patch *patch = &process->patches[i];
+        if (patch->state != TL_PATCH_LIVE || !lies_in(patch, start, end))
+            continue;
+        uint64_t window = (uint64_t)window_of(patch);
+        if (tl_is_error(protect(window, patch->window_size, PROT_READ | PROT_WRITE | PROT_EXEC)))
+            continue;
+        restore_window(patch);
+        protect(window, patch->window_size, PROT_READ | PROT_EXEC);
+        patch->state = TL_PATCH_GONE;
+    }
+    tl_unlock(&process->patch_lock);
+}

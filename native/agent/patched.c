@@ -1,0 +1,99 @@
+// Where the program is, seen from the code that stands in for its own.
+#include "inside.h"
+
+enum { status_flags = 0xd5 }; // those that lahf and sahf know
+
+static const struct tl_patch *find_block(uint64_t address, unsigned *offset)
+{
+    const struct tl_process *process = &tl_process;
+
+    for (uint32_t i = 0; i < process->patch_count; i++) {
+        const struct tl_patch *patch = &process->patches[i];
+        if (address - patch->block < patch->split) {
+            *offset = (unsigned)(address - patch->block);
+            return patch;
+        }
+        if (address - patch->gate < (uint64_t)patch->block_size - patch->split) {
+            *offset = (unsigned)(address - patch->gate) + patch->split;
+            return patch;
+        }
+    }
+    return NULL;
+}
+
+static uint64_t position(const struct tl_patch *patch, unsigned offset)
+{
+    int found = 0;
+
+    for (unsigned i = 0; i < patch->point_count; i++)
+        if (patch->points[i].offset <= offset)
+            found = patch->points[i].position;
+    return patch->site + (uint64_t)(int64_t)found;
+}
+
+// AT is in a block: makes of it what it would be in the program. False: it is in no block.
+bool tl_show_program(uint64_t at[registers])
+{
+    unsigned offset;
+    const struct tl_patch *patch = find_block(at[RIP], &offset);
+
+    if (!patch)
+        return false;
+    if (offset < patch->gate_at || offset >= patch->gate_end) {
+        at[RIP] = position(patch, offset);
+        return true;
+    }
+    const char *here = tl_gate + (offset - patch->gate_at);
+    bool is_done = here >= tl_gate_after;
+    if (here >= tl_gate_flags_saved && here < tl_gate_flags_back) {
+        // lsl changes ZF; the flags that lahf has read are in ah.
+        at[EFLAGS] = (at[EFLAGS] & ~(uint64_t)status_flags) | (at[RAX] >> 8 & status_flags);
+        at[RAX] = at[RCX];
+    }
+    if (here >= tl_gate_decided && here < tl_gate_pass) {
+        if (here < tl_gate_rax_back)
+            at[RAX] = at[R11];
+        is_done = true;
+    }
+    at[RIP] = patch->site + (is_done ? 2 : 0);
+    if (is_done) {
+        at[RCX] = at[RIP];
+        at[R11] = at[EFLAGS];
+    }
+    return true;
+}
+
+// Is AT in the gate of a block, in the place of one system call instruction?
+bool tl_is_in_gate(uint64_t address)
+{
+    unsigned offset;
+    const struct tl_patch *patch = find_block(address, &offset);
+
+    return patch && offset >= patch->gate_at && offset < patch->gate_end;
+}
+
+// A trap at an instruction of a window that has become a jump: goes on in the block.
+bool tl_put_right(int number, uint64_t at[registers])
+{
+    struct tl_process *process = &tl_process;
+    uint64_t address = at[RIP] - (number == SIGTRAP);
+    uint8_t byte;
+
+    for (uint32_t i = 0; i < __atomic_load_n(&process->patch_count, __ATOMIC_ACQUIRE); i++) {
+        const struct tl_patch *patch = &process->patches[i];
+        int64_t where = (int64_t)(address - patch->site);
+        if (patch->state == TL_PATCH_NONE || where < patch->start || where >= patch->start + patch->window_size)
+            continue;
+        for (unsigned p = 0; p < patch->point_count; p++) {
+            if (patch->points[p].position != where)
+                continue;
+            // Gone or not: the block still does what was there, if that is what has trapped.
+            if (patch->state == TL_PATCH_GONE && (!tl_read(&byte, address, 1) || byte == patch->original[where - patch->start]))
+                continue;
+            unsigned offset = patch->points[p].offset;
+            at[RIP] = offset < patch->split ? patch->block + offset : patch->gate + offset - patch->split;
+            return true;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,274 @@
+// Beginning and end of programs and threads.
+#include "inside.h"
+
+#include <asm/unistd.h>
+
+enum {
+    PROT_RW = 3,
+    PROT_RX = 5,
+    MAP_SHARED = 1,
+    MAP_PRIVATE = 2,
+    MAP_FIXED = 0x10,
+    MAP_ANONYMOUS = 0x20,
+    MAP_32BIT = 0x40,
+    PR_SET_SYSCALL_USER_DISPATCH = 59,
+    CLONE_VM = 0x100,
+    CLONE_SIGHAND = 0x800,
+    CLONE_VFORK = 0x4000,
+    page = 4096,
+    segment_slot = 14, // the last of the three that a thread has in the GDT
+    set_thread_area_by_int80 = 243,
+};
+static const uint64_t CLONE_CLEAR_SIGHAND = 0x100000000;
+
+// A segment of this thread's own whose limit is its index: code in blocks finds the record by it.
+static void set_segment(struct tl_thread *thread)
+{
+    struct tl_process *process = &tl_process;
+    long result;
+
+    if (!process->low_page)
+        return;
+    tl_lock(&process->lock);
+    process->low_page[0] = segment_slot;
+    process->low_page[1] = 0;
+    process->low_page[2] = thread->index;
+    process->low_page[3] = 1 | 1 << 6; // 32 bit, usable
+    __asm__ volatile("int $0x80"
+                     : "=a"(result)
+                     : "a"(set_thread_area_by_int80), "b"(process->low_page)
+                     : "r8", "r9", "r10", "r11", "memory");
+    tl_unlock(&process->lock);
+    process->has_segment = result == 0;
+    process->segment = segment_slot << 3 | 3;
+}
+
+// Everything that the kernel keeps per thread and that a new thread does not inherit.
+void tl_arm(struct tl_thread *thread)
+{
+    struct tl_stack stack = {.sp = (uint64_t)thread + tl_signal_stack, .size = tl_thread_size - tl_signal_stack};
+
+    tl_call3(__NR_sigaltstack, (long)&stack, 0, 0);
+    tl_raw(__NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, 1, (long)tl_image, tl_data, 0, 0);
+}
+
+struct tl_thread *tl_thread_new(void)
+{
+    struct tl_process *process = &tl_process;
+    struct tl_thread *thread = NULL;
+
+    tl_lock(&process->lock);
+    for (uint32_t i = 0; i < process->thread_count && !thread; i++) {
+        struct tl_thread *old = process->threads[i];
+        if (old->state == TL_THREAD_ENDING && tl_call3(__NR_tgkill, old->pid, old->tid, 0) == -ESRCH)
+            old->state = TL_THREAD_UNUSED;
+        if (old->state == TL_THREAD_UNUSED)
+            thread = old;
+    }
+    if (!thread && process->thread_count < threads_max) {
+        long area = tl_raw(__NR_mmap, 0, 2 * tl_thread_size, PROT_RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (!tl_is_error(area)) {
+            long aligned = (area + tl_thread_size - 1) & -(long)tl_thread_size;
+            if (aligned > area)
+                tl_call3(__NR_munmap, area, aligned - area, 0);
+            if (area + tl_thread_size > aligned)
+                tl_call3(__NR_munmap, aligned + tl_thread_size, area + tl_thread_size - aligned, 0);
+            thread = (struct tl_thread *)aligned;
+            thread->self = thread;
+            thread->index = process->thread_count;
+            process->threads[process->thread_count++] = thread;
+        }
+    }
+    if (thread) {
+        thread->state = TL_THREAD_LIVE;
+        tl_mailbox_leave(thread); // of who had this record before
+    }
+    tl_unlock(&process->lock);
+    return thread;
+}
+
+static struct tl_handlers *handlers_copy(const struct tl_handlers *from)
+{
+    struct tl_process *process = &tl_process;
+    struct tl_handlers *copy = NULL;
+
+    tl_lock(&process->lock);
+    for (size_t i = 0; i < sizeof process->handlers / sizeof *process->handlers && !copy; i++)
+        if (!process->handlers[i].users)
+            copy = &process->handlers[i];
+    if (copy) {
+        *copy = *from;
+        copy->users = 1;
+    }
+    tl_unlock(&process->lock);
+    return copy;
+}
+
+static void handlers_leave(struct tl_handlers *handlers)
+{
+    __atomic_sub_fetch(&handlers->users, 1, __ATOMIC_RELEASE);
+}
+
+// The first thread of a new program.
+_Noreturn void tl_begin(struct tl_thread *thread)
+{
+    struct tl_process *process = &tl_process;
+
+    tl_raw(__NR_mmap, (long)tl_blocks_start, tl_data - tl_blocks, PROT_RX, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+           0);
+    tl_raw(__NR_mmap, (long)&tl_session, tl_shared_size, PROT_RW, MAP_SHARED | MAP_FIXED, process->start.memory_fd,
+           (long)process->start.image_size);
+    __builtin_memcpy(thread->regs, process->start.registers, sizeof thread->regs);
+    thread->self = thread;
+    thread->state = TL_THREAD_LIVE;
+    thread->mask = process->start.signal_mask & ~tl_bit(SIGSYS);
+    thread->sigsys_blocked = process->start.signal_mask & tl_bit(SIGSYS);
+    thread->pid = process->pid = (int32_t)tl_call3(__NR_getpid, 0, 0, 0);
+    thread->tid = (int32_t)tl_call3(__NR_gettid, 0, 0, 0);
+    thread->handlers = &process->handlers[0];
+    thread->handlers->users = 1;
+    process->threads[0] = thread;
+    process->thread_count = 1;
+    process->report = tl_report_new(process->pid);
+    if (tl_session.flags & TL_ENGINE_REWRITES) {
+        long low = tl_raw(__NR_mmap, 0, page, PROT_RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+        process->low_page = tl_is_error(low) ? NULL : (uint32_t *)low;
+        set_segment(thread);
+    }
+    tl_install_handlers(thread->handlers, true);
+    tl_arm(thread);
+    tl_resume_with(thread, thread->mask);
+}
+
+// A further thread of a running program, whose record the supervisor has prepared.
+_Noreturn void tl_begin_thread(struct tl_thread *thread)
+{
+    tl_arm(thread);
+    tl_resume_with(thread, thread->mask);
+}
+
+// In the child, on its own stack, with every signal blocked.
+void tl_child_start(struct tl_thread *thread)
+{
+    struct tl_process *process = &tl_process;
+    bool own_memory = !(thread->clone_flags & CLONE_VM);
+
+    thread->tid = (int32_t)tl_call3(__NR_gettid, 0, 0, 0);
+    thread->pid = (int32_t)tl_call3(__NR_getpid, 0, 0, 0);
+    if (own_memory) {
+        // The other threads were not forked.
+        for (uint32_t i = 0; i < process->thread_count; i++)
+            process->threads[i]->state = process->threads[i] == thread ? TL_THREAD_LIVE : TL_THREAD_UNUSED;
+        process->pid = thread->pid;
+        process->lock = process->patch_lock = 0;
+        process->report = tl_report_new(process->pid);
+        thread->mailbox = NULL;
+        thread->dispatch_mode = 0; // not inherited
+    } else {
+        set_segment(thread);
+    }
+    if (thread->clone_flags & CLONE_CLEAR_SIGHAND) {
+        for (int number = 1; number <= signals; number++)
+            if (thread->handlers->action[number].handler > 1)
+                thread->handlers->action[number] = (struct tl_action){0};
+        tl_install_handlers(thread->handlers, false);
+    }
+    tl_arm(thread);
+    thread->regs[RAX] = 0;
+    thread->leave_to = thread->block ? thread->block + (uint64_t)(tl_gate_after - tl_gate) : thread->regs[RIP];
+    tl_restore_signals(thread);
+}
+
+static bool clone_arguments(struct tl_thread *thread, uint64_t *flags, uint64_t *stack)
+{
+    uint64_t fields[8];
+
+    *stack = 0;
+    switch (thread->nr) {
+    case __NR_fork:
+        *flags = 0;
+        return true;
+    case __NR_vfork:
+        *flags = CLONE_VM | CLONE_VFORK;
+        return true;
+    case __NR_clone:
+        *flags = (uint32_t)thread->args[0];
+        *stack = thread->args[1];
+        return true;
+    default:
+        if (thread->args[1] < sizeof fields || !tl_read(fields, thread->args[0], sizeof fields))
+            return false;
+        *flags = fields[0];
+        *stack = fields[5] ? fields[5] + fields[6] : 0;
+        return true;
+    }
+}
+
+// fork, vfork, clone, clone3. The kernel gets the arguments as they are; only where the child begins is ours.
+long tl_call_clone(struct tl_thread *thread)
+{
+    struct tl_process *process = &tl_process;
+    struct tl_thread *child = thread;
+    uint64_t flags, stack;
+    long result;
+
+    if (!clone_arguments(thread, &flags, &stack))
+        return tl_perform(thread); // it will fail
+    tl_block_signals(thread);
+    if (thread->pending) {
+        thread->aborted = 1;
+        return 0;
+    }
+    if (flags & CLONE_VM) {
+        child = tl_thread_new();
+        if (!child) {
+            tl_restore_signals(thread);
+            return -EAGAIN;
+        }
+        struct tl_thread fresh = {
+            .self = child, .index = child->index, .state = TL_THREAD_LIVE, .mask = thread->mask,
+            .sigsys_blocked = thread->sigsys_blocked, .handlers = thread->handlers, .arch = thread->arch,
+            .block = thread->block, .exact = thread->exact, .segments = thread->segments,
+        };
+        __builtin_memcpy(fresh.regs, thread->regs, sizeof fresh.regs);
+        if (flags & CLONE_VFORK)
+            fresh.stack = thread->stack;
+        *child = fresh;
+        if (flags & CLONE_SIGHAND)
+            __atomic_add_fetch(&child->handlers->users, 1, __ATOMIC_RELAXED);
+        else
+            child->handlers = handlers_copy(thread->handlers);
+        if (!child->handlers) {
+            child->state = TL_THREAD_UNUSED;
+            tl_restore_signals(thread);
+            return -EAGAIN;
+        }
+        if (stack)
+            child->regs[RSP] = stack;
+    }
+    child->clone_flags = flags;
+    uint64_t sp = thread->regs[RSP];
+    if (!(flags & CLONE_VM)) {
+        tl_lock(&process->lock); // so that the child finds what it guards whole
+        if (stack)
+            thread->regs[RSP] = stack;
+    }
+    result = tl_clone(thread, child);
+    thread->regs[RSP] = sp;
+    if (!(flags & CLONE_VM)) {
+        tl_unlock(&process->lock);
+    } else if (tl_is_error(result) || flags & CLONE_VFORK) {
+        handlers_leave(child->handlers);
+        child->state = TL_THREAD_UNUSED;
+    }
+    tl_restore_signals(thread);
+    return result;
+}
+
+long tl_call_exit(struct tl_thread *thread)
+{
+    tl_block_signals(thread);
+    tl_mailbox_leave(thread);
+    handlers_leave(thread->handlers);
+    tl_exit_thread((long)thread->args[0], &thread->state);
+}

@@ -1,0 +1,515 @@
+// Signals. The kernel's handler for each is tl_on_signal, on a stack of the thread's own with all signals
+// blocked; the program's handlers are entered from here, with the context that they would see natively:
+//
+//   signal finds the program's code      enter the handler right now
+//   ... a block                          the same, after translating where the program would be
+//   ... the agent at work for a call     keep the frame, block everything, enter it when the call is over
+//
+// No state of the agent is ever suspended under a handler, so handlers may do what they like, never return
+// too.
+#include "inside.h"
+
+#include <asm/unistd.h>
+
+enum {
+    SA_ONSTACK = 0x08000000,
+    SA_RESTORER = 0x04000000,
+    SA_SIGINFO = 4,
+    SA_NODEFER = 0x40000000,
+    SS_ONSTACK = 1,
+    SS_DISABLE = 2,
+    SIG_SETMASK = 2,
+    user_dispatch_code = 2,
+    seccomp_code = 1,
+    trace_code = 2,
+    trap_flag = 0x100,
+    direction_flag = 0x400,
+    resume_flag = 0x10000,
+    red_zone = 128,
+    vector_size_at = 468, // of the whole state, where the magic before it is there
+    vector_magic = 0x46505853,
+    legacy_vector_size = 512,
+    arch_i386 = 0x40000003,
+    user_code_segment = 0x33,
+    plain_flags = 0x202,
+};
+static const uint64_t plain_segments = 0x002b000000000033;
+static const uint64_t SA_RESETHAND = 0x80000000, SS_AUTODISARM = 0x80000000;
+static const uint64_t kept_flags = 0xdc000807; // those that the kernel knows
+
+// A fault in tl_copy must get through even while all else is blocked.
+static tl_sigset all_signals(void)
+{
+    return ~(tl_bit(SIGSEGV) | tl_bit(SIGBUS) | tl_bit(SIGSYS) | tl_bit(SIGTRAP) | tl_bit(SIGILL));
+}
+
+static bool is_ours(int number)
+{
+    return number == SIGSYS || number == SIGSEGV || number == SIGBUS || number == SIGTRAP || number == SIGILL;
+}
+
+static tl_sigset mask_seen(const struct tl_thread *thread, tl_sigset mask)
+{
+    return thread->sigsys_blocked ? mask | tl_bit(SIGSYS) : mask;
+}
+
+bool tl_read(void *to, uint64_t from, size_t size)
+{
+    return tl_copy(to, (const void *)from, size) == 0;
+}
+
+bool tl_write(uint64_t to, const void *from, size_t size)
+{
+    return tl_copy((void *)to, from, size) == 0;
+}
+
+static bool is_within(uint64_t address, const char *start, const char *end)
+{
+    return address >= (uint64_t)start && address < (uint64_t)end;
+}
+
+static bool is_in_agent(uint64_t address)
+{
+    return is_within(address, tl_image, tl_region_end);
+}
+
+static long kernel_action(int number, const struct tl_action *action, struct tl_action *old)
+{
+    return tl_raw(__NR_rt_sigaction, number, (long)action, (long)old, 8, 0, 0);
+}
+
+static void install(int number, const struct tl_action *wanted)
+{
+    struct tl_action action = {
+        .handler = wanted->handler,
+        .flags = wanted->flags,
+        .restorer = (uint64_t)tl_restorer,
+        .mask = ~(tl_bit(SIGSEGV) | tl_bit(SIGBUS)),
+    };
+
+    if (is_ours(number) || wanted->handler > 1) {
+        action.handler = (uint64_t)tl_on_signal;
+        action.flags = (wanted->flags & ~(SA_NODEFER | SA_RESETHAND)) | SA_SIGINFO | SA_ONSTACK | SA_RESTORER;
+    }
+    kernel_action(number, &action, NULL);
+}
+
+// With ASK, what the kernel has is taken over: a new program inherits what is ignored.
+void tl_install_handlers(struct tl_handlers *handlers, bool ask)
+{
+    for (int number = 1; number <= signals; number++) {
+        struct tl_action *action = &handlers->action[number];
+        if (ask)
+            kernel_action(number, NULL, action);
+        if (is_ours(number))
+            install(number, action);
+    }
+}
+
+void tl_block_signals(struct tl_thread *thread)
+{
+    tl_sigset mask = all_signals();
+
+    thread->mask_is_full = true;
+    tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, 8, 0, 0);
+}
+
+void tl_restore_signals(struct tl_thread *thread)
+{
+    thread->mask_is_full = false;
+    if (!thread->pending)
+        tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&thread->mask, 0, 8, 0, 0);
+}
+
+static bool is_on_stack(const struct tl_stack *stack, uint64_t sp)
+{
+    return !((uint64_t)(uint32_t)stack->flags & SS_AUTODISARM) && sp - stack->sp - 1 < stack->size;
+}
+
+static struct tl_stack stack_seen(const struct tl_thread *thread, uint64_t sp)
+{
+    struct tl_stack seen = thread->stack;
+
+    seen.padding = 0;
+    seen.flags = (int32_t)((uint32_t)seen.flags & SS_AUTODISARM);
+    if (!seen.size)
+        seen.flags |= SS_DISABLE;
+    else if (is_on_stack(&thread->stack, sp))
+        seen.flags |= SS_ONSTACK;
+    return seen;
+}
+
+static size_t vector_size(const struct tl_context *context)
+{
+    uint64_t state = context->fpstate;
+
+    if (!state)
+        return 0;
+    if (*(uint32_t *)(state + vector_size_at - 4) != vector_magic)
+        return legacy_vector_size;
+    return *(uint32_t *)(state + vector_size_at);
+}
+
+// The program's own action is the default one, and the kernel asked us only because we need the signal too.
+static void fall_back(struct tl_thread *thread, int number, const struct tl_siginfo *info)
+{
+    struct tl_action action = {0};
+
+    kernel_action(number, &action, NULL);
+    // A fault repeats itself; what was sent has to be sent again.
+    if (info->code <= 0 || number == SIGSYS)
+        tl_raw(__NR_rt_tgsigqueueinfo, thread->pid, thread->tid, number, (long)info, 0, 0);
+}
+
+static bool is_fault(int number, const struct tl_siginfo *info)
+{
+    return info->code > 0 && is_ours(number);
+}
+
+// Changes CONTEXT, from which a sigreturn follows, so that it enters the program's handler for a signal that
+// found the program with the registers AT. False: there is no handler to enter.
+static bool enter_handler(struct tl_thread *thread, int number, const struct tl_siginfo *info,
+                          struct tl_context *context, const uint64_t at[registers])
+{
+    struct tl_action action = thread->handlers->action[number];
+    struct tl_frame frame = {.restorer = action.restorer, .info = *info};
+    uint64_t sp = at[RSP], vectors;
+    size_t size = vector_size(context);
+
+    if (action.handler <= 1) {
+        if (action.handler == 0 || is_fault(number, info))
+            fall_back(thread, number, info);
+        return false;
+    }
+    if (action.flags & SA_ONSTACK && thread->stack.size && !is_on_stack(&thread->stack, sp))
+        sp = thread->stack.sp + thread->stack.size;
+    else
+        sp -= red_zone;
+    vectors = sp = (sp - size) & -(uint64_t)64;
+    sp = ((sp - sizeof frame) & -(uint64_t)16) - 8;
+
+    frame.context = *context;
+    frame.context.link = 0;
+    frame.context.stack = stack_seen(thread, at[RSP]);
+    frame.context.fpstate = size ? vectors : 0;
+    frame.context.mask = mask_seen(thread, thread->mask);
+    __builtin_memcpy(frame.context.regs, at, sizeof frame.context.regs);
+    if ((size && !tl_write(vectors, (const void *)context->fpstate, size)) ||
+        !tl_write(sp, &frame, sizeof frame)) {
+        struct tl_siginfo fault = {.number = SIGSEGV, .code = 0x80};
+        // As the kernel does: a stack that cannot take the frame is a fault, and one at that is the end.
+        if (number == SIGSEGV)
+            thread->handlers->action[number].handler = 0;
+        return enter_handler(thread, SIGSEGV, &fault, context, at);
+    }
+    tl_sigset mask = thread->has_temporary_mask ? thread->temporary_mask : thread->mask;
+    mask |= action.mask;
+    if (!(action.flags & SA_NODEFER))
+        mask |= tl_bit(number);
+    thread->sigsys_blocked = thread->sigsys_blocked || mask & tl_bit(SIGSYS);
+    thread->mask = mask & ~tl_bit(SIGSYS);
+    thread->has_temporary_mask = false;
+    if (action.flags & SA_RESETHAND) {
+        thread->handlers->action[number].handler = 0;
+        install(number, &thread->handlers->action[number]);
+    }
+    if ((uint64_t)(uint32_t)thread->stack.flags & SS_AUTODISARM)
+        thread->stack = (struct tl_stack){0};
+
+    __builtin_memcpy(context->regs, at, sizeof context->regs);
+    context->regs[RIP] = action.handler;
+    context->regs[RSP] = sp;
+    context->regs[RDI] = (uint64_t)number;
+    context->regs[RSI] = sp + offsetof(struct tl_frame, info);
+    context->regs[RDX] = sp + offsetof(struct tl_frame, context);
+    context->regs[RAX] = 0;
+    context->regs[EFLAGS] &= ~(uint64_t)(trap_flag | direction_flag | resume_flag);
+    context->segments = plain_segments;
+    context->fpstate = 0; // a handler begins with a fresh vector state
+    context->mask = thread->mask;
+    return true;
+}
+
+// Keeps the signal until the call is over; nothing else comes meanwhile.
+static void defer(struct tl_thread *thread, const struct tl_siginfo *info, struct tl_context *context)
+{
+    uint64_t save = (uint64_t)thread + tl_vector_save;
+    size_t size = vector_size(context);
+
+    thread->deferred.context = *context;
+    thread->deferred.info = *info;
+    if (size > tl_vector_save_end - tl_vector_save)
+        size = 0;
+    __builtin_memcpy((void *)save, (const void *)context->fpstate, size);
+    thread->deferred.context.fpstate = size ? save : 0;
+    thread->pending = 1;
+    context->mask = all_signals();
+    uint64_t *rip = &context->regs[RIP];
+    if (*rip >= (uint64_t)tl_perform_window && *rip <= (uint64_t)tl_perform_call)
+        *rip = (uint64_t)tl_perform_window; // sees that a signal is pending
+    if (*rip >= (uint64_t)tl_perform_int80_window && *rip <= (uint64_t)tl_perform_int80_call)
+        *rip = (uint64_t)tl_perform_int80_window;
+}
+
+// A system call of the program: continue in the agent's body, on its stack, outside the handler.
+static void trapped(struct tl_thread *thread, const struct tl_siginfo *info, struct tl_context *context)
+{
+    __builtin_memcpy(thread->regs, context->regs, sizeof thread->regs);
+    thread->block = 0;
+    thread->arch = info->sys.arch;
+    thread->mask = context->mask;
+    thread->segments = context->segments;
+    thread->exact = thread->arch == arch_i386 || (uint16_t)context->segments != user_code_segment ||
+                    context->regs[EFLAGS] & trap_flag;
+    context->regs[RIP] = (uint64_t)tl_body;
+    context->regs[RSP] = (uint64_t)thread + tl_stack_top;
+    context->regs[RDI] = (uint64_t)thread;
+    context->regs[EFLAGS] = plain_flags;
+    context->segments = plain_segments;
+}
+
+void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *context)
+{
+    struct tl_thread *thread = tl_this_thread();
+    uint64_t at[registers], rip = context->regs[RIP];
+
+    if (number == SIGSYS && info->code == user_dispatch_code && !is_in_agent(rip)) {
+        trapped(thread, info, context);
+        return;
+    }
+    if (is_within(rip, tl_copy_start, tl_copy_end) && (number == SIGSEGV || number == SIGBUS) &&
+        info->code > 0) {
+        context->regs[RIP] = (uint64_t)tl_copy_failed;
+        return;
+    }
+    __builtin_memcpy(at, context->regs, sizeof at);
+    if ((number == SIGTRAP || number == SIGILL) && info->code > 0 && tl_process.patch_count) {
+        bool is_step = number == SIGTRAP && info->code == trace_code;
+        if (is_step && tl_is_in_gate(rip))
+            return; // a step that the program does not have
+        if (!is_step && tl_put_right(number, context->regs))
+            return;
+    }
+    if (is_within(rip, tl_entry_start, tl_entry_end)) {
+        at[RSP] = is_within(at[RSP], (const char *)thread, (const char *)thread + tl_thread_size)
+                      ? thread->regs[RSP]
+                      : at[RSP];
+        at[RIP] = tl_patch_of_block(thread->block)->site;
+    } else if (is_within(rip, tl_leave_start, tl_leave_end)) {
+        if (number == SIGTRAP && info->code > 0)
+            return; // the program single-steps, and will be back in its own code in a moment
+        __builtin_memcpy(at, thread->regs, sizeof at);
+        if (!thread->exact) {
+            at[RCX] = at[RIP];
+            at[R11] = at[EFLAGS];
+        }
+    } else if (is_within(rip, tl_image, tl_blocks_start)) {
+        if (is_fault(number, info)) {
+            thread->handlers->action[number].handler = 0;
+            fall_back(thread, number, info); // a bug of ours: die where it is
+        } else {
+            defer(thread, info, context);
+        }
+        return;
+    } else if (tl_process.patch_count) {
+        tl_show_program(at);
+    }
+    thread->mask = context->mask;
+    enter_handler(thread, number, info, context, at);
+}
+
+_Noreturn void tl_deliver(struct tl_thread *thread)
+{
+    struct tl_context *context = &thread->deferred.context;
+    struct tl_siginfo info = thread->deferred.info;
+
+    if (thread->exact)
+        context->segments = thread->segments;
+    if (!enter_handler(thread, info.number, &info, context, thread->regs)) {
+        __builtin_memcpy(context->regs, thread->regs, sizeof context->regs);
+        context->mask = thread->mask;
+        tl_rules_handled(thread, thread->regs[RIP], thread->regs[RSP]);
+    }
+    thread->pending = 0;
+    tl_sigreturn((uint64_t)context);
+}
+
+// To the program with all of its registers, and with a fresh vector state.
+_Noreturn void tl_resume_with(struct tl_thread *thread, tl_sigset mask)
+{
+    struct tl_context *context = &thread->deferred.context;
+
+    *context = (struct tl_context){.mask = mask, .segments = plain_segments};
+    context->flags = 2 | 4; // segments holds ss
+    context->stack =
+        (struct tl_stack){.sp = (uint64_t)thread + tl_signal_stack, .size = tl_thread_size - tl_signal_stack};
+    __builtin_memcpy(context->regs, thread->regs, sizeof context->regs);
+    tl_sigreturn((uint64_t)context);
+}
+
+long tl_call_rt_sigaction(struct tl_thread *thread)
+{
+    int number = (int)thread->args[0];
+    uint64_t new_at = thread->args[1], old_at = thread->args[2];
+    struct tl_action wanted, old;
+
+    if (thread->args[3] != sizeof(tl_sigset))
+        return -EINVAL;
+    if (new_at && !tl_read(&wanted, new_at, sizeof wanted))
+        return -EFAULT;
+    if (number < 1 || number > signals || (new_at && (number == SIGKILL || number == SIGSTOP)))
+        return -EINVAL;
+    tl_block_signals(thread);
+    struct tl_action *action = &thread->handlers->action[number];
+    old = *action;
+    if (new_at) {
+        wanted.flags &= kept_flags;
+        wanted.mask &= ~(tl_bit(SIGKILL) | tl_bit(SIGSTOP));
+        if (wanted.handler > 1)
+            *action = wanted;
+        install(number, &wanted);
+        *action = wanted;
+    }
+    tl_restore_signals(thread);
+    if (old_at && !tl_write(old_at, &old, sizeof old))
+        return -EFAULT;
+    return 0;
+}
+
+long tl_call_rt_sigprocmask(struct tl_thread *thread)
+{
+    tl_sigset set, old = mask_seen(thread, thread->mask), mask = old;
+    uint64_t set_at = thread->args[1], old_at = thread->args[2];
+
+    if (thread->args[3] != sizeof set)
+        return -EINVAL;
+    if (set_at) {
+        if (!tl_read(&set, set_at, sizeof set))
+            return -EFAULT;
+        set &= ~(tl_bit(SIGKILL) | tl_bit(SIGSTOP));
+        switch ((int)thread->args[0]) {
+        case 0:
+            mask |= set;
+            break;
+        case 1:
+            mask &= ~set;
+            break;
+        case 2:
+            mask = set;
+            break;
+        default:
+            return -EINVAL;
+        }
+        thread->sigsys_blocked = mask & tl_bit(SIGSYS);
+        mask &= ~tl_bit(SIGSYS);
+        if (mask != thread->mask) {
+            thread->mask = mask;
+            // With a signal pending here, the mask is set when that is delivered.
+            if (!thread->pending)
+                tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&thread->mask, 0, 8, 0, 0);
+        }
+    }
+    if (old_at && !tl_write(old_at, &old, sizeof old))
+        return -EFAULT;
+    return 0;
+}
+
+long tl_call_rt_sigreturn(struct tl_thread *thread)
+{
+    uint64_t at = thread->regs[RSP];
+    struct tl_context context;
+
+    // From here to the kernel's sigreturn nothing may come in between.
+    tl_block_signals(thread);
+    if (thread->pending) {
+        thread->aborted = 1;
+        return 0;
+    }
+    if (tl_read(&context, at, sizeof context)) {
+        struct tl_stack stack = context.stack;
+        context.stack = (struct tl_stack){.sp = (uint64_t)thread + tl_signal_stack,
+                                          .size = tl_thread_size - tl_signal_stack};
+        thread->sigsys_blocked = context.mask & tl_bit(SIGSYS);
+        context.mask &= ~(tl_bit(SIGSYS) | tl_bit(SIGKILL) | tl_bit(SIGSTOP));
+        thread->mask = context.mask;
+        if (!is_on_stack(&thread->stack, at)) {
+            stack.flags &= ~SS_ONSTACK;
+            thread->stack = stack.flags & SS_DISABLE ? (struct tl_stack){0} : stack;
+        }
+        tl_write(at, &context, sizeof context);
+        tl_rules_handled(thread, context.regs[RIP], context.regs[RSP]);
+    }
+    thread->mask_is_full = false;
+    tl_sigreturn(at);
+}
+
+long tl_call_sigaltstack(struct tl_thread *thread)
+{
+    uint64_t new_at = thread->args[0], old_at = thread->args[1], sp = thread->regs[RSP];
+    struct tl_stack wanted, old = stack_seen(thread, sp);
+    enum { minimum = 2048 };
+
+    if (new_at) {
+        if (!tl_read(&wanted, new_at, sizeof wanted))
+            return -EFAULT;
+        if (thread->stack.size && is_on_stack(&thread->stack, sp))
+            return -EPERM;
+        uint32_t mode = (uint32_t)wanted.flags & ~(uint32_t)SS_AUTODISARM;
+        if (mode > SS_DISABLE)
+            return -EINVAL;
+        if (mode == SS_DISABLE)
+            wanted.size = wanted.sp = 0;
+        else if (wanted.size < minimum)
+            return -ENOMEM;
+        thread->stack = wanted;
+    }
+    if (old_at && !tl_write(old_at, &old, sizeof old))
+        return -EFAULT;
+    return 0;
+}
+
+// Calls that wait with a mask of their own: SIGSYS must stay out of it.
+long tl_call_masked(struct tl_thread *thread)
+{
+    unsigned argument = 3;
+    bool is_indirect = false;
+    tl_sigset mask;
+    uint64_t indirect[2];
+
+    switch (thread->nr) {
+    case __NR_rt_sigsuspend:
+        argument = 0;
+        break;
+    case __NR_epoll_pwait:
+    case __NR_epoll_pwait2:
+        argument = 4;
+        break;
+    case __NR_pselect6:
+    case __NR_io_pgetevents:
+        argument = 5;
+        is_indirect = true;
+        break;
+    }
+    uint64_t at = thread->args[argument];
+    if (is_indirect) {
+        if (!at || !tl_read(indirect, at, sizeof indirect))
+            return tl_perform(thread);
+        at = indirect[0];
+    }
+    if (!at || !tl_read(&mask, at, sizeof mask))
+        return tl_perform(thread);
+    thread->scratch[0] = mask & ~tl_bit(SIGSYS);
+    if (is_indirect) {
+        thread->scratch[1] = (uint64_t)&thread->scratch[0];
+        thread->scratch[2] = indirect[1];
+        thread->args[argument] = (uint64_t)&thread->scratch[1];
+    } else {
+        thread->args[argument] = (uint64_t)&thread->scratch[0];
+    }
+    thread->temporary_mask = thread->scratch[0];
+    thread->has_temporary_mask = true;
+    long result = tl_perform(thread);
+    if (!thread->pending)
+        thread->has_temporary_mask = false;
+    return result;
+}

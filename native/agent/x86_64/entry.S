@@ -1,0 +1,253 @@
+// Ways into the agent and out of it. Three kinds of code, told apart by address when a signal arrives:
+//
+//   tl_entry_*    the program's registers are still in place (all but rsp, rcx, r11): the call has not begun
+//   body          anything between: a signal is deferred until the call is over
+//   tl_leave_*    the program's registers are all in struct tl_thread: the call is over
+#include "offsets.h"
+
+    .text
+
+// From a block. r11: the thread's record, rcx: free, THREAD_BLOCK is set. All else is the program's.
+    .globl tl_entry_start, tl_entry_end, tl_body
+    .hidden tl_entry_start, tl_entry_end, tl_body
+tl_entry_start:
+    movq %rsp, THREAD_RSP(%r11)
+    leaq STACK_TOP(%r11), %rsp
+    pushfq
+    popq THREAD_EFLAGS(%r11)
+    movq %r8, THREAD_R8(%r11)
+    movq %r9, THREAD_R9(%r11)
+    movq %r10, THREAD_R10(%r11)
+    movq %r12, THREAD_R12(%r11)
+    movq %r13, THREAD_R13(%r11)
+    movq %r14, THREAD_R14(%r11)
+    movq %r15, THREAD_R15(%r11)
+    movq %rdi, THREAD_RDI(%r11)
+    movq %rsi, THREAD_RSI(%r11)
+    movq %rbp, THREAD_RBP(%r11)
+    movq %rbx, THREAD_RBX(%r11)
+    movq %rdx, THREAD_RDX(%r11)
+    movq %rax, THREAD_RAX(%r11)
+tl_entry_end:
+    pushq $PLAIN_FLAGS                      // no single step, no alignment check, no direction
+    popfq
+    movq %r11, %rdi
+    call tl_from_block
+    jmp tl_leave
+
+// From the signal handler, which has saved all. rdi: the thread's record; rsp: the top of the agent's stack.
+tl_body:
+    call tl_from_trap
+
+// rbx is not needed: the record is found by the stack, which is aligned.
+tl_leave:
+    movq %rsp, %rdi
+    andq $-THREAD_SIZE, %rdi
+    .globl tl_leave_start, tl_leave_end
+    .hidden tl_leave_start, tl_leave_end
+tl_leave_start:
+    cmpl $0, THREAD_PENDING(%rdi)
+    jne tl_leave_pending
+    movq %rdi, %r11
+    leaq STACK_TOP(%r11), %rsp
+    cmpl $0, THREAD_EXACT(%r11)
+    jne tl_leave_exact
+    movq THREAD_R8(%r11), %r8
+    movq THREAD_R9(%r11), %r9
+    movq THREAD_R10(%r11), %r10
+    movq THREAD_R12(%r11), %r12
+    movq THREAD_R13(%r11), %r13
+    movq THREAD_R14(%r11), %r14
+    movq THREAD_R15(%r11), %r15
+    movq THREAD_RDI(%r11), %rdi
+    movq THREAD_RSI(%r11), %rsi
+    movq THREAD_RBP(%r11), %rbp
+    movq THREAD_RBX(%r11), %rbx
+    movq THREAD_RDX(%r11), %rdx
+    movq THREAD_RAX(%r11), %rax
+    movq THREAD_LEAVE_TO(%r11), %rcx
+    pushq THREAD_EFLAGS(%r11)
+    popfq
+    movq THREAD_RSP(%r11), %rsp
+    movq THREAD_EFLAGS(%r11), %r11
+    jmp *%rcx
+// With all registers, rcx and r11 too, to any code segment; and a single step is reported after the first
+// instruction there, as it is when the kernel returns.
+tl_leave_exact:
+    pushq $PLAIN_FLAGS                      // a set NT would make iretq fault
+    popfq
+    movzwl THREAD_SEGMENTS+6(%r11), %eax
+    pushq %rax
+    pushq THREAD_RSP(%r11)
+    pushq THREAD_EFLAGS(%r11)
+    movzwl THREAD_SEGMENTS(%r11), %eax
+    pushq %rax
+    pushq THREAD_LEAVE_TO(%r11)
+    movq THREAD_R8(%r11), %r8
+    movq THREAD_R9(%r11), %r9
+    movq THREAD_R10(%r11), %r10
+    movq THREAD_R12(%r11), %r12
+    movq THREAD_R13(%r11), %r13
+    movq THREAD_R14(%r11), %r14
+    movq THREAD_R15(%r11), %r15
+    movq THREAD_RDI(%r11), %rdi
+    movq THREAD_RSI(%r11), %rsi
+    movq THREAD_RBP(%r11), %rbp
+    movq THREAD_RBX(%r11), %rbx
+    movq THREAD_RDX(%r11), %rdx
+    movq THREAD_RAX(%r11), %rax
+    movq THREAD_RCX(%r11), %rcx
+    movq THREAD_R11(%r11), %r11
+    iretq
+tl_leave_end:
+tl_leave_pending:
+    call tl_deliver
+    ud2
+
+// A system call of the agent's own.
+    .globl tl_raw
+    .hidden tl_raw
+    .type tl_raw, @function
+tl_raw:
+    movq %rdi, %rax
+    movq %rsi, %rdi
+    movq %rdx, %rsi
+    movq %rcx, %rdx
+    movq %r8, %r10
+    movq %r9, %r8
+    movq 8(%rsp), %r9
+    syscall
+    ret
+
+// The program's call. A signal that arrives before the instruction aborts it, so that nothing sleeps while a
+// handler is due.
+    .globl tl_perform, tl_perform_window, tl_perform_call, tl_perform_abort, tl_perform_done
+    .hidden tl_perform, tl_perform_window, tl_perform_call, tl_perform_abort, tl_perform_done
+    .type tl_perform, @function
+tl_perform:
+    pushq %rbx
+    movq %rdi, %rbx
+    movq THREAD_ARGS+8(%rbx), %rsi
+    movq THREAD_ARGS+16(%rbx), %rdx
+    movq THREAD_ARGS+24(%rbx), %r10
+    movq THREAD_ARGS+32(%rbx), %r8
+    movq THREAD_ARGS+40(%rbx), %r9
+    movq THREAD_ARGS(%rbx), %rdi
+    movq THREAD_NR(%rbx), %rax
+tl_perform_window:
+    cmpl $0, THREAD_PENDING(%rbx)
+    jne tl_perform_abort
+tl_perform_call:
+    syscall
+tl_perform_done:
+    popq %rbx
+    ret
+tl_perform_abort:
+    movl $1, THREAD_ABORTED(%rbx)
+    popq %rbx
+    ret
+
+// The same by the 32-bit convention, for a program that has used int 0x80.
+    .globl tl_perform_int80, tl_perform_int80_window, tl_perform_int80_call
+    .hidden tl_perform_int80, tl_perform_int80_window, tl_perform_int80_call
+    .type tl_perform_int80, @function
+tl_perform_int80:
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    movq %rdi, %r12
+    movl THREAD_ARGS(%r12), %ebx
+    movl THREAD_ARGS+8(%r12), %ecx
+    movl THREAD_ARGS+16(%r12), %edx
+    movl THREAD_ARGS+24(%r12), %esi
+    movl THREAD_ARGS+32(%r12), %edi
+    movl THREAD_ARGS+40(%r12), %ebp
+    movl THREAD_NR(%r12), %eax
+tl_perform_int80_window:
+    cmpl $0, THREAD_PENDING(%r12)
+    jne 1f
+tl_perform_int80_call:
+    int $0x80
+    jmp 2f
+1:  movl $1, THREAD_ABORTED(%r12)
+2:  popq %r12
+    popq %rbp
+    popq %rbx
+    ret
+
+// clone, fork, vfork and clone3, with every signal blocked. The child, which may share this memory, goes on
+// with a record and stacks of its own and touches nothing of its parent's.
+    .globl tl_clone
+    .hidden tl_clone
+    .type tl_clone, @function
+tl_clone:
+    pushq %rbx
+    movq %rsi, %rbx
+    movq THREAD_ARGS+8(%rdi), %rsi
+    movq THREAD_ARGS+16(%rdi), %rdx
+    movq THREAD_ARGS+24(%rdi), %r10
+    movq THREAD_ARGS+32(%rdi), %r8
+    movq THREAD_NR(%rdi), %rax
+    movq THREAD_ARGS(%rdi), %rdi
+    syscall
+    testq %rax, %rax
+    jz 1f
+    popq %rbx
+    ret
+1:  leaq STACK_TOP(%rbx), %rsp
+    movq %rbx, %rdi
+    call tl_child_start
+    jmp tl_leave
+
+// exit of one thread, whose record another one may use from the store on: no memory is touched after it.
+    .globl tl_exit_thread
+    .hidden tl_exit_thread
+    .type tl_exit_thread, @function
+tl_exit_thread:
+    movl $STATE_ENDING, (%rsi)
+    movl $60, %eax
+    syscall
+    ud2
+
+// rsp: a signal frame without its return address.
+    .globl tl_sigreturn
+    .hidden tl_sigreturn
+    .type tl_sigreturn, @function
+tl_sigreturn:
+    movq %rdi, %rsp
+    .globl tl_restorer
+    .hidden tl_restorer
+    .type tl_restorer, @function
+tl_restorer:
+    movl $15, %eax
+    syscall
+    ud2
+
+// int tl_copy(to, from, size): a bad address ends at tl_copy_failed, by the signal handler.
+    .globl tl_copy, tl_copy_start, tl_copy_end, tl_copy_failed
+    .hidden tl_copy, tl_copy_start, tl_copy_end, tl_copy_failed
+    .type tl_copy, @function
+tl_copy:
+    movq %rdx, %rcx
+tl_copy_start:
+    rep movsb
+tl_copy_end:
+    xorl %eax, %eax
+    ret
+tl_copy_failed:
+    movl $-14, %eax
+    ret
+
+// A new program, or a thread of a running one: rdi is its record, rsp the top of its stack.
+    .globl tl_start
+    .hidden tl_start
+tl_start:
+    call tl_begin
+    ud2
+    .globl tl_start_thread
+    .hidden tl_start_thread
+tl_start_thread:
+    call tl_begin_thread
+    ud2
+
+    .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,103 @@
+#include "agent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "own_calls.h"
+
+// The agent, as the build made it: agent_image.S.
+extern const unsigned char tl_agent_image[], tl_agent_image_end[];
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x0010U
+#endif
+
+// The kernel's table of descriptors grows with the highest one.
+enum { highest_number = 1024 };
+
+static struct tl_error *fill(struct tl_agent *agent)
+{
+    size_t size = (size_t)(tl_agent_image_end - tl_agent_image), page = (size_t)sysconf(_SC_PAGESIZE);
+    const unsigned char *from = tl_agent_image;
+    int pair[2];
+
+    agent->image_size = (size + page - 1) & ~(page - 1);
+    agent->memory = memfd_create("trapline", MFD_CLOEXEC | MFD_EXEC);
+    if (agent->memory < 0 && errno == EINVAL) // before 6.3
+        agent->memory = memfd_create("trapline", MFD_CLOEXEC);
+    if (agent->memory < 0)
+        return tl_error_new(errno, "memfd_create");
+    if (ftruncate(agent->memory, (off_t)(agent->image_size + tl_shared_size)) < 0)
+        return tl_error_new(errno, "cannot make room for a session");
+    for (off_t at = 0; size;) {
+        ssize_t done = pwrite(agent->memory, from + at, size, at);
+        if (done < 0)
+            return tl_error_new(errno, "cannot write the agent");
+        at += done;
+        size -= (size_t)done;
+    }
+    void *memory = mmap(NULL, tl_shared_size, PROT_READ | PROT_WRITE, MAP_SHARED, agent->memory,
+                        (off_t)agent->image_size);
+    if (memory == MAP_FAILED)
+        return tl_error_new(errno, "cannot map a session");
+    agent->session = memory;
+    agent->session->size = sizeof *agent->session;
+    agent->session->supervisor = getpid();
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return tl_error_new(errno, "socketpair");
+    agent->socket = pair[0];
+    agent->peer = pair[1];
+    struct rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    int highest = limit.rlim_cur < highest_number ? (int)limit.rlim_cur : highest_number;
+    agent->socket_number = highest - 2;
+    agent->memory_number = highest - 1;
+    return NULL;
+}
+
+struct tl_error *tl_agent_new(struct tl_agent *agent)
+{
+    *agent = (struct tl_agent){.memory = -1, .socket = -1, .peer = -1};
+    struct tl_error *error = fill(agent);
+    if (error)
+        tl_agent_free(agent);
+    return error;
+}
+
+void tl_agent_free(struct tl_agent *agent)
+{
+    if (agent->session)
+        munmap(agent->session, tl_shared_size);
+    if (agent->memory >= 0)
+        close(agent->memory);
+    if (agent->socket >= 0)
+        close(agent->socket);
+    if (agent->peer >= 0)
+        close(agent->peer);
+    *agent = (struct tl_agent){.memory = -1, .socket = -1, .peer = -1};
+}
+
+void tl_agent_close_peer(struct tl_agent *agent)
+{
+    if (agent->peer >= 0)
+        close(agent->peer);
+    agent->peer = -1;
+}
+
+const unsigned char *tl_agent_header(struct tl_image_header *header)
+{
+    memcpy(header, tl_agent_image, sizeof *header);
+    return tl_agent_image;
+}
+
+void tl_agent_classify_own(struct tl_agent *agent)
+{
+    for (size_t i = 0; i < sizeof tl_own_calls / sizeof *tl_own_calls; i++)
+        agent->session->classes[tl_own_calls[i]] = TL_SLOW;
+}

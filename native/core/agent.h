@@ -1,0 +1,65 @@
+// The supervisor's part of the in-process engines: the memory that a session shares with its program, and
+// putting the agent into a process.
+#ifndef TL_AGENT_H
+#define TL_AGENT_H
+
+#include <sys/types.h>
+
+#include "error.h"
+#include "session.h"
+
+struct tl_agent {
+    struct tl_session *session;
+    int memory;    // memfd: the agent's image, then struct tl_session
+    int socket;    // ours; hangs up when the last process of the program has gone
+    int peer;      // the program's end
+    int socket_number, memory_number; // of these two in the program: high, since programs use and close low ones
+    size_t image_size;
+};
+
+// What the supervisor does for the agents of one program, and tells.
+struct tl_agent_events {
+    // A program runs without hooks: PATH's bytes, and why. Called from any thread.
+    void (*unhooked)(void *context, pid_t pid, int reason);
+    void *context;
+};
+
+struct tl_error *tl_agent_new(struct tl_agent *agent);
+// Has the agent see what it must.
+void tl_agent_classify_own(struct tl_agent *agent);
+// The image, and what it says of itself.
+const unsigned char *tl_agent_header(struct tl_image_header *header);
+void tl_agent_free(struct tl_agent *agent);
+// Once the program has it: only then can its end be noticed.
+void tl_agent_close_peer(struct tl_agent *agent);
+
+enum tl_injection {
+    TL_INJECTED,
+    TL_NOT_EXECUTED,
+    TL_NOT_INJECTED_32_BIT,
+};
+
+// Puts the agent into a process that the calling thread traces and that has stopped after its execve. It still
+// has to be detached, and then begins in the agent. SOCKET_FD and MEMORY_FD are the program's numbers.
+struct tl_error *tl_agent_inject(const struct tl_agent *agent, pid_t pid, int socket_fd, int memory_fd,
+                                 enum tl_injection *outcome);
+
+// Follows a process that is about to call execve, and injects the agent when that has succeeded. The calling
+// thread becomes its tracer meanwhile. With BOX, its agent waits there for permission; else RELEASE(context) lets
+// it go on. COMMAND is the process that our own waitpid is for.
+struct tl_error *tl_agent_follow_exec(const struct tl_agent *agent, pid_t pid, pid_t command, struct tl_mailbox *box,
+                                      void (*release)(void *context), void *context, enum tl_injection *outcome);
+
+// Gives the caller that waits in BOX its answer.
+void tl_mailbox_answer(struct tl_mailbox *box, enum tl_answer answer);
+
+// The transport of a session's calls; AGENT stays owned by the caller and must outlive it.
+struct tl_transport;
+struct tl_error *tl_agent_transport_new(struct tl_agent *agent, const struct tl_agent_events *events,
+                                        struct tl_transport **transport);
+void tl_agent_transport_set_command(struct tl_transport *transport, pid_t command);
+
+// Waits for the next question about a site, for at most so long: its number, or -1.
+int tl_agent_next_plan(struct tl_transport *transport, unsigned milliseconds);
+
+#endif

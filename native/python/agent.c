@@ -1,0 +1,351 @@
+// _native.Agent: the session of an in-process engine, as its supervisor sees it.
+#include "module.h"
+
+#include <string.h>
+
+#include "agent.h"
+#include "spawn.h"
+
+enum { i386 = 0x40000003 }; // AUDIT_ARCH_I386
+
+struct agent_object {
+    PyObject_HEAD
+    struct tl_agent agent;
+    struct tl_transport *transport; // owned by its listener
+    PyObject *on_unhooked;          // (pid, errno): a program runs without hooks
+};
+
+static struct agent_object *as_agent(PyObject *object)
+{
+    return (struct agent_object *)(void *)object;
+}
+
+static void agent_dealloc(PyObject *object)
+{
+    struct agent_object *self = as_agent(object);
+    PyTypeObject *type = Py_TYPE(object);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+
+    tl_agent_free(&self->agent);
+    Py_XDECREF(self->on_unhooked);
+    release(object);
+    Py_DECREF(type);
+}
+
+static void unhooked(void *context, pid_t pid, int reason)
+{
+    struct agent_object *self = context;
+    PyGILState_STATE state = PyGILState_Ensure();
+    PyObject *result = PyObject_CallFunction(self->on_unhooked, "ii", (int)pid, reason);
+
+    if (!result)
+        PyErr_WriteUnraisable(self->on_unhooked);
+    Py_XDECREF(result);
+    PyGILState_Release(state);
+}
+
+// Agent(flags, threshold, hide_vdso, program, on_unhooked)
+static PyObject *agent_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    PyObject *on_unhooked;
+    const char *program;
+    Py_ssize_t size;
+    unsigned flags, threshold;
+    int hide_vdso;
+
+    (void)keywords;
+    if (!PyArg_ParseTuple(args, "IIpy#O:Agent", &flags, &threshold, &hide_vdso, &program, &size, &on_unhooked))
+        return NULL;
+    if ((size_t)size > sizeof(struct tl_bpf) * tl_bpf_max) {
+        PyErr_SetString(PyExc_ValueError, "Agent: the program is too long");
+        return NULL;
+    }
+    PyObject *object = PyType_GenericAlloc(type, 0);
+    if (!object)
+        return NULL;
+    struct agent_object *self = as_agent(object);
+    struct tl_error *error = tl_agent_new(&self->agent);
+    if (error) {
+        Py_DECREF(object);
+        return tl_raise(error);
+    }
+    self->on_unhooked = Py_NewRef(on_unhooked);
+    struct tl_session *session = self->agent.session;
+    session->flags = flags;
+    session->threshold = threshold;
+    session->hide_vdso = (uint32_t)hide_vdso;
+    session->program_length = (uint32_t)((size_t)size / sizeof(struct tl_bpf));
+    memcpy(session->program, program, (size_t)size);
+    return object;
+}
+
+static PyObject *agent_transport(PyObject *object, PyObject *unused)
+{
+    struct agent_object *self = as_agent(object);
+    const struct tl_agent_events events = {unhooked, self};
+
+    (void)unused;
+    struct tl_error *error = tl_agent_transport_new(&self->agent, &events, &self->transport);
+    return error ? tl_raise(error) : tl_transport_wrap(self->transport);
+}
+
+// classify(class, numbers): how calls are treated; None means all.
+static PyObject *agent_classify(PyObject *object, PyObject *args)
+{
+    uint8_t *classes = as_agent(object)->agent.session->classes;
+    PyObject *numbers;
+    int class;
+
+    if (!PyArg_ParseTuple(args, "iO:classify", &class, &numbers))
+        return NULL;
+    if (numbers == Py_None) {
+        memset(classes, class, sizeof as_agent(object)->agent.session->classes);
+        Py_RETURN_NONE;
+    }
+    PyObject *tuple = PySequence_Tuple(numbers);
+    for (Py_ssize_t i = 0; tuple && i < PyTuple_Size(tuple); i++)
+        classes[PyLong_AsUnsignedLongMask(PyTuple_GetItem(tuple, i)) & 0xffff] = (uint8_t)class;
+    if (!tuple)
+        return NULL;
+    Py_DECREF(tuple);
+    Py_RETURN_NONE;
+}
+
+static PyObject *agent_classify_own(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    tl_agent_classify_own(&as_agent(object)->agent);
+    Py_RETURN_NONE;
+}
+
+// set_constant(nr, result)
+static PyObject *agent_set_constant(PyObject *object, PyObject *args)
+{
+    struct tl_session *session = as_agent(object)->agent.session;
+    long long value;
+    unsigned nr;
+
+    if (!PyArg_ParseTuple(args, "IL:set_constant", &nr, &value))
+        return NULL;
+    if (nr >= tl_calls)
+        return PyErr_Format(PyExc_ValueError, "set_constant: there is no call %u", nr);
+    session->constants[nr] = value;
+    session->classes[nr] = TL_CONSTANT;
+    Py_RETURN_NONE;
+}
+
+// Where the list of rules on a call is kept; NULL: there is no room. NR -1: of all calls.
+static uint16_t *find_list(struct tl_rule_table *table, unsigned arch, int nr)
+{
+    unsigned index = arch == i386;
+
+    if (nr >= 0 && nr < tl_calls)
+        return &table->calls[index][nr];
+    if (nr == -1)
+        return &table->others[index];
+    if (table->number_count == tl_rule_numbers_max)
+        return NULL;
+    struct tl_rule_number *number = &table->numbers[table->number_count++];
+    *number = (struct tl_rule_number){(uint16_t)index, 0, (uint32_t)nr};
+    return &number->list;
+}
+
+// set_rules(audit_arch, nr, ((rule, subcall or -1), ...)): what agents apply to a call, before the program begins;
+// nr -1 first: all. False: there is no room.
+static PyObject *agent_set_rules(PyObject *object, PyObject *args)
+{
+    struct tl_rule_table *table = &as_agent(object)->agent.session->rules;
+    PyObject *uses;
+    unsigned arch;
+    int nr;
+
+    if (!PyArg_ParseTuple(args, "IiO!:set_rules", &arch, &nr, &PyTuple_Type, &uses))
+        return NULL;
+    Py_ssize_t count = PyTuple_Size(uses);
+    uint32_t start = table->use_count + 1;
+    uint16_t *list = find_list(table, arch, nr);
+    if (!list || start + (size_t)count + 1 > tl_rule_uses_max)
+        Py_RETURN_FALSE;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        int rule, subcall;
+        if (!PyArg_ParseTuple(PyTuple_GetItem(uses, i), "ii:set_rules", &rule, &subcall))
+            return NULL;
+        table->uses[start + i] = (struct tl_rule_use){(uint16_t)(rule + 1), (int16_t)subcall};
+    }
+    *list = count ? (uint16_t)start : 0;
+    if (count)
+        table->use_count = start + (uint32_t)count; // and the end of the list, which is zero
+    if (nr == -1)
+        for (int i = 0; i < tl_calls; i++)
+            table->calls[arch == i386][i] = *list;
+    Py_RETURN_TRUE;
+}
+
+static void release(void *context)
+{
+    tl_spawn_release(context);
+}
+
+// enter(spawn): lets a command that is held go on to its execve and puts the agent into it.
+static PyObject *agent_enter(PyObject *object, PyObject *spawn)
+{
+    struct agent_object *self = as_agent(object);
+    struct tl_spawn *core = tl_spawn_core(spawn);
+    enum tl_injection outcome = TL_INJECTED;
+    struct tl_error *error;
+
+    if (!core)
+        return NULL;
+    pid_t pid = tl_spawn_pid(core);
+    tl_agent_transport_set_command(self->transport, pid);
+    Py_BEGIN_ALLOW_THREADS;
+    error = tl_agent_follow_exec(&self->agent, pid, pid, NULL, release, core, &outcome);
+    Py_END_ALLOW_THREADS;
+    tl_agent_close_peer(&self->agent);
+    if (error)
+        return tl_raise(error);
+    return PyLong_FromLong(outcome);
+}
+
+// gate(): the template of blocks as (code, offset of its system call, ((offset, kind, addend), ...)).
+static PyObject *agent_gate(PyObject *object, PyObject *unused)
+{
+    struct tl_image_header header;
+    const char *image = (const char *)tl_agent_header(&header);
+    const struct tl_gate_info *info = (const struct tl_gate_info *)(const void *)(image + header.gate_info);
+    const struct tl_plan_fixup *fixups = info->fixups;
+
+    (void)object;
+    (void)unused;
+    PyObject *list = PyTuple_New((Py_ssize_t)info->fixup_count);
+    for (uint32_t i = 0; list && i < info->fixup_count; i++) {
+        bool is_entry = fixups[i].kind == TL_FIXUP_ENTRY;
+        PyObject *one = Py_BuildValue("(iii)", (int)fixups[i].offset,
+                                      is_entry ? (int)TL_FIXUP_REL32_AGENT : (int)fixups[i].kind,
+                                      is_entry ? (int)header.entry - 4 : (int)fixups[i].addend);
+        if (!one || PyTuple_SetItem(list, (Py_ssize_t)i, one) < 0)
+            Py_CLEAR(list);
+    }
+    if (!list)
+        return NULL;
+    return Py_BuildValue("(y#IN)", image + header.gate, (Py_ssize_t)info->size, info->pass, list);
+}
+
+// next_plan(milliseconds): the next site that an agent asks about, as (number, pid, address, low, high) with
+// where it has room for a block; or None.
+static PyObject *agent_next_plan(PyObject *object, PyObject *args)
+{
+    struct agent_object *self = as_agent(object);
+    unsigned milliseconds;
+    int index;
+
+    if (!PyArg_ParseTuple(args, "I:next_plan", &milliseconds))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS;
+    index = tl_agent_next_plan(self->transport, milliseconds);
+    Py_END_ALLOW_THREADS;
+    if (index < 0)
+        Py_RETURN_NONE;
+    const struct tl_question *question = &self->agent.session->questions[index];
+    return Py_BuildValue("(iiKKK)", index, (int)question->pid, (unsigned long long)question->site,
+                         (unsigned long long)question->low, (unsigned long long)question->high);
+}
+
+// answer_plan(number, plan)
+static PyObject *agent_answer_plan(PyObject *object, PyObject *args)
+{
+    const char *plan;
+    Py_ssize_t size;
+    unsigned index;
+
+    if (!PyArg_ParseTuple(args, "Iy#:answer_plan", &index, &plan, &size))
+        return NULL;
+    struct tl_question *question = &as_agent(object)->agent.session->questions[index % tl_questions];
+    if ((size_t)size > sizeof question->plan) {
+        PyErr_SetString(PyExc_ValueError, "answer_plan: the plan is too long");
+        return NULL;
+    }
+    memcpy(question->plan, plan, (size_t)size);
+    __atomic_store_n(&question->state, TL_QUESTION_ANSWERED, __ATOMIC_RELEASE);
+    Py_RETURN_NONE;
+}
+
+// reports(): per process (pid, sites seen, patched, {reason: sites left alone})
+static PyObject *agent_reports(PyObject *object, PyObject *unused)
+{
+    const struct tl_session *session = as_agent(object)->agent.session;
+    PyObject *list = PyList_New(0);
+
+    (void)unused;
+    for (unsigned i = 0; list && i < tl_reports; i++) {
+        const struct tl_report *report = &session->reports[i];
+        if (!report->pid)
+            continue;
+        PyObject *refused = PyDict_New();
+        for (int reason = 0; refused && reason < 32; reason++) {
+            PyObject *key = report->refused[reason] ? PyLong_FromLong(reason) : NULL;
+            PyObject *value = key ? PyLong_FromLong(report->refused[reason]) : NULL;
+            if (key && (!value || PyDict_SetItem(refused, key, value) < 0))
+                Py_CLEAR(refused);
+            Py_XDECREF(key);
+            Py_XDECREF(value);
+        }
+        PyObject *one = refused ? Py_BuildValue("(iIIN)", (int)report->pid, report->sites, report->patched, refused) : NULL;
+        if (!one || PyList_Append(list, one) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(one);
+    }
+    return list;
+}
+
+// What a command has to be given: ((socket, its number), (memory, its number)).
+static PyObject *get_descriptors(PyObject *object, void *closure)
+{
+    const struct tl_agent *agent = &as_agent(object)->agent;
+
+    (void)closure;
+    return Py_BuildValue("((ii)(ii))", agent->peer, agent->socket_number, agent->memory, agent->memory_number);
+}
+
+static PyGetSetDef agent_getset[] = {
+    {"descriptors", get_descriptors, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMethodDef agent_methods[] = {
+    {"transport", agent_transport, METH_NOARGS, NULL},
+    {"classify", agent_classify, METH_VARARGS, NULL},
+    {"classify_own", agent_classify_own, METH_NOARGS, NULL},
+    {"set_constant", agent_set_constant, METH_VARARGS, NULL},
+    {"set_rules", agent_set_rules, METH_VARARGS, NULL},
+    {"enter", agent_enter, METH_O, NULL},
+    {"gate", agent_gate, METH_NOARGS, NULL},
+    {"next_plan", agent_next_plan, METH_VARARGS, NULL},
+    {"answer_plan", agent_answer_plan, METH_VARARGS, NULL},
+    {"reports", agent_reports, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot agent_slots[] = {
+    {Py_tp_new, agent_new},
+    {Py_tp_dealloc, agent_dealloc},
+    {Py_tp_methods, agent_methods},
+    {Py_tp_getset, agent_getset},
+    {0, NULL},
+};
+
+static PyType_Spec agent_spec = {
+    .name = "trapline._native.Agent",
+    .basicsize = sizeof(struct agent_object),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = agent_slots,
+};
+
+int tl_agent_add_to(PyObject *module)
+{
+    PyObject *type = PyType_FromSpec(&agent_spec);
+    int result = type ? PyModule_AddObjectRef(module, "Agent", type) : -1;
+
+    Py_XDECREF(type);
+    return result;
+}

@@ -1,0 +1,170 @@
+"""The in-process engines: ``sud``, ``trap`` and ``rewrite``.
+
+An agent inside the program catches each of its system calls. What nobody hooks never leaves the program; hooks are
+asked through memory that both sides share. It enters at execve, by a short ptrace, and follows every fork, thread and
+execve. It shares the program's memory, so it is no security boundary.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from trapline import _native, abi
+from trapline.bpf import action
+from trapline.engines.base import Program
+from trapline.engines.tables import CallTables
+from trapline.errors import CommandError, EngineStartError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from trapline.engines.base import Command, Plan
+    from trapline.engines.chains import RuleChains
+    from trapline.engines.planner import Planner
+    from trapline.process import ProcessTree
+
+__all__ = ["RewriteEngine", "SudEngine"]
+
+_PASS, _CONSTANT, _SLOW = 0, 1, 2
+#: How often a site traps before it is rewritten. A trap costs some 2 us, and nobody waits for the plan; but to make
+#: one takes this process 100 us and more.
+_THRESHOLD = 16
+_REWRITES = 1
+_NATIVE = "x86_64"
+_EPERM = 1
+#: Numbers below this one are in the agent's tables.
+_TABLE_SIZE = 1024
+
+
+class AgentEngine:
+    """One program with an agent in each of its processes."""
+
+    name = ""
+    flags = 0
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.tables = CallTables(plan, action.RET_USER_NOTIF, in_agent=True)
+        self._warned: set[int] = set()
+        self.agent = _native.Agent(
+            self.flags, _THRESHOLD, bool(plan.hide_vdso), self.tables.program.to_bytes(), self._unhooked
+        )
+        self._spawn: _native.Spawn | None = None
+        self._planner: Planner | None = None
+
+    def _unhooked(self, pid: int, number: int) -> None:
+        """A program runs without hooks: say so once."""
+        if number in self._warned:
+            return
+        self._warned.add(number)
+        reason = {
+            errno.EPERM: "it gets privileges from its file (set-user-ID), or its user may not read it",
+            errno.ENOEXEC: "it is a 32-bit program",
+        }.get(number, os.strerror(number))
+        os.write(2, f"trapline: process {pid} runs a program without hooks: {reason}\n".encode())
+
+    def launch(self, command: Command) -> Program:
+        """Create the process; it is held before its execve."""
+        try:
+            self._spawn = _native.Spawn(
+                command.executable, command.argv, command.environment, command.cwd, command.stdio, None,
+                command.job, True, self.agent.descriptors,
+            )  # fmt: skip
+        except OSError as error:
+            raise CommandError(
+                error.errno, str(error.strerror), os.fsdecode(command.cwd or command.executable)
+            ) from None
+        return Program(self._spawn)
+
+    def attach(self, pid: int) -> Program:
+        """Not yet possible."""
+        raise NotImplementedError
+
+    def start(self, program: Program, tree: ProcessTree, defer: Callable[..., None]) -> None:
+        """Start to answer, and let the program begin."""
+        assert self._spawn is not None
+        native = self.tables.listen(self.agent.transport(), tree, defer)
+        self._classify()
+        native.start()
+        if self.flags & _REWRITES:
+            from trapline.engines.planner import Planner
+
+            self._planner = Planner(self.agent)
+        try:
+            self.agent.enter(self._spawn)
+        except OSError as error:
+            raise EngineStartError(
+                error.errno or 0,
+                f"engine {self.name!r} cannot enter the program: {error.strerror}. Use --engine notify, or run "
+                "`trapline doctor`",
+            ) from None
+
+    def _classify(self) -> None:
+        """Tell the agent which calls may go straight to the kernel."""
+        agent, chains = self.agent, self.tables.chains
+        if self.tables.sees_all:
+            agent.classify(_SLOW, None)
+        agent.classify_own()
+        agent.classify(_SLOW, [nr for arch, nr in self.tables.numbers() if arch == _NATIVE])
+        if chains is not None:
+            self._set_rules(chains)
+        if not self.plan.allow_io_uring:
+            agent.set_constant(425, -_EPERM)
+
+    def _set_rules(self, chains: RuleChains) -> None:
+        """Have rules applied by the agent; those that it does not find are the supervisor's."""
+        constants = dict(chains.constants)
+        if None in constants:
+            everywhere = constants.pop(None)
+            others = {nr for arch, nr in chains.keys() if arch == _NATIVE}
+            constants |= {nr: everywhere for nr in range(_TABLE_SIZE) if nr not in others}
+        for key in sorted(chains.keys(), key=lambda key: key[1] is not None):
+            arch, nr = key
+            uses = [(rule, -1 if inner is None else inner) for rule, inner in chains.uses.get(key, ())]
+            if not self.agent.set_rules(abi.AUDIT_ARCH[arch], -1 if nr is None else nr, tuple(uses)):
+                raise UsageError("there are too many rules for so many calls; use fewer, or --engine notify")
+        for number, result in constants.items():
+            self.agent.set_constant(number, result)
+
+    def sites(self) -> dict[str, Any] | None:
+        """Return what became of the system call instructions that were met, as :class:`trapline.Stats` has it."""
+        if not self.flags & _REWRITES:
+            return None
+        from trapline.rewriting.windows import REASONS
+
+        reasons = ["unwritable", *REASONS]
+        processes: dict[int, dict[str, Any]] = {}
+        for pid, seen, patched, refused in self.agent.reports():
+            left = {reasons[number]: count for number, count in refused.items()}
+            rare = seen - patched - sum(left.values())
+            if rare > 0:
+                left["rare"] = rare
+            processes[pid] = {"seen": seen, "patched": patched, "left": left}
+        total: dict[str, Any] = {"seen": 0, "patched": 0, "left": {}, "processes": processes}
+        for one in processes.values():
+            total["seen"] += one["seen"]
+            total["patched"] += one["patched"]
+            for reason, count in one["left"].items():
+                total["left"][reason] = total["left"].get(reason, 0) + count
+        return total
+
+    def close(self) -> None:
+        """End the planner."""
+        if self._planner is not None:
+            self._planner.close()
+
+
+class SudEngine(AgentEngine):
+    """Every system call traps (Syscall User Dispatch)."""
+
+    name = "sud"
+
+
+class RewriteEngine(AgentEngine):
+    """As ``sud``, until a site has trapped often enough to be rewritten."""
+
+    name = "rewrite"
+    flags = _REWRITES
