@@ -23,6 +23,10 @@ long tl_do_call(struct tl_thread *thread)
         return tl_call_rt_sigaction(thread);
     case __NR_rt_sigprocmask:
         return tl_call_rt_sigprocmask(thread);
+    case __NR_rt_sigpending:
+        return tl_call_rt_sigpending(thread);
+    case __NR_rt_sigtimedwait:
+        return tl_call_rt_sigtimedwait(thread);
     case __NR_rt_sigreturn:
         return tl_call_rt_sigreturn(thread);
     case __NR_sigaltstack:
@@ -75,6 +79,7 @@ static void handle(struct tl_thread *thread)
     for (int i = 0; i < 6; i++)
         thread->args[i] = thread->regs[order[i]];
     thread->aborted = 0;
+    thread->is_filtered = false;
     if (thread->dispatch_mode && tl_is_dispatched(thread))
         return;
     long result = 0;
@@ -88,7 +93,7 @@ static void handle(struct tl_thread *thread)
         decided = tl_ask_hooks(thread, TL_REQUEST_CALL, &result);
     if (!decided)
         result = tl_do_call(thread);
-    if (wanted && !thread->aborted && tl_is_wanted(thread, TL_WANTS_RESULT))
+    if (wanted && !thread->aborted && !thread->is_filtered && tl_is_wanted(thread, TL_WANTS_RESULT))
         tl_ask_hooks(thread, TL_REQUEST_RESULT, &result);
     if (thread->aborted)
         thread->regs[RIP] -= 2; // the instruction is made again after the handler
