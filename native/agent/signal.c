@@ -412,6 +412,7 @@ _Noreturn void tl_deliver(struct tl_thread *thread)
     if (!enter_handler(thread, info.number, &info, context, thread->regs)) {
         __builtin_memcpy(context->regs, thread->regs, sizeof context->regs);
         context->mask = thread->mask;
+        tl_rules_handled(thread, thread->regs[RIP], thread->regs[RSP]);
     }
     thread->pending = 0;
     tl_sigreturn((uint64_t)context);
@@ -490,6 +491,7 @@ long tl_call_rt_sigreturn(struct tl_thread *thread)
     if (thread->sigsys_pending && !thread->sigsys_blocked) {
         // It comes at the very place where the frame leads to.
         thread->sigsys_pending = false;
+        tl_rules_handled(thread, context.regs[RIP], context.regs[RSP]);
         thread->deferred.context = context;
         thread->deferred.info = thread->sigsys_info;
         thread->pending = 1;
@@ -497,6 +499,7 @@ long tl_call_rt_sigreturn(struct tl_thread *thread)
         return (long)context.regs[RAX];
     }
     tl_write(at, &context, sizeof context);
+    tl_rules_handled(thread, context.regs[RIP], context.regs[RSP]);
     thread->mask_is_full = false;
     tl_sigreturn(at);
 }

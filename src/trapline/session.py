@@ -269,7 +269,9 @@ class Session:
         listener = -1 if self._tree_is_gone else engine.tables.listener.fd
         if self._job is not None:
             milliseconds = -1 if seconds is None else int(max(seconds * 1000, 1))
-            event, value = self._job.wait(program.pid, pidfd, listener, self._wake, milliseconds)
+            event, value = self._job.wait(
+                program.pid, pidfd, program.tracer, listener, self._wake, milliseconds
+            )
             if event == _EXITED:
                 self.returncode = os.waitstatus_to_exitcode(value)
             elif event == _EMPTY:
@@ -284,13 +286,13 @@ class Session:
         poller = select.poll()
         poller.register(self._wake, select.POLLIN)
         if pidfd >= 0:
-            poller.register(pidfd, select.POLLIN)
+            poller.register(program.exit_fd, select.POLLIN)
         if listener >= 0:
             poller.register(listener, 0)
         for fd, _ in poller.poll(None if seconds is None else max(seconds * 1000, 1)):
             if fd == self._wake:
                 os.eventfd_read(self._wake)
-            elif fd == pidfd:
+            elif fd == program.exit_fd:
                 self._reap(program)
             else:
                 self._tree_is_gone = True
@@ -316,6 +318,8 @@ class Session:
             if self._deferred is not None:
                 self._deferred.close()
             engine.tables.listener.wait_idle(_GRACE_MS)
+        if engine is not None:
+            engine.close()
         if self._program is not None:
             self._program.close()
         os.close(self._wake)
@@ -364,6 +368,7 @@ class Session:
             gone=gone,
             calls=engine.tables.counts(),
             rules=engine.tables.rule_counts(),
+            sites=engine.sites(),
             workers=workers,
             most_waiting=most_waiting,
             filter_length=len(engine.tables.program),

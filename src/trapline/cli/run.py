@@ -245,4 +245,11 @@ def _print_stats(session: Session) -> None:
         f"trapline: {count:10d} {name}" for name, count in sorted(stats.calls.items(), key=lambda i: -i[1])
     ]
     lines += [f"trapline: {count:10d} rule {text}" for text, count in stats.rules.items()]
+    if stats.sites is not None:
+        for pid, sites in sorted(stats.sites["processes"].items()):
+            left = ", ".join([f"{count} {why}" for why, count in sites["left"].items()])
+            lines.append(
+                f"trapline: process {pid}: {sites['seen']} system call sites met, {sites['patched']} rewritten"
+                + (f", left alone: {left}" if left else "")
+            )
     say("\n".join(lines) + "\n")
