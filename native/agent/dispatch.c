@@ -23,6 +23,10 @@ long tl_do_call(struct tl_thread *thread)
         return tl_call_rt_sigaction(thread);
     case __NR_rt_sigprocmask:
         return tl_call_rt_sigprocmask(thread);
+    case __NR_rt_sigpending:
+        return tl_call_rt_sigpending(thread);
+    case __NR_rt_sigtimedwait:
+        return tl_call_rt_sigtimedwait(thread);
     case __NR_rt_sigreturn:
         return tl_call_rt_sigreturn(thread);
     case __NR_sigaltstack:
@@ -101,7 +105,7 @@ static long decide(struct tl_thread *thread, bool decided, long result)
         tl_rules_aborted(thread);
     else
         tl_rules_after(thread);
-    if (wanted && !thread->aborted && tl_is_wanted(thread, TL_WANTS_RESULT))
+    if (wanted && !thread->aborted && !thread->is_filtered && tl_is_wanted(thread, TL_WANTS_RESULT))
         tl_ask_hooks(thread, TL_REQUEST_RESULT, &result);
     return result;
 }
@@ -115,6 +119,7 @@ static void handle(struct tl_thread *thread)
     for (int i = 0; i < 6; i++)
         thread->args[i] = thread->regs[order[i]];
     thread->aborted = 0;
+    thread->is_filtered = false;
     if (thread->dispatch_mode && tl_is_dispatched(thread))
         return;
     long result = 0;

@@ -97,6 +97,9 @@ struct tl_thread {
     bool via_int80;
     bool mask_is_full;      // all signals are blocked by the agent
     bool sigsys_blocked;    // as the program believes
+    bool sigsys_pending;    // a SIGSYS waits in sigsys_info until the program unblocks it
+    bool is_filtered;       // a filter of the program's own has trapped the call
+    int32_t sent;           // the signal that the agent sends itself, for the program
     tl_sigset mask;         // as the program set it, without SIGSYS
     struct tl_stack stack;  // the alternate stack that the program set
     struct tl_handlers *handlers;
@@ -105,8 +108,10 @@ struct tl_thread {
     uint32_t in_copy;
     struct tl_frame deferred; // the frame of the signal that waits
     uint64_t room, room_size; // for copies of changed arguments
+    struct tl_siginfo sigsys_info;
     tl_sigset temporary_mask; // what rt_sigsuspend and its like wait with
     bool has_temporary_mask;
+    bool temporary_sigsys_blocked;
     int32_t pid;
     uint64_t scratch[4];
     uint64_t clone_flags;
@@ -198,7 +203,7 @@ void tl_restorer(void);
 int tl_copy(void *to, const void *from, size_t size); // 0, or -EFAULT
 long tl_perform_int80(struct tl_thread *thread);
 extern const char tl_perform_window[], tl_perform_call[], tl_perform_abort[], tl_perform_done[];
-extern const char tl_perform_int80_window[], tl_perform_int80_call[];
+extern const char tl_perform_int80_window[], tl_perform_int80_call[], tl_perform_int80_done[];
 extern const char tl_entry_start[], tl_entry_end[], tl_leave_start[], tl_leave_end[];
 extern const char tl_copy_start[], tl_copy_end[], tl_copy_failed[];
 extern const char tl_body[];
@@ -227,13 +232,22 @@ void tl_block_signals(struct tl_thread *thread);
 void tl_restore_signals(struct tl_thread *thread);
 _Noreturn void tl_deliver(struct tl_thread *thread);
 _Noreturn void tl_resume_with(struct tl_thread *thread, tl_sigset mask);
+void tl_show_signals(struct tl_thread *thread, bool alone);
+void tl_hide_signals(struct tl_thread *thread);
 void tl_install_handlers(struct tl_handlers *handlers, bool ask);
 bool tl_read(void *to, uint64_t from, size_t size);
 bool tl_write(uint64_t to, const void *from, size_t size);
+void tl_send(struct tl_thread *thread, const struct tl_siginfo *info);
+void tl_force(struct tl_thread *thread, const struct tl_siginfo *info);
 long tl_call_rt_sigaction(struct tl_thread *thread);
-long tl_call_rt_sigprocmask(struct tl_thread *thread);
 long tl_call_rt_sigreturn(struct tl_thread *thread);
 long tl_call_sigaltstack(struct tl_thread *thread);
+
+// masks.c
+tl_sigset tl_mask_seen(const struct tl_thread *thread);
+long tl_call_rt_sigprocmask(struct tl_thread *thread);
+long tl_call_rt_sigpending(struct tl_thread *thread);
+long tl_call_rt_sigtimedwait(struct tl_thread *thread);
 long tl_call_masked(struct tl_thread *thread);
 
 static inline tl_sigset tl_bit(int number)

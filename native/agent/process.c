@@ -164,6 +164,7 @@ void tl_child_start(struct tl_thread *thread)
         process->report = tl_report_new(process->pid);
         thread->mailbox = NULL;
         thread->dispatch_mode = 0; // not inherited
+        thread->sigsys_pending = false;
     } else {
         set_segment(thread);
     }

@@ -148,8 +148,8 @@ tl_perform_abort:
     ret
 
 // The same by the 32-bit convention, for a program that has used int 0x80.
-    .globl tl_perform_int80, tl_perform_int80_window, tl_perform_int80_call
-    .hidden tl_perform_int80, tl_perform_int80_window, tl_perform_int80_call
+    .globl tl_perform_int80, tl_perform_int80_window, tl_perform_int80_call, tl_perform_int80_done
+    .hidden tl_perform_int80, tl_perform_int80_window, tl_perform_int80_call, tl_perform_int80_done
     .type tl_perform_int80, @function
 tl_perform_int80:
     pushq %rbx
@@ -168,6 +168,7 @@ tl_perform_int80_window:
     jne 1f
 tl_perform_int80_call:
     int $0x80
+tl_perform_int80_done:
     jmp 2f
 1:  movl $1, THREAD_ABORTED(%r12)
 2:  popq %r12
