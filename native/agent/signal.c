@@ -5,7 +5,8 @@
 //   ... a block                          the same, after translating where the program would be
 //   ... the agent at work for a call     keep the frame, block everything, enter it when the call is over
 //
-// No state of the agent is ever suspended under a handler, so handlers may do what they like, never return too.
+// No state of the agent is ever suspended under a handler, so handlers may do what they like, never return
+// too.
 #include "inside.h"
 
 #include <asm/unistd.h>
@@ -30,6 +31,9 @@ enum {
     legacy_vector_size = 512,
 };
 static const uint64_t SA_RESETHAND = 0x80000000, SS_AUTODISARM = 0x80000000;
+// Of struct tl_context: cs in the lowest 16 bits of segments and ss in the highest, which flags tells to use.
+static const uint64_t usual_segments = 0x002b000000000033, other_segments = 0x0000ffffffff0000;
+enum { has_stack_segment = 2, keeps_stack_segment = 4 };
 static const uint64_t kept_flags = 0xdc000807; // those that the kernel knows
 
 // A fault in tl_copy must get through even while all else is blocked.
@@ -189,7 +193,8 @@ static bool enter_handler(struct tl_thread *thread, int number, const struct tl_
     frame.context.fpstate = size ? vectors : 0;
     frame.context.mask = mask_seen(thread, thread->mask);
     __builtin_memcpy(frame.context.regs, at, sizeof frame.context.regs);
-    if ((size && !tl_write(vectors, (const void *)context->fpstate, size)) || !tl_write(sp, &frame, sizeof frame)) {
+    if ((size && !tl_write(vectors, (const void *)context->fpstate, size)) ||
+        !tl_write(sp, &frame, sizeof frame)) {
         struct tl_siginfo fault = {.number = SIGSEGV, .code = 0x80};
         // As the kernel does: a stack that cannot take the frame is a fault, and one at that is the end.
         if (number == SIGSEGV)
@@ -218,6 +223,9 @@ static bool enter_handler(struct tl_thread *thread, int number, const struct tl_
     context->regs[RDX] = sp + offsetof(struct tl_frame, context);
     context->regs[RAX] = 0;
     context->regs[EFLAGS] &= ~(uint64_t)(trap_flag | direction_flag | resume_flag);
+    // A handler runs with the usual segments, whatever the program has been running with.
+    context->segments = (context->segments & other_segments) | usual_segments;
+    context->flags |= has_stack_segment | keeps_stack_segment;
     context->fpstate = 0; // a handler begins with a fresh vector state
     context->mask = thread->mask;
     return true;
@@ -266,7 +274,8 @@ void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *contex
         trapped(thread, info, context);
         return;
     }
-    if (is_within(rip, tl_copy_start, tl_copy_end) && (number == SIGSEGV || number == SIGBUS) && info->code > 0) {
+    if (is_within(rip, tl_copy_start, tl_copy_end) && (number == SIGSEGV || number == SIGBUS) &&
+        info->code > 0) {
         context->regs[RIP] = (uint64_t)tl_copy_failed;
         return;
     }
@@ -279,7 +288,9 @@ void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *contex
             return;
     }
     if (is_within(rip, tl_entry_start, tl_entry_end)) {
-        at[RSP] = is_within(at[RSP], (const char *)thread, (const char *)thread + tl_thread_size) ? thread->regs[RSP] : at[RSP];
+        at[RSP] = is_within(at[RSP], (const char *)thread, (const char *)thread + tl_thread_size)
+                      ? thread->regs[RSP]
+                      : at[RSP];
         at[RIP] = tl_patch_of_block(thread->block)->site;
     } else if (is_within(rip, tl_leave_start, tl_leave_end)) {
         if (number == SIGTRAP && info->code > 0)
@@ -320,9 +331,10 @@ _Noreturn void tl_resume_with(struct tl_thread *thread, tl_sigset mask)
 {
     struct tl_context *context = &thread->deferred.context;
 
-    *context = (struct tl_context){.mask = mask, .segments = 0x002b000000000033};
-    context->flags = 2 | 4; // segments holds ss
-    context->stack = (struct tl_stack){.sp = (uint64_t)thread + tl_signal_stack, .size = tl_thread_size - tl_signal_stack};
+    *context = (struct tl_context){.mask = mask, .segments = usual_segments};
+    context->flags = has_stack_segment | keeps_stack_segment;
+    context->stack =
+        (struct tl_stack){.sp = (uint64_t)thread + tl_signal_stack, .size = tl_thread_size - tl_signal_stack};
     __builtin_memcpy(context->regs, thread->regs, sizeof context->regs);
     tl_sigreturn((uint64_t)context);
 }
