@@ -65,6 +65,18 @@ struct tl_handlers {
     struct tl_action action[signals + 1];
 };
 
+enum tl_again_state { TL_AGAIN_UNUSED, TL_AGAIN_HANDLED, TL_AGAIN_DUE };
+
+// A call that was not made because of a signal: once its handler is done (DUE) the program makes it again, and the
+// rules go on from where they were.
+struct tl_again {
+    uint32_t state, at; // in the call's list of rules
+    int64_t nr;
+    uint64_t rip, rsp;
+    uint64_t until; // the end of a delay, or 0
+    uint64_t delay_exit_ns;
+};
+
 // How a call is performed after its arguments are known.
 struct tl_thread {
     uint64_t regs[registers]; // of the program, at its system call; entry.S knows this offset
@@ -75,6 +87,9 @@ struct tl_thread {
     uint32_t pending;       // a signal waits in `deferred`; the kernel's mask is full
     uint32_t aborted;       // the call was not made, because of that
     uint64_t leave_to;      // where the program goes on: regs[RIP], or the block that stands for it
+    uint32_t exact;         // it goes on with all of regs and segments; otherwise rcx and r11 are as a syscall leaves them
+    uint32_t reserved;
+    uint64_t segments;      // cs, gs, fs and ss, as in a signal frame
     int64_t result;
     uint32_t state;         // enum tl_thread_state
     uint32_t index;         // in tl_process.threads, and in this thread's segment
@@ -95,6 +110,11 @@ struct tl_thread {
     int32_t pid;
     uint64_t scratch[4];
     uint64_t clone_flags;
+    uint64_t delay_exit_ns; // what rules want when the call in progress has its result
+    uint32_t rules_end;     // how many rules it has
+    bool begins_again;      // the call in progress was not made before because of a signal
+    uint32_t again_next;
+    struct tl_again again[4];
     uint64_t dispatch_mode, dispatch_offset, dispatch_size, dispatch_selector; // the program's own
 };
 
@@ -127,7 +147,10 @@ struct tl_patch {
 struct tl_site {
     uint64_t address;
     uint32_t count;
+    uint32_t question; // 0: not asked yet; else one more than its number, or one of these
 };
+
+enum { site_asking = 0xfffe, site_done = 0xffff };
 
 // A page of blocks near code that the region is too far away from.
 struct tl_near {
@@ -189,6 +212,12 @@ long tl_do_call(struct tl_thread *thread); // without asking anybody
 bool tl_is_wanted(const struct tl_thread *thread, unsigned wants);
 bool tl_ask_hooks(struct tl_thread *thread, enum tl_request request, long *result); // true: RESULT is decided
 
+// rules.c
+bool tl_rules_before(struct tl_thread *thread, long *result); // true: RESULT is decided, or the call is aborted
+void tl_rules_aborted(struct tl_thread *thread);
+void tl_rules_after(struct tl_thread *thread);
+void tl_rules_handled(struct tl_thread *thread, uint64_t rip, uint64_t rsp); // the program goes on there
+
 // bpf.c
 uint32_t tl_bpf_run(const struct tl_thread *thread);
 
@@ -225,6 +254,7 @@ _Noreturn void tl_begin_thread(struct tl_thread *thread);
 // ask.c: -1 when there is nobody to ask.
 int tl_ask(struct tl_thread *thread, enum tl_request request);
 int tl_ask_again(struct tl_thread *thread);
+void tl_ring(void);
 struct tl_mailbox *tl_mailbox_of(struct tl_thread *thread);
 void tl_mailbox_leave(struct tl_thread *thread);
 
@@ -239,7 +269,7 @@ long tl_call_prctl(struct tl_thread *thread);
 bool tl_is_dispatched(struct tl_thread *thread); // true: its SIGSYS is on its way
 
 // patch.c
-void tl_site_trapped(struct tl_thread *thread);
+void tl_site_trapped(uint64_t address);
 const struct tl_patch *tl_patch_of_block(uint64_t gate);
 void tl_patches_forget(uint64_t start, uint64_t end);
 void tl_patches_undo(uint64_t start, uint64_t end);

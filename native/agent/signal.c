@@ -29,11 +29,12 @@ enum {
     vector_size_at = 468, // of the whole state, where the magic before it is there
     vector_magic = 0x46505853,
     legacy_vector_size = 512,
+    arch_i386 = 0x40000003,
+    user_code_segment = 0x33,
+    plain_flags = 0x202,
 };
+static const uint64_t plain_segments = 0x002b000000000033;
 static const uint64_t SA_RESETHAND = 0x80000000, SS_AUTODISARM = 0x80000000;
-// Of struct tl_context: cs in the lowest 16 bits of segments and ss in the highest, which flags tells to use.
-static const uint64_t usual_segments = 0x002b000000000033, other_segments = 0x0000ffffffff0000;
-enum { has_stack_segment = 2, keeps_stack_segment = 4 };
 static const uint64_t kept_flags = 0xdc000807; // those that the kernel knows
 
 // A fault in tl_copy must get through even while all else is blocked.
@@ -223,9 +224,7 @@ static bool enter_handler(struct tl_thread *thread, int number, const struct tl_
     context->regs[RDX] = sp + offsetof(struct tl_frame, context);
     context->regs[RAX] = 0;
     context->regs[EFLAGS] &= ~(uint64_t)(trap_flag | direction_flag | resume_flag);
-    // A handler runs with the usual segments, whatever the program has been running with.
-    context->segments = (context->segments & other_segments) | usual_segments;
-    context->flags |= has_stack_segment | keeps_stack_segment;
+    context->segments = plain_segments;
     context->fpstate = 0; // a handler begins with a fresh vector state
     context->mask = thread->mask;
     return true;
@@ -259,10 +258,14 @@ static void trapped(struct tl_thread *thread, const struct tl_siginfo *info, str
     thread->block = 0;
     thread->arch = info->sys.arch;
     thread->mask = context->mask;
+    thread->segments = context->segments;
+    thread->exact = thread->arch == arch_i386 || (uint16_t)context->segments != user_code_segment ||
+                    context->regs[EFLAGS] & trap_flag;
     context->regs[RIP] = (uint64_t)tl_body;
     context->regs[RSP] = (uint64_t)thread + tl_stack_top;
     context->regs[RDI] = (uint64_t)thread;
-    context->regs[EFLAGS] &= ~(uint64_t)(trap_flag | direction_flag);
+    context->regs[EFLAGS] = plain_flags;
+    context->segments = plain_segments;
 }
 
 void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *context)
@@ -296,8 +299,10 @@ void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *contex
         if (number == SIGTRAP && info->code > 0)
             return; // the program single-steps, and will be back in its own code in a moment
         __builtin_memcpy(at, thread->regs, sizeof at);
-        at[RCX] = at[RIP];
-        at[R11] = at[EFLAGS];
+        if (!thread->exact) {
+            at[RCX] = at[RIP];
+            at[R11] = at[EFLAGS];
+        }
     } else if (is_within(rip, tl_image, tl_blocks_start)) {
         if (is_fault(number, info)) {
             thread->handlers->action[number].handler = 0;
@@ -318,9 +323,12 @@ _Noreturn void tl_deliver(struct tl_thread *thread)
     struct tl_context *context = &thread->deferred.context;
     struct tl_siginfo info = thread->deferred.info;
 
+    if (thread->exact)
+        context->segments = thread->segments;
     if (!enter_handler(thread, info.number, &info, context, thread->regs)) {
         __builtin_memcpy(context->regs, thread->regs, sizeof context->regs);
         context->mask = thread->mask;
+        tl_rules_handled(thread, thread->regs[RIP], thread->regs[RSP]);
     }
     thread->pending = 0;
     tl_sigreturn((uint64_t)context);
@@ -331,8 +339,8 @@ _Noreturn void tl_resume_with(struct tl_thread *thread, tl_sigset mask)
 {
     struct tl_context *context = &thread->deferred.context;
 
-    *context = (struct tl_context){.mask = mask, .segments = usual_segments};
-    context->flags = has_stack_segment | keeps_stack_segment;
+    *context = (struct tl_context){.mask = mask, .segments = plain_segments};
+    context->flags = 2 | 4; // segments holds ss
     context->stack =
         (struct tl_stack){.sp = (uint64_t)thread + tl_signal_stack, .size = tl_thread_size - tl_signal_stack};
     __builtin_memcpy(context->regs, thread->regs, sizeof context->regs);
@@ -429,6 +437,7 @@ long tl_call_rt_sigreturn(struct tl_thread *thread)
             thread->stack = stack.flags & SS_DISABLE ? (struct tl_stack){0} : stack;
         }
         tl_write(at, &context, sizeof context);
+        tl_rules_handled(thread, context.regs[RIP], context.regs[RSP]);
     }
     thread->mask_is_full = false;
     tl_sigreturn(at);

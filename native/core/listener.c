@@ -265,6 +265,11 @@ int tl_listener_perform(struct tl_listener *l, uint64_t id, int64_t *result)
     return ops->perform ? ops->perform(l->transport, id, result) : ENOTSUP;
 }
 
+struct tl_rule_table *tl_listener_rule_table(const struct tl_listener *l)
+{
+    return l->transport->rules;
+}
+
 const char *tl_listener_engine(const struct tl_listener *l)
 {
     return l->transport->ops->engine;

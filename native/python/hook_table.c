@@ -56,14 +56,14 @@ static bool has_hooks(const struct hook_table *table, unsigned arch, int nr)
     return nr == -1 ? table->default_hooks : tl_hooks_find(table, &call, &deferred);
 }
 
-void tl_hooks_announce(struct listener_object *self, uint32_t arch, int nr)
+// An engine that cannot choose reports every call that its filter holds back, before it happens.
+void tl_hooks_publish(void *listener, uint32_t arch, int nr)
 {
-    int index = tl_arch_index(arch);
-    bool ruled = index >= 0 && nr >= 0 && nr < native_calls && self->ruled[index][nr];
+    struct listener_object *self = listener;
+    bool before = has_hooks(&self->before, arch, nr), returned = has_hooks(&self->returned, arch, nr);
 
-    // An engine that does not care reports every call that its filter holds back, before it happens.
-    tl_listener_set_interest(self->core, arch, nr, ruled || has_hooks(&self->before, arch, nr),
-                             has_hooks(&self->returned, arch, nr));
+    tl_rules_wants(self->rules, arch, nr, &before, &returned);
+    tl_listener_set_interest(self->core, arch, nr, before, returned);
 }
 
 PyObject *tl_hooks_set(PyObject *object, PyObject *args)
@@ -95,7 +95,7 @@ PyObject *tl_hooks_set(PyObject *object, PyObject *args)
     }
     Py_XDECREF(old);
     table->used = true;
-    tl_hooks_announce(self, arch_value, nr);
+    tl_hooks_publish(self, arch_value, nr);
     Py_RETURN_NONE;
 }
 

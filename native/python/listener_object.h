@@ -37,7 +37,6 @@ struct listener_object {
     PyObject *describe;  // (audit_arch, nr) -> places of its paths
     struct hook_table before, returned;
     struct tl_path_places *paths[arch_count]; // native_calls each
-    bool ruled[arch_count][native_calls];     // rules have to be asked before the call
     bool meets[arch_count][native_calls];     // execve and execveat, where the vDSO is to be hidden
     pid_t command;
     PyObject *on_unhidden; // (errno): a program has kept its vDSO
@@ -62,9 +61,8 @@ static inline int tl_arch_index(uint32_t arch)
 PyObject *tl_hooks_find(const struct hook_table *table, const struct tl_call *call, bool *deferred);
 // set_hooks(audit_arch, nr, hooks, deferred, returned)
 PyObject *tl_hooks_set(PyObject *listener, PyObject *args);
-// Tells the engine of a call (nr -1: of all others) whether somebody wants it before it happens, or its
-// result.
-void tl_hooks_announce(struct listener_object *self, uint32_t arch, int nr);
+// Tells the engine what is wanted of a number (-1: all others), by hooks and rules.
+void tl_hooks_publish(void *listener_object, uint32_t arch, int nr);
 int tl_hooks_traverse(struct hook_table *table, visitproc visit, void *arg);
 void tl_hooks_clear(struct hook_table *table);
 

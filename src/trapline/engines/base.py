@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from trapline.errors import CommandError
+from trapline.errors import CommandError, UsageError
+from trapline.rules import MOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ __all__ = ["CAPABILITIES", "ENGINES", "Command", "Plan", "Program", "command_err
 
 #: What a hook may need beyond deciding before the call, and how to say it in an error.
 CAPABILITIES = {
-    "result": "run a hook on return (it never sees a result)",
+    "result": "act when a call returns (it never sees a result)",
     "change_args": "change arguments",
     "attach": "attach to a running process",
 }
@@ -200,6 +201,8 @@ class Plan:
     ) -> None:
         self.hooks = tuple(hooks)
         self.rules = tuple(rules)
+        if len(self.rules) > MOST:
+            raise UsageError(f"there are {len(self.rules)} rules, and at most {MOST} are possible")
         self.allow_io_uring = allow_io_uring
         self.workers = workers
         if hide_vdso is None:
@@ -210,11 +213,14 @@ class Plan:
         self.on_unhidden = on_unhidden
 
     def needs(self) -> dict[str, str]:
-        """Return the capabilities that are needed, each with what needs it."""
+        """Return the capabilities that are needed, each with the first hook or rule that needs it."""
         found: dict[str, str] = {}
         for hook in self.hooks:
             if hook.on_return:
                 found.setdefault("result", f"hook {hook.name!r}")
             if hook.changes_args:
                 found.setdefault("change_args", f"hook {hook.name!r}")
+        for rule in self.rules:
+            if rule.delay_exit_ns:
+                found.setdefault("result", f"rule '{rule.text}'")
         return found

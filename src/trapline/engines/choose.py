@@ -31,10 +31,10 @@ def choose(requested: str, needs: dict[str, str]) -> tuple[str, str]:
     if requested == "auto":
         usable = [name for name in _capable(needs) if name in STARTABLE]
         if usable:
-            why = "the cheapest engine that can do what the hooks declare"
+            why = "the cheapest engine that can do what the hooks and rules need"
             return usable[
                 0
-            ], why if needs else "the cheapest engine, and the hooks declare nothing that it cannot do"
+            ], why if needs else "the cheapest engine, and hooks and rules need nothing that it cannot do"
         requested = STARTABLE[0]
     if requested not in ENGINES:
         raise UsageError(f"no engine is called {requested!r}; use auto, {', '.join(STARTABLE)}")
