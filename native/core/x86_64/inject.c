@@ -1,6 +1,6 @@
-// At the stop that follows an execve nothing of the new program has run. Two system calls are made in its name,
-// with an instruction that is put over its first one for a moment; the agent, begun in its stead, does the rest
-// by itself and then jumps to where the program begins.
+// At the stop that follows an execve nothing of the new program has run. Two system calls are made in its
+// name, with an instruction that is put over its first one for a moment; the agent, begun in its stead, does
+// the rest by itself and then jumps to where the program begins.
 #include "agent.h"
 
 #include <elf.h>
@@ -112,13 +112,17 @@ static struct tl_error *remote_mmap(pid_t pid, const struct user_regs_struct *st
     return NULL;
 }
 
-static struct tl_error *map_region(const struct tl_agent *agent, pid_t pid, const struct user_regs_struct *regs,
-                                   int memory_fd, uint64_t base)
+static struct tl_error *map_region(const struct tl_agent *agent, pid_t pid,
+                                   const struct user_regs_struct *regs, int memory_fd, uint64_t base)
 {
-    const uint64_t room[6] = {base, tl_region_size, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, (uint64_t)-1, 0};
-    const uint64_t image[6] = {base, agent->image_size, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED,
-                               (uint64_t)memory_fd, 0};
+    const uint64_t room[6] = {base,
+                              tl_region_size,
+                              PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
+                              (uint64_t)-1,
+                              0};
+    const uint64_t image[6] = {
+        base, agent->image_size, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, (uint64_t)memory_fd, 0};
     int64_t result;
     struct tl_error *error = remote_mmap(pid, regs, room, &result);
 
@@ -133,8 +137,10 @@ static struct tl_error *map_region(const struct tl_agent *agent, pid_t pid, cons
 
 static void fill_start(struct tl_start *start, const struct user_regs_struct *r)
 {
-    const uint64_t values[18] = {r->r8,  r->r9,  r->r10, r->r11, r->r12, r->r13, r->r14, r->r15, r->rdi,
-                                 r->rsi, r->rbp, r->rbx, r->rdx, r->rax, r->rcx, r->rsp, r->rip, r->eflags};
+    const uint64_t values[18] = {
+        r->r8,  r->r9,  r->r10, r->r11,   r->r12, r->r13, r->r14,
+        r->r15, r->rdi, r->rsi, r->rbp,   r->rbx, r->rdx, 0 /* what execve returns */,
+        r->rcx, r->rsp, r->rip, r->eflags};
 
     memcpy(start->registers, values, sizeof values);
 }
@@ -142,7 +148,8 @@ static void fill_start(struct tl_start *start, const struct user_regs_struct *r)
 struct tl_error *tl_agent_inject(const struct tl_agent *agent, pid_t pid, int socket_fd, int memory_fd,
                                  enum tl_injection *outcome)
 {
-    // mov $SYS_mmap,%eax; syscall; int3. The number is not set by ptrace: rax still becomes what execve returns.
+    // mov $SYS_mmap,%eax; syscall; int3. The number is not set by ptrace: rax still becomes what execve
+    // returns.
     static const unsigned char call[8] = {0xb8, SYS_mmap, 0, 0, 0, 0x0f, 0x05, 0xcc};
     struct user_regs_struct regs;
     struct tl_start start = {.socket_fd = socket_fd, .memory_fd = memory_fd, .image_size = agent->image_size};
