@@ -134,7 +134,7 @@ static void handle(struct tl_thread *thread)
 void tl_from_trap(struct tl_thread *thread)
 {
     if (tl_session.flags & TL_ENGINE_REWRITES && thread->arch != arch_i386 && tl_process.has_segment)
-        tl_site_trapped(thread);
+        tl_site_trapped(thread->regs[RIP] - 2);
     handle(thread);
     thread->leave_to = thread->regs[RIP];
 }
@@ -143,6 +143,7 @@ void tl_from_block(struct tl_thread *thread)
 {
     thread->regs[RIP] = tl_patch_of_block(thread->block)->site + 2;
     thread->arch = arch_x86_64;
+    thread->exact = 0;
     handle(thread);
     // The block goes on behind the site, with what it stands for there.
     thread->leave_to = thread->block + (uint64_t)(tl_gate_after - tl_gate);

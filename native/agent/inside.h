@@ -87,6 +87,9 @@ struct tl_thread {
     uint32_t pending;       // a signal waits in `deferred`; the kernel's mask is full
     uint32_t aborted;       // the call was not made, because of that
     uint64_t leave_to;      // where the program goes on: regs[RIP], or the block that stands for it
+    uint32_t exact;         // it goes on with all of regs and segments; otherwise rcx and r11 are as a syscall leaves them
+    uint32_t reserved;
+    uint64_t segments;      // cs, gs, fs and ss, as in a signal frame
     int64_t result;
     uint32_t state;         // enum tl_thread_state
     uint32_t index;         // in tl_process.threads, and in this thread's segment
@@ -144,7 +147,10 @@ struct tl_patch {
 struct tl_site {
     uint64_t address;
     uint32_t count;
+    uint32_t question; // 0: not asked yet; else one more than its number, or one of these
 };
+
+enum { site_asking = 0xfffe, site_done = 0xffff };
 
 // A page of blocks near code that the region is too far away from.
 struct tl_near {
@@ -248,6 +254,7 @@ _Noreturn void tl_begin_thread(struct tl_thread *thread);
 // ask.c: -1 when there is nobody to ask.
 int tl_ask(struct tl_thread *thread, enum tl_request request);
 int tl_ask_again(struct tl_thread *thread);
+void tl_ring(void);
 struct tl_mailbox *tl_mailbox_of(struct tl_thread *thread);
 void tl_mailbox_leave(struct tl_thread *thread);
 
@@ -262,7 +269,7 @@ long tl_call_prctl(struct tl_thread *thread);
 bool tl_is_dispatched(struct tl_thread *thread); // true: its SIGSYS is on its way
 
 // patch.c
-void tl_site_trapped(struct tl_thread *thread);
+void tl_site_trapped(uint64_t address);
 const struct tl_patch *tl_patch_of_block(uint64_t gate);
 void tl_patches_forget(uint64_t start, uint64_t end);
 void tl_patches_undo(uint64_t start, uint64_t end);

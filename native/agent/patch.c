@@ -304,38 +304,79 @@ static struct tl_site *find_site(uint64_t address)
     return NULL;
 }
 
-void tl_site_trapped(struct tl_thread *thread)
+static void ask(struct tl_site *site)
+{
+    struct tl_session *session = &tl_session;
+    uint32_t free = TL_QUESTION_FREE, unasked = 0;
+
+    if (!__atomic_compare_exchange_n(&site->question, &unasked, site_asking, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+        return;
+    for (uint32_t i = 0; i < tl_questions; i++, free = TL_QUESTION_FREE) {
+        struct tl_question *question = &session->questions[i];
+        if (!__atomic_compare_exchange_n(&question->state, &free, TL_QUESTION_TAKEN, false, __ATOMIC_ACQ_REL,
+                                         __ATOMIC_RELAXED))
+            continue;
+        question->pid = tl_process.pid;
+        question->site = site->address;
+        question->low = (uint64_t)tl_blocks_start;
+        question->high = (uint64_t)tl_image + tl_data;
+        __atomic_store_n(&question->state, TL_QUESTION_ASKED, __ATOMIC_RELEASE);
+        __atomic_or_fetch(&session->asked, (uint64_t)1 << i, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&site->question, i + 1, __ATOMIC_RELEASE);
+        tl_ring();
+        return;
+    }
+    __atomic_store_n(&site->question, 0, __ATOMIC_RELEASE); // all are in use: later
+}
+
+static void take_answer(struct tl_site *site, struct tl_question *question)
+{
+    struct tl_process *process = &tl_process;
+    uint32_t answered = TL_QUESTION_ANSWERED;
+    const struct tl_plan *plan = (const struct tl_plan *)(const void *)question->plan;
+
+    if (!__atomic_compare_exchange_n(&question->state, &answered, TL_QUESTION_TAKEN, false, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_RELAXED))
+        return;
+    // Somebody else's: ours was given up, or asked before a fork.
+    bool is_ours = question->pid == process->pid && question->site == site->address;
+    int reason = plan->reason;
+    if (is_ours && !reason) {
+        tl_lock(&process->patch_lock);
+        reason = commit(plan, site->address);
+        tl_unlock(&process->patch_lock);
+    }
+    __atomic_store_n(&question->state, is_ours ? TL_QUESTION_FREE : TL_QUESTION_ANSWERED, __ATOMIC_RELEASE);
+    __atomic_store_n(&site->question, is_ours ? site_done : 0, __ATOMIC_RELEASE);
+    if (!is_ours)
+        return;
+    if (reason < 0)
+        __atomic_add_fetch(&process->report->patched, 1, __ATOMIC_RELAXED);
+    else
+        __atomic_add_fetch(&process->report->refused[reason & 31], 1, __ATOMIC_RELAXED);
+}
+
+void tl_site_trapped(uint64_t address)
 {
     struct tl_process *process = &tl_process;
     struct tl_session *session = &tl_session;
-    uint64_t address = thread->regs[RIP] - 2;
-    struct tl_site *site = find_site(address);
+    struct tl_site *site = process->no_patches ? NULL : find_site(address);
     uint16_t bytes;
 
-    if (process->no_patches || !site || __atomic_add_fetch(&site->count, 1, __ATOMIC_RELAXED) != session->threshold)
+    if (!site || __atomic_add_fetch(&site->count, 1, __ATOMIC_RELAXED) < session->threshold)
         return;
-    if (!tl_read(&bytes, address, sizeof bytes) || bytes != syscall_bytes)
+    uint32_t number = __atomic_load_n(&site->question, __ATOMIC_ACQUIRE);
+    if (number == site_done || number == site_asking)
         return;
-    struct tl_mailbox *box = tl_mailbox_of(thread);
-    if (!box)
-        return;
-    box->args[0] = address;
-    box->args[1] = (uint64_t)tl_blocks_start;
-    box->args[2] = (uint64_t)tl_image + tl_data;
-    if (tl_ask(thread, TL_REQUEST_PLAN) != TL_ANSWER_PLAN)
-        return;
-    const struct tl_plan *plan = (const struct tl_plan *)(const void *)box->payload;
-    int reason = plan->reason;
-    if (!reason) {
-        tl_lock(&process->patch_lock);
-        reason = commit(plan, address);
-        tl_unlock(&process->patch_lock);
-    }
-    if (reason < 0) {
-        __atomic_add_fetch(&process->report->patched, 1, __ATOMIC_RELAXED);
-        __atomic_add_fetch(&session->patches, 1, __ATOMIC_RELAXED);
-    } else {
-        __atomic_add_fetch(&process->report->refused[reason & 31], 1, __ATOMIC_RELAXED);
+    if (number) {
+        struct tl_question *question = &session->questions[number - 1];
+        uint32_t state = __atomic_load_n(&question->state, __ATOMIC_ACQUIRE);
+        if (state == TL_QUESTION_ANSWERED)
+            take_answer(site, question);
+        else if (state == TL_QUESTION_FREE || question->pid != process->pid || question->site != address)
+            __atomic_store_n(&site->question, 0, __ATOMIC_RELEASE);
+    } else if (tl_read(&bytes, address, sizeof bytes) && bytes == syscall_bytes) {
+        ask(site);
     }
 }
 
@@ -358,7 +399,7 @@ static void forget_sites(uint64_t start, uint64_t end)
     for (uint32_t i = 0; i < sites_max; i++) {
         struct tl_site *site = &tl_process.sites[i];
         if (site->address >= start && site->address < end)
-            site->count = 0;
+            site->count = site->question = 0;
     }
 }
 

@@ -228,7 +228,7 @@ long tl_call_clone(struct tl_thread *thread)
         struct tl_thread fresh = {
             .self = child, .index = child->index, .state = TL_THREAD_LIVE, .mask = thread->mask,
             .sigsys_blocked = thread->sigsys_blocked, .handlers = thread->handlers, .arch = thread->arch,
-            .block = thread->block,
+            .block = thread->block, .exact = thread->exact, .segments = thread->segments,
         };
         __builtin_memcpy(fresh.regs, thread->regs, sizeof fresh.regs);
         if (flags & CLONE_VFORK)

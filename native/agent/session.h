@@ -49,7 +49,6 @@ enum tl_request {
     TL_REQUEST_CALL,    // a call that the hooks have to decide
     TL_REQUEST_RESULT,  // a call with its result
     TL_REQUEST_EXEC,    // about to execute a program; args: numbers of the agent's descriptors
-    TL_REQUEST_PLAN,    // how to patch a site
     TL_REQUEST_WARNING, // something that the user should know
 };
 
@@ -60,7 +59,6 @@ enum tl_answer {
     TL_ANSWER_SOCKET,  // make a pair of sockets, come back with their numbers in args[0] and args[1]
     TL_ANSWER_RECEIVE, // receive a descriptor from the first of them, come back with its number
     TL_ANSWER_ROOM,    // make room for result bytes of changed arguments, and come back
-    TL_ANSWER_PLAN,    // the payload is a plan
 };
 
 enum tl_mailbox_state { TL_MAILBOX_FREE, TL_MAILBOX_TAKEN, TL_MAILBOX_POSTED, TL_MAILBOX_ANSWERED };
@@ -101,6 +99,20 @@ struct tl_bpf {
 };
 
 enum { tl_bpf_max = 4096 };
+
+// A question about a site that has trapped often. Nobody waits for the answer: the site goes on to trap, and a
+// later time finds it.
+struct tl_question {
+    uint32_t state; // enum tl_question_state
+    int32_t pid;
+    uint64_t site;
+    uint64_t low, high; // where the agent has room for a block
+    uint8_t plan[992];  // struct tl_plan and what follows it
+};
+
+enum tl_question_state { TL_QUESTION_FREE, TL_QUESTION_TAKEN, TL_QUESTION_ASKED, TL_QUESTION_ANSWERED };
+
+enum { tl_questions = 64 };
 
 // Who wants to know of a call, bits of tl_session.interest.
 enum {
@@ -166,6 +178,8 @@ struct tl_session {
     uint32_t hide_vdso;
     uint64_t posted[tl_mailboxes / 64]; // bit per mailbox
     uint64_t traps, patches; // counts, of all processes
+    uint64_t asked; // bit per question that nobody has looked at
+    struct tl_question questions[tl_questions];
     struct tl_report reports[tl_reports];
     uint8_t interest[tl_calls], other_interest; // other: numbers beyond the table
     uint8_t interest_i386[tl_calls];

@@ -5,7 +5,8 @@
 //   ... a block                          the same, after translating where the program would be
 //   ... the agent at work for a call     keep the frame, block everything, enter it when the call is over
 //
-// No state of the agent is ever suspended under a handler, so handlers may do what they like, never return too.
+// No state of the agent is ever suspended under a handler, so handlers may do what they like, never return
+// too.
 #include "inside.h"
 
 #include <asm/unistd.h>
@@ -28,7 +29,11 @@ enum {
     vector_size_at = 468, // of the whole state, where the magic before it is there
     vector_magic = 0x46505853,
     legacy_vector_size = 512,
+    arch_i386 = 0x40000003,
+    user_code_segment = 0x33,
+    plain_flags = 0x202,
 };
+static const uint64_t plain_segments = 0x002b000000000033;
 static const uint64_t SA_RESETHAND = 0x80000000, SS_AUTODISARM = 0x80000000;
 static const uint64_t kept_flags = 0xdc000807; // those that the kernel knows
 
@@ -189,7 +194,8 @@ static bool enter_handler(struct tl_thread *thread, int number, const struct tl_
     frame.context.fpstate = size ? vectors : 0;
     frame.context.mask = mask_seen(thread, thread->mask);
     __builtin_memcpy(frame.context.regs, at, sizeof frame.context.regs);
-    if ((size && !tl_write(vectors, (const void *)context->fpstate, size)) || !tl_write(sp, &frame, sizeof frame)) {
+    if ((size && !tl_write(vectors, (const void *)context->fpstate, size)) ||
+        !tl_write(sp, &frame, sizeof frame)) {
         struct tl_siginfo fault = {.number = SIGSEGV, .code = 0x80};
         // As the kernel does: a stack that cannot take the frame is a fault, and one at that is the end.
         if (number == SIGSEGV)
@@ -218,6 +224,7 @@ static bool enter_handler(struct tl_thread *thread, int number, const struct tl_
     context->regs[RDX] = sp + offsetof(struct tl_frame, context);
     context->regs[RAX] = 0;
     context->regs[EFLAGS] &= ~(uint64_t)(trap_flag | direction_flag | resume_flag);
+    context->segments = plain_segments;
     context->fpstate = 0; // a handler begins with a fresh vector state
     context->mask = thread->mask;
     return true;
@@ -251,10 +258,14 @@ static void trapped(struct tl_thread *thread, const struct tl_siginfo *info, str
     thread->block = 0;
     thread->arch = info->sys.arch;
     thread->mask = context->mask;
+    thread->segments = context->segments;
+    thread->exact = thread->arch == arch_i386 || (uint16_t)context->segments != user_code_segment ||
+                    context->regs[EFLAGS] & trap_flag;
     context->regs[RIP] = (uint64_t)tl_body;
     context->regs[RSP] = (uint64_t)thread + tl_stack_top;
     context->regs[RDI] = (uint64_t)thread;
-    context->regs[EFLAGS] &= ~(uint64_t)(trap_flag | direction_flag);
+    context->regs[EFLAGS] = plain_flags;
+    context->segments = plain_segments;
 }
 
 void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *context)
@@ -266,7 +277,8 @@ void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *contex
         trapped(thread, info, context);
         return;
     }
-    if (is_within(rip, tl_copy_start, tl_copy_end) && (number == SIGSEGV || number == SIGBUS) && info->code > 0) {
+    if (is_within(rip, tl_copy_start, tl_copy_end) && (number == SIGSEGV || number == SIGBUS) &&
+        info->code > 0) {
         context->regs[RIP] = (uint64_t)tl_copy_failed;
         return;
     }
@@ -279,14 +291,18 @@ void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *contex
             return;
     }
     if (is_within(rip, tl_entry_start, tl_entry_end)) {
-        at[RSP] = is_within(at[RSP], (const char *)thread, (const char *)thread + tl_thread_size) ? thread->regs[RSP] : at[RSP];
+        at[RSP] = is_within(at[RSP], (const char *)thread, (const char *)thread + tl_thread_size)
+                      ? thread->regs[RSP]
+                      : at[RSP];
         at[RIP] = tl_patch_of_block(thread->block)->site;
     } else if (is_within(rip, tl_leave_start, tl_leave_end)) {
         if (number == SIGTRAP && info->code > 0)
             return; // the program single-steps, and will be back in its own code in a moment
         __builtin_memcpy(at, thread->regs, sizeof at);
-        at[RCX] = at[RIP];
-        at[R11] = at[EFLAGS];
+        if (!thread->exact) {
+            at[RCX] = at[RIP];
+            at[R11] = at[EFLAGS];
+        }
     } else if (is_within(rip, tl_image, tl_blocks_start)) {
         if (is_fault(number, info)) {
             thread->handlers->action[number].handler = 0;
@@ -307,6 +323,8 @@ _Noreturn void tl_deliver(struct tl_thread *thread)
     struct tl_context *context = &thread->deferred.context;
     struct tl_siginfo info = thread->deferred.info;
 
+    if (thread->exact)
+        context->segments = thread->segments;
     if (!enter_handler(thread, info.number, &info, context, thread->regs)) {
         __builtin_memcpy(context->regs, thread->regs, sizeof context->regs);
         context->mask = thread->mask;
@@ -321,9 +339,10 @@ _Noreturn void tl_resume_with(struct tl_thread *thread, tl_sigset mask)
 {
     struct tl_context *context = &thread->deferred.context;
 
-    *context = (struct tl_context){.mask = mask, .segments = 0x002b000000000033};
+    *context = (struct tl_context){.mask = mask, .segments = plain_segments};
     context->flags = 2 | 4; // segments holds ss
-    context->stack = (struct tl_stack){.sp = (uint64_t)thread + tl_signal_stack, .size = tl_thread_size - tl_signal_stack};
+    context->stack =
+        (struct tl_stack){.sp = (uint64_t)thread + tl_signal_stack, .size = tl_thread_size - tl_signal_stack};
     __builtin_memcpy(context->regs, thread->regs, sizeof context->regs);
     tl_sigreturn((uint64_t)context);
 }

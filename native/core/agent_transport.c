@@ -35,7 +35,7 @@ struct agent_transport {
     pthread_mutex_t lock; // of what follows
     pthread_cond_t change;
     unsigned execs;
-    int plans[tl_mailboxes], plan_count;
+    uint64_t plans; // bit per question that waits for an answer
 };
 
 static struct agent_transport *as_agent(struct tl_transport *transport)
@@ -106,10 +106,27 @@ static void start_exec(struct agent_transport *a, struct tl_mailbox *box)
     }
 }
 
-static void queue_plan(struct agent_transport *a, struct tl_mailbox *box)
+// Answers that nobody fetched would fill the board: processes end, and sites stop being used.
+static void sweep_questions(struct tl_session *session)
 {
+    unsigned answered = 0;
+
+    for (unsigned i = 0; i < tl_questions; i++)
+        answered += session->questions[i].state == TL_QUESTION_ANSWERED;
+    for (unsigned i = 0; i < tl_questions && answered > tl_questions / 2; i++) {
+        uint32_t expected = TL_QUESTION_ANSWERED;
+        answered -= __atomic_compare_exchange_n(&session->questions[i].state, &expected, TL_QUESTION_FREE, false,
+                                                __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+    }
+}
+
+static void queue_plans(struct agent_transport *a)
+{
+    uint64_t asked = __atomic_exchange_n(&a->session->asked, 0, __ATOMIC_SEQ_CST);
+
+    sweep_questions(a->session);
     pthread_mutex_lock(&a->lock);
-    a->plans[a->plan_count++] = (int)(box - a->session->mailboxes);
+    a->plans |= asked;
     pthread_cond_broadcast(&a->change);
     pthread_mutex_unlock(&a->lock);
 }
@@ -128,11 +145,11 @@ int tl_agent_next_plan(struct tl_transport *transport, unsigned milliseconds)
         until.tv_sec++;
     }
     pthread_mutex_lock(&a->lock);
-    while (!a->plan_count && !a->closed && pthread_cond_timedwait(&a->change, &a->lock, &until) == 0)
+    while (!a->plans && !a->closed && pthread_cond_timedwait(&a->change, &a->lock, &until) == 0)
         continue;
-    if (a->plan_count) {
-        found = a->plans[0];
-        memmove(a->plans, a->plans + 1, (size_t)--a->plan_count * sizeof *a->plans);
+    if (a->plans) {
+        found = __builtin_ctzll(a->plans);
+        a->plans &= a->plans - 1;
     }
     pthread_mutex_unlock(&a->lock);
     return found;
@@ -175,9 +192,6 @@ static bool is_call(struct agent_transport *a, struct tl_mailbox *box)
         return true;
     case TL_REQUEST_EXEC:
         start_exec(a, box);
-        return false;
-    case TL_REQUEST_PLAN:
-        queue_plan(a, box);
         return false;
     case TL_REQUEST_WARNING:
         a->unhooked(a->context, box->tid, EPERM);
@@ -228,6 +242,8 @@ static int agent_receive(struct tl_transport *t, struct tl_call *call)
         }
         if (box)
             continue;
+        if (__atomic_load_n(&session->asked, __ATOMIC_SEQ_CST))
+            queue_plans(a);
         if (session->last_cpu != cpu && __builtin_ia32_rdtsc() < until) {
             __builtin_ia32_pause();
             continue;

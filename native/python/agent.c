@@ -111,6 +111,13 @@ static PyObject *agent_classify(PyObject *object, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *agent_classify_own(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    tl_agent_classify_own(&as_agent(object)->agent);
+    Py_RETURN_NONE;
+}
+
 // set_constant(nr, result)
 static PyObject *agent_set_constant(PyObject *object, PyObject *args)
 {
@@ -224,7 +231,7 @@ static PyObject *agent_gate(PyObject *object, PyObject *unused)
     return Py_BuildValue("(y#IN)", image + header.gate, (Py_ssize_t)info->size, info->pass, list);
 }
 
-// next_plan(milliseconds): the next site that an agent asks about, as (mailbox, pid, address, low, high) with
+// next_plan(milliseconds): the next site that an agent asks about, as (number, pid, address, low, high) with
 // where it has room for a block; or None.
 static PyObject *agent_next_plan(PyObject *object, PyObject *args)
 {
@@ -239,12 +246,12 @@ static PyObject *agent_next_plan(PyObject *object, PyObject *args)
     Py_END_ALLOW_THREADS;
     if (index < 0)
         Py_RETURN_NONE;
-    const struct tl_mailbox *box = &self->agent.session->mailboxes[index];
-    return Py_BuildValue("(iiKKK)", index, (int)box->pid, (unsigned long long)box->args[0],
-                         (unsigned long long)box->args[1], (unsigned long long)box->args[2]);
+    const struct tl_question *question = &self->agent.session->questions[index];
+    return Py_BuildValue("(iiKKK)", index, (int)question->pid, (unsigned long long)question->site,
+                         (unsigned long long)question->low, (unsigned long long)question->high);
 }
 
-// answer_plan(mailbox, plan)
+// answer_plan(number, plan)
 static PyObject *agent_answer_plan(PyObject *object, PyObject *args)
 {
     const char *plan;
@@ -253,13 +260,13 @@ static PyObject *agent_answer_plan(PyObject *object, PyObject *args)
 
     if (!PyArg_ParseTuple(args, "Iy#:answer_plan", &index, &plan, &size))
         return NULL;
-    struct tl_mailbox *box = &as_agent(object)->agent.session->mailboxes[index % tl_mailboxes];
-    if ((size_t)size > sizeof box->payload) {
+    struct tl_question *question = &as_agent(object)->agent.session->questions[index % tl_questions];
+    if ((size_t)size > sizeof question->plan) {
         PyErr_SetString(PyExc_ValueError, "answer_plan: the plan is too long");
         return NULL;
     }
-    memcpy(box->payload, plan, (size_t)size);
-    tl_mailbox_answer(box, TL_ANSWER_PLAN);
+    memcpy(question->plan, plan, (size_t)size);
+    __atomic_store_n(&question->state, TL_QUESTION_ANSWERED, __ATOMIC_RELEASE);
     Py_RETURN_NONE;
 }
 
@@ -308,6 +315,7 @@ static PyGetSetDef agent_getset[] = {
 static PyMethodDef agent_methods[] = {
     {"transport", agent_transport, METH_NOARGS, NULL},
     {"classify", agent_classify, METH_VARARGS, NULL},
+    {"classify_own", agent_classify_own, METH_NOARGS, NULL},
     {"set_constant", agent_set_constant, METH_VARARGS, NULL},
     {"set_rules", agent_set_rules, METH_VARARGS, NULL},
     {"enter", agent_enter, METH_O, NULL},

@@ -32,14 +32,24 @@ CODE = bytes.fromhex("554889e54883ec10488b4708488b5710" * 8 + "b827000000 0f05 c
 
 
 class Mapped:
-    """Code mapped into this process."""
+    """Code mapped into this process, that can be read and executed."""
 
-    def __init__(self, fd: int = -1, size: int = mmap.PAGESIZE, code: bytes = b"") -> None:
+    def __init__(self, fd: int = -1, code: bytes = b"") -> None:
+        self.size = mmap.PAGESIZE
         flags = mmap.MAP_PRIVATE | (mmap.MAP_ANONYMOUS if fd < 0 else 0)
-        self._map = mmap.mmap(fd, size, flags, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
-        self._map[: len(code)] = code
+        self._map = mmap.mmap(fd, self.size, flags, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
         self._view = ctypes.c_char.from_buffer(self._map)
         self.address = ctypes.addressof(self._view)
+        self.write(0, code)
+
+    def write(self, offset: int, code: bytes) -> None:
+        self.protect(mmap.PROT_READ | mmap.PROT_WRITE)
+        ctypes.memmove(self.address + offset, code, len(code))
+        self.protect(mmap.PROT_READ | mmap.PROT_EXEC)
+
+    def protect(self, protection: int) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.mprotect(ctypes.c_void_p(self.address), ctypes.c_size_t(self.size), protection) == 0
 
     def close(self) -> None:
         del self._view
@@ -103,7 +113,7 @@ def test_the_query_and_the_text_say_the_same(made_at_run_time: Mapped) -> None:
             looked_up = mappings._look_up(fd, address)
         finally:
             os.close(fd)
-        for name in ("device", "end", "inode", "offset", "path", "start"):
+        for name in ("device", "end", "inode", "is_shared", "is_writable", "offset", "path", "start"):
             assert getattr(asked, name, None) == getattr(looked_up, name, None)
 
 
@@ -250,8 +260,7 @@ def test_code_made_at_run_time_is_planned_from_memory(made_at_run_time: Mapped) 
     assert found.kind == "move"
     assert unpack(catalogue.answer(PID, site, NOWHERE)).window == CODE[-8:-1]
     # Other code at the same place is another plan.
-    ctypes.memset(site - 5, 0x90, 5)
-    ctypes.memmove(site + 2, bytes.fromhex("483d01f0ffff"), 6)
+    made_at_run_time.write(CODE.index(b"\x0f\x05") - 5, bytes.fromhex("9090909090 0f05 483d01f0ffff"))
     changed = catalogue.plan(PID, site)
     assert isinstance(changed, Plan)
     assert changed.kind == "after"
@@ -287,8 +296,15 @@ def test_what_cannot_be_read_is_left_alone() -> None:
         catalogue.plan(gone.pid, 0x401000)
 
 
+def test_code_that_may_change_at_any_moment_is_left_alone(made_at_run_time: Mapped) -> None:
+    made_at_run_time.protect(mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    found = SiteCatalogue(GATE).plan(PID, made_at_run_time.address + CODE.index(b"\x0f\x05"))
+    assert isinstance(found, Refusal)
+    assert found.reason == "writable"
+
+
 def test_whether_calls_come_back_is_remembered_apart(made_at_run_time: Mapped) -> None:
-    ctypes.memmove(made_at_run_time.address, bytes.fromhex("0f05483d01f0ffff"), 8)
+    made_at_run_time.write(0, bytes.fromhex("0f05483d01f0ffff"))
     catalogue = SiteCatalogue(GATE)
     assert isinstance(catalogue.plan(PID, made_at_run_time.address), Plan)
     refused = catalogue.plan(PID, made_at_run_time.address, returns=False)

@@ -167,6 +167,7 @@ struct tl_error *tl_agent_inject(const struct tl_agent *agent, pid_t pid, int so
     if (ptrace(PTRACE_GETSIGMASK, pid, (void *)sizeof start.signal_mask, &start.signal_mask) < 0 ||
         ptrace(PTRACE_SETSIGMASK, pid, (void *)sizeof all, &all) < 0)
         return tl_error_new(errno, "ptrace(PTRACE_SETSIGMASK)");
+    regs.rax = 0; // what execve returns, soon
     fill_start(&start, &regs);
     errno = 0;
     text = patched = ptrace(PTRACE_PEEKTEXT, pid, (void *)regs.rip, NULL);

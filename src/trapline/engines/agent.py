@@ -29,20 +29,14 @@ if TYPE_CHECKING:
 __all__ = ["RewriteEngine", "SudEngine"]
 
 _PASS, _CONSTANT, _SLOW = 0, 1, 2
-#: How often a site traps before it is rewritten. A trap costs some 2 us and rewriting some 100: a program that ends
-#: soon is better off without.
-_THRESHOLD = 32
+#: How often a site traps before it is rewritten. A trap costs some 2 us, and nobody waits for the plan; but to make
+#: one takes this process 100 us and more.
+_THRESHOLD = 16
 _REWRITES = 1
 _NATIVE = "x86_64"
 _EPERM = 1
 #: Numbers below this one are in the agent's tables.
 _TABLE_SIZE = 1024
-
-#: Calls that the agent itself must see for the program not to notice it, by number: the table of names costs a start-up.
-_OWN_CALLS = (
-    3, 9, 10, 11, 13, 14, 15, 16, 25, 28, 30, 33, 56, 57, 58, 59, 60, 130, 131, 157, 158, 186, 231, 270, 271, 281, 292,
-    317, 322, 329, 333, 435, 436, 441,
-)  # fmt: skip
 
 
 class AgentEngine:
@@ -113,7 +107,7 @@ class AgentEngine:
         agent, chains = self.agent, self.tables.chains
         if self.tables.sees_all:
             agent.classify(_SLOW, None)
-        agent.classify(_SLOW, _OWN_CALLS)
+        agent.classify_own()
         agent.classify(_SLOW, [nr for arch, nr in self.tables.numbers() if arch == _NATIVE])
         if chains is not None:
             self._set_rules(chains)

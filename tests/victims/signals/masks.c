@@ -1,5 +1,5 @@
-// The signal mask as the program sees it: SIGSYS and every other signal blocked while calls go on, what handlers
-// find blocked, what children and threads inherit, what waits meanwhile.
+// The signal mask as the program sees it: SIGSYS and every other signal blocked while calls go on, what
+// handlers find blocked, what children and threads inherit, what waits meanwhile.
 
 #include <pthread.h>
 
