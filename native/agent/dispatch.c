@@ -146,7 +146,8 @@ void tl_from_trap(struct tl_thread *thread)
 
 void tl_from_block(struct tl_thread *thread)
 {
-    thread->regs[RIP] = tl_patch_of_block(thread->block)->site + 2;
+    thread->regs[RCX] = thread->regs[RIP] = tl_patch_of_block(thread->block)->site + 2;
+    thread->regs[R11] = thread->regs[EFLAGS];
     thread->arch = arch_x86_64;
     thread->exact = 0;
     handle(thread);

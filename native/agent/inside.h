@@ -160,7 +160,6 @@ enum { site_asking = 0xfffe, site_done = 0xffff };
 // A page of blocks near code that the region is too far away from.
 struct tl_near {
     uint64_t page;
-    uint32_t used;
 };
 
 struct tl_process {
