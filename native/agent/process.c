@@ -11,7 +11,7 @@ enum {
     MAP_FIXED = 0x10,
     MAP_ANONYMOUS = 0x20,
     MAP_FIXED_NOREPLACE = 0x100000,
-    highest_low = 0x7ffe0000,
+    highest_low = 0x7feff000, // above are things of Windows programs
     low_step = 0x10000,
     PR_SET_SYSCALL_USER_DISPATCH = 59,
     CLONE_VM = 0x100,
@@ -223,7 +223,7 @@ static bool clone_arguments(struct tl_thread *thread, uint64_t *flags, uint64_t 
     uint64_t fields[8];
 
     *stack = 0;
-    switch (thread->nr) {
+    switch (thread->kind) {
     case __NR_fork:
         *flags = 0;
         return true;
