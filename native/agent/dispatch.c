@@ -44,6 +44,8 @@ long tl_do_call(struct tl_thread *thread)
     case __NR_execve:
     case __NR_execveat:
         return tl_call_execve(thread);
+    case __NR_ptrace:
+        return tl_call_ptrace(thread);
     case __NR_prctl:
         return tl_call_prctl(thread);
     case __NR_close:
@@ -71,7 +73,8 @@ static uint32_t verdict_of(const struct tl_thread *thread)
 {
     uint32_t nr = (uint32_t)thread->nr;
 
-    if (!tl_session.program_length || (thread->arch != arch_i386 && nr < tl_calls && !tl_session.interest[nr]))
+    if (!tl_session.program_length ||
+        (thread->arch != arch_i386 && nr < tl_calls && !tl_session.interest[nr]))
         return 0;
     return tl_bpf_run(thread);
 }

@@ -46,7 +46,8 @@ static void set_segment(struct tl_thread *thread)
 // Everything that the kernel keeps per thread and that a new thread does not inherit.
 void tl_arm(struct tl_thread *thread)
 {
-    struct tl_stack stack = {.sp = (uint64_t)thread + tl_signal_stack, .size = tl_thread_size - tl_signal_stack};
+    struct tl_stack stack = {.sp = (uint64_t)thread + tl_signal_stack,
+                             .size = tl_thread_size - tl_signal_stack};
 
     tl_call3(__NR_sigaltstack, (long)&stack, 0, 0);
     tl_raw(__NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, 1, (long)tl_image, tl_data, 0, 0);
@@ -114,10 +115,10 @@ _Noreturn void tl_begin(struct tl_thread *thread)
 {
     struct tl_process *process = &tl_process;
 
-    tl_raw(__NR_mmap, (long)tl_blocks_start, tl_data - tl_blocks, PROT_RX, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
-           0);
-    tl_raw(__NR_mmap, (long)&tl_session, tl_shared_size, PROT_RW, MAP_SHARED | MAP_FIXED, process->start.memory_fd,
-           (long)process->start.image_size);
+    tl_raw(__NR_mmap, (long)tl_blocks_start, tl_data - tl_blocks, PROT_RX,
+           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    tl_raw(__NR_mmap, (long)&tl_session, tl_shared_size, PROT_RW, MAP_SHARED | MAP_FIXED,
+           process->start.memory_fd, (long)process->start.image_size);
     __builtin_memcpy(thread->regs, process->start.registers, sizeof thread->regs);
     thread->self = thread;
     thread->state = TL_THREAD_LIVE;
@@ -175,7 +176,8 @@ void tl_child_start(struct tl_thread *thread)
     }
     tl_arm(thread);
     thread->regs[RAX] = 0;
-    thread->leave_to = thread->block ? thread->block + (uint64_t)(tl_gate_after - tl_gate) : thread->regs[RIP];
+    thread->leave_to =
+        thread->block ? thread->block + (uint64_t)(tl_gate_after - tl_gate) : thread->regs[RIP];
     tl_restore_signals(thread);
 }
 
@@ -226,9 +228,16 @@ long tl_call_clone(struct tl_thread *thread)
             return -EAGAIN;
         }
         struct tl_thread fresh = {
-            .self = child, .index = child->index, .state = TL_THREAD_LIVE, .mask = thread->mask,
-            .sigsys_blocked = thread->sigsys_blocked, .handlers = thread->handlers, .arch = thread->arch,
-            .block = thread->block, .exact = thread->exact, .segments = thread->segments,
+            .self = child,
+            .index = child->index,
+            .state = TL_THREAD_LIVE,
+            .mask = thread->mask,
+            .sigsys_blocked = thread->sigsys_blocked,
+            .handlers = thread->handlers,
+            .arch = thread->arch,
+            .block = thread->block,
+            .exact = thread->exact,
+            .segments = thread->segments,
         };
         __builtin_memcpy(fresh.regs, thread->regs, sizeof fresh.regs);
         if (flags & CLONE_VFORK)

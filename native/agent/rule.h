@@ -12,13 +12,14 @@ enum tl_rule_action {
 };
 
 struct tl_rule {
-    uint64_t first, last, step; // which of the calls that match, counted from 1: first..last+step; last 0: no end
-    uint64_t misses;            // of 2^64 random numbers, those that do not make it act; 0: it always does
-    uint64_t seed;              // of these numbers
-    uint64_t delay_enter_ns;    // before the action
-    uint64_t delay_exit_ns;     // when the call has its result
-    int64_t value;              // an errno, or the result
-    uint32_t action, reserved;  // enum tl_rule_action
+    uint64_t first, last,
+        step;        // which of the calls that match, counted from 1: first..last+step; last 0: no end
+    uint64_t misses; // of 2^64 random numbers, those that do not make it act; 0: it always does
+    uint64_t seed;   // of these numbers
+    uint64_t delay_enter_ns;   // before the action
+    uint64_t delay_exit_ns;    // when the call has its result
+    int64_t value;             // an errno, or the result
+    uint32_t action, reserved; // enum tl_rule_action
 };
 
 // Shared by all who apply the rule, and a cache line of its own.
@@ -40,7 +41,8 @@ enum {
     tl_rule_numbers_max = 64,
 };
 
-// What agents look up. Lists are positions in `uses`; 0: no rules. Index 0 is the native architecture, 1 the other.
+// What agents look up. Lists are positions in `uses`; 0: no rules. Index 0 is the native architecture, 1 the
+// other.
 struct tl_rule_table {
     uint32_t count;
     uint32_t use_count; // position 0 is not used
@@ -63,7 +65,8 @@ static inline uint64_t tl_rule_mix(uint64_t x)
     return x ^ x >> 32;
 }
 
-// The random number of a rule's NUMBERth match: no state, so that whoever counts a call knows whether it is hit.
+// The random number of a rule's NUMBERth match: no state, so that whoever counts a call knows whether it is
+// hit.
 static inline uint64_t tl_rule_random(uint64_t seed, uint64_t number)
 {
     return tl_rule_mix(tl_rule_mix(seed + 0x9e3779b97f4a7c15) + number * 0x9e3779b97f4a7c15);

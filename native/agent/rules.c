@@ -3,9 +3,10 @@
 //   before the call    delays, errors, results, in order; the first with a result ends it
 //   after the call     delays with the result in hand
 //
-// A signal with a handler ends a delay. Before the call that is as if it had come a moment earlier: the handler
-// runs, then the program makes the call again. It is known by its place and stack, and goes on with the rest of
-// the delay, uncounted; so does a call that the kernel restarts. After the call, the handler finds the result.
+// A signal with a handler ends a delay. Before the call that is as if it had come a moment earlier: the
+// handler runs, then the program makes the call again. It is known by its place and stack, and goes on with
+// the rest of the delay, uncounted; so does a call that the kernel restarts. After the call, the handler
+// finds the result.
 #include "inside.h"
 
 #include <asm/unistd.h>
@@ -80,7 +81,8 @@ static bool is_about(const struct tl_rule_use *use, const struct tl_thread *thre
 // The call is about to be made again, after a handler.
 static void remember(struct tl_thread *thread, uint32_t at, uint64_t until)
 {
-    struct tl_again *again = &thread->again[thread->again_next++ % (sizeof thread->again / sizeof *thread->again)];
+    struct tl_again *again =
+        &thread->again[thread->again_next++ % (sizeof thread->again / sizeof *thread->again)];
 
     *again = (struct tl_again){
         TL_AGAIN_HANDLED, at, thread->nr, thread->regs[RIP], thread->regs[RSP], until, thread->delay_exit_ns,
@@ -100,8 +102,8 @@ static bool begins_again(struct tl_thread *thread, struct tl_again *found)
 {
     for (size_t i = 0; thread->again_next && i < sizeof thread->again / sizeof *thread->again; i++) {
         struct tl_again *again = &thread->again[i];
-        if (again->state == TL_AGAIN_DUE && again->rip == thread->regs[RIP] && again->rsp == thread->regs[RSP] &&
-            again->nr == thread->nr) {
+        if (again->state == TL_AGAIN_DUE && again->rip == thread->regs[RIP] &&
+            again->rsp == thread->regs[RSP] && again->nr == thread->nr) {
             *found = *again;
             again->state = TL_AGAIN_UNUSED;
             return true;

@@ -28,8 +28,8 @@ struct agent_transport {
     void (*unhooked)(void *context, pid_t pid, int reason);
     void *context;
     bool closed;
-    uint64_t room_used[tl_mailboxes]; // of the copies of arguments
-    bool is_set[2][tl_calls];         // by architecture: x86-64, i386
+    uint64_t room_used[tl_mailboxes];            // of the copies of arguments
+    bool is_set[2][tl_calls];                    // by architecture: x86-64, i386
     uint8_t wanted[2][tl_calls], others, beyond; // beyond: numbers that no table has
 
     pthread_mutex_t lock; // of what follows
@@ -56,12 +56,21 @@ static uint32_t this_cpu(void)
     return cpu;
 }
 
-// -- questions that are not calls ------------------------------------------------------------------------------
+// -- questions that are not calls
+// ------------------------------------------------------------------------------
 
 struct exec {
     struct agent_transport *transport;
     struct tl_mailbox *box;
 };
+
+static void finish_exec(struct agent_transport *a)
+{
+    pthread_mutex_lock(&a->lock);
+    a->execs--;
+    pthread_cond_broadcast(&a->change);
+    pthread_mutex_unlock(&a->lock);
+}
 
 static void *exec_main(void *argument)
 {
@@ -71,16 +80,21 @@ static void *exec_main(void *argument)
     pid_t tid = exec.box->tid;
 
     free(argument);
+    if (exec.box->request == TL_REQUEST_RELEASE) {
+        pid_t traced = (pid_t)exec.box->args[0];
+        if (tl_agent_release(traced, a->command))
+            a->unhooked(a->context, traced, EBUSY);
+        tl_mailbox_answer(exec.box, TL_ANSWER_GO_ON);
+        finish_exec(a);
+        return NULL;
+    }
     struct tl_error *error = tl_agent_follow_exec(a->agent, tid, a->command, exec.box, NULL, NULL, &outcome);
     if (error || outcome == TL_NOT_INJECTED_32_BIT)
         a->unhooked(a->context, tid, error ? error->code : ENOEXEC);
     if (error && exec.box->state == TL_MAILBOX_POSTED)
         tl_mailbox_answer(exec.box, TL_ANSWER_GO_ON);
     tl_error_free(error);
-    pthread_mutex_lock(&a->lock);
-    a->execs--;
-    pthread_cond_broadcast(&a->change);
-    pthread_mutex_unlock(&a->lock);
+    finish_exec(a);
     return NULL;
 }
 
@@ -115,8 +129,8 @@ static void sweep_questions(struct tl_session *session)
         answered += session->questions[i].state == TL_QUESTION_ANSWERED;
     for (unsigned i = 0; i < tl_questions && answered > tl_questions / 2; i++) {
         uint32_t expected = TL_QUESTION_ANSWERED;
-        answered -= __atomic_compare_exchange_n(&session->questions[i].state, &expected, TL_QUESTION_FREE, false,
-                                                __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+        answered -= __atomic_compare_exchange_n(&session->questions[i].state, &expected, TL_QUESTION_FREE,
+                                                false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
     }
 }
 
@@ -155,14 +169,15 @@ int tl_agent_next_plan(struct tl_transport *transport, unsigned milliseconds)
     return found;
 }
 
-// -- calls -----------------------------------------------------------------------------------------------------
+// -- calls
+// -----------------------------------------------------------------------------------------------------
 
 static struct tl_mailbox *find_box(struct agent_transport *a, uint64_t id)
 {
     struct tl_mailbox *box = &a->session->mailboxes[id & ((1 << index_bits) - 1)];
 
-    return box->serial == id >> index_bits && __atomic_load_n(&box->state, __ATOMIC_ACQUIRE) == TL_MAILBOX_POSTED &&
-                   !a->closed
+    return box->serial == id >> index_bits &&
+                   __atomic_load_n(&box->state, __ATOMIC_ACQUIRE) == TL_MAILBOX_POSTED && !a->closed
                ? box
                : NULL;
 }
@@ -191,10 +206,11 @@ static bool is_call(struct agent_transport *a, struct tl_mailbox *box)
     case TL_REQUEST_RESULT:
         return true;
     case TL_REQUEST_EXEC:
+    case TL_REQUEST_RELEASE:
         start_exec(a, box);
         return false;
     case TL_REQUEST_WARNING:
-        a->unhooked(a->context, box->tid, EPERM);
+        a->unhooked(a->context, box->tid, (int)box->args[1]);
         tl_mailbox_answer(box, TL_ANSWER_GO_ON);
         return false;
     default:
@@ -319,8 +335,10 @@ static int send_fd(int socket, int fd)
         char buffer[CMSG_SPACE(sizeof(int))];
         struct cmsghdr align;
     } control = {0};
-    struct msghdr message = {
-        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buffer, .msg_controllen = sizeof control.buffer};
+    struct msghdr message = {.msg_iov = &iov,
+                             .msg_iovlen = 1,
+                             .msg_control = control.buffer,
+                             .msg_controllen = sizeof control.buffer};
 
     control.align.cmsg_level = SOL_SOCKET;
     control.align.cmsg_type = SCM_RIGHTS;
@@ -329,7 +347,8 @@ static int send_fd(int socket, int fd)
     return sendmsg(socket, &message, MSG_NOSIGNAL) < 0 ? errno : 0;
 }
 
-// The agent makes a pair of sockets; a copy of its second one is taken from it, and what it gets comes by that.
+// The agent makes a pair of sockets; a copy of its second one is taken from it, and what it gets comes by
+// that.
 static int agent_add_fd(struct tl_transport *t, uint64_t id, int fd, bool close_on_exec, int *number)
 {
     struct agent_transport *a = as_agent(t);

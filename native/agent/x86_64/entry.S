@@ -148,8 +148,8 @@ tl_perform_abort:
     ret
 
 // The same by the 32-bit convention, for a program that has used int 0x80.
-    .globl tl_perform_int80, tl_perform_int80_window, tl_perform_int80_call
-    .hidden tl_perform_int80, tl_perform_int80_window, tl_perform_int80_call
+    .globl tl_perform_int80, tl_perform_int80_window, tl_perform_int80_call, tl_perform_int80_done
+    .hidden tl_perform_int80, tl_perform_int80_window, tl_perform_int80_call, tl_perform_int80_done
     .type tl_perform_int80, @function
 tl_perform_int80:
     pushq %rbx
@@ -168,6 +168,7 @@ tl_perform_int80_window:
     jne 1f
 tl_perform_int80_call:
     int $0x80
+tl_perform_int80_done:
     jmp 2f
 1:  movl $1, THREAD_ABORTED(%r12)
 2:  popq %r12
@@ -249,5 +250,13 @@ tl_start:
 tl_start_thread:
     call tl_begin_thread
     ud2
+
+// Where the supervisor has a stopped thread begin that the agent shall leave. It waits for the trap.
+    .globl tl_leave_stopped
+    .hidden tl_leave_stopped
+tl_leave_stopped:
+    andq $-16, %rsp
+    call tl_leave_thread
+    int3
 
     .section .note.GNU-stack, "", @progbits
