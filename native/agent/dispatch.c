@@ -23,6 +23,10 @@ long tl_do_call(struct tl_thread *thread)
         return tl_call_rt_sigaction(thread);
     case __NR_rt_sigprocmask:
         return tl_call_rt_sigprocmask(thread);
+    case __NR_rt_sigpending:
+        return tl_call_rt_sigpending(thread);
+    case __NR_rt_sigtimedwait:
+        return tl_call_rt_sigtimedwait(thread);
     case __NR_rt_sigreturn:
         return tl_call_rt_sigreturn(thread);
     case __NR_sigaltstack:
@@ -73,8 +77,7 @@ static uint32_t verdict_of(const struct tl_thread *thread)
 {
     uint32_t nr = (uint32_t)thread->nr;
 
-    if (!tl_session.program_length ||
-        (thread->arch != arch_i386 && nr < tl_calls && !tl_session.interest[nr]))
+    if (!tl_session.program_length || (thread->arch != arch_i386 && nr < tl_calls && !tl_session.interest[nr]))
         return 0;
     return tl_bpf_run(thread);
 }
@@ -104,7 +107,7 @@ static long decide(struct tl_thread *thread, bool decided, long result)
         tl_rules_aborted(thread);
     else
         tl_rules_after(thread);
-    if (wanted && !thread->aborted && tl_is_wanted(thread, TL_WANTS_RESULT))
+    if (wanted && !thread->aborted && !thread->is_filtered && tl_is_wanted(thread, TL_WANTS_RESULT))
         tl_ask_hooks(thread, TL_REQUEST_RESULT, &result);
     return result;
 }
@@ -118,6 +121,7 @@ static void handle(struct tl_thread *thread)
     for (int i = 0; i < 6; i++)
         thread->args[i] = thread->regs[order[i]];
     thread->aborted = 0;
+    thread->is_filtered = false;
     if (thread->dispatch_mode && tl_is_dispatched(thread))
         return;
     long result = 0;
@@ -144,7 +148,8 @@ void tl_from_trap(struct tl_thread *thread)
 
 void tl_from_block(struct tl_thread *thread)
 {
-    thread->regs[RIP] = tl_patch_of_block(thread->block)->site + 2;
+    thread->regs[RCX] = thread->regs[RIP] = tl_patch_of_block(thread->block)->site + 2;
+    thread->regs[R11] = thread->regs[EFLAGS];
     thread->arch = arch_x86_64;
     thread->exact = 0;
     handle(thread);

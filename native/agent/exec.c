@@ -42,10 +42,27 @@ static bool is_out_of_reach(long dirfd, uint64_t path, long flags, const struct 
     return tl_raw(__NR_faccessat2, dirfd, (long)path, R_OK, AT_EACCESS | flags, 0, 0) == -EACCES;
 }
 
+static bool is_alone(void)
+{
+    const struct tl_process *process = &tl_process;
+    unsigned live = 0;
+
+    for (uint32_t i = 0; i < process->thread_count; i++)
+        live += process->threads[i]->state == TL_THREAD_LIVE;
+    return live == 1;
+}
+
+// The new program inherits the mask, what is ignored and what waits: for this one call the kernel must know them
+// as the program does. Our own calls are not caught, so SIGSYS may be blocked. But other threads need its handler.
 static long perform(struct tl_thread *thread)
 {
+    bool alone = is_alone();
+
     tl_restore_signals(thread);
-    return tl_perform(thread);
+    tl_show_signals(thread, alone);
+    long result = tl_perform(thread);
+    tl_hide_signals(thread);
+    return result;
 }
 
 long tl_call_execve(struct tl_thread *thread)
@@ -70,7 +87,7 @@ long tl_call_execve(struct tl_thread *thread)
             tl_ask(thread, TL_REQUEST_WARNING);
         }
         close_on_exec(FD_CLOEXEC);
-        result = tl_perform(thread);
+        result = perform(thread);
         close_on_exec(0);
         return result;
     }

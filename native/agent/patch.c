@@ -1,11 +1,10 @@
 // Rewriting: a site that traps often becomes a jump to a block, where most calls go straight to the kernel.
 //
-// The supervisor plans (what is moved, how, and where the block may be); the thread that has just trapped
-// writes:
+// The supervisor plans (what is moved, how, and where the block may be); the thread that has just trapped writes:
 //
 //   1. the block
-//   2. a trapping byte over each instruction of the window that begins within the jump, and membarrier: who
-//      arrives now is put right by the signal handler
+//   2. a trapping byte over each instruction of the window, and membarrier: who arrives now is put right by the
+//      signal handler
 //   3. all other bytes of the jump but the first, and membarrier
 //   4. the first byte, and membarrier
 #include "inside.h"
@@ -25,7 +24,9 @@ enum {
     syscall_bytes = 0x050f,
     int3 = 0xcc,
     keeps_syscall = 1,
-    near_distance = 1 << 30,
+    near_step = 1 << 24,
+    near_steps = 120, // just under 2 GB
+    lowest_near = 0x10000,
 };
 
 static const uint8_t trapping[] = {0x06, 0x07, 0x0e, 0x16, 0x17, 0x1e, 0x1f, 0x27,
@@ -99,8 +100,7 @@ static bool overlaps_block(uint64_t start, uint64_t size, uint64_t *end)
 }
 
 // The lowest free address in [LOW, HIGH) for SIZE bytes; with PLAN, one that the jump may lead to. 0: none.
-static uint64_t find_room(const struct tl_plan *plan, uint64_t site, uint64_t low, uint64_t high,
-                          uint64_t size)
+static uint64_t find_room(const struct tl_plan *plan, uint64_t site, uint64_t low, uint64_t high, uint64_t size)
 {
     for (uint64_t at = low, next; at + size <= high && at >= low; at = next) {
         if (plan && !is_allowed(plan, site, at, &next))
@@ -111,37 +111,44 @@ static uint64_t find_room(const struct tl_plan *plan, uint64_t site, uint64_t lo
     return 0;
 }
 
-// Room for a block's first piece near a site that the region is too far away from.
+// Maps room for blocks at a distance from a site, if it is free, and finds a place in it.
+static uint64_t open_near(const struct tl_plan *plan, uint64_t site, int64_t distance, uint64_t size)
+{
+    struct tl_process *process = &tl_process;
+    uint64_t start = (site + (uint64_t)distance) & -(uint64_t)tl_near_size;
+
+    // Where a byte of the upper half has to trap, each of these offsets brings another value of it.
+    start += (uint64_t)trapping[(uint64_t)(distance / near_step) % sizeof trapping] << 16;
+    if ((int64_t)start < lowest_near)
+        return 0;
+    long got = tl_raw(__NR_mmap, (long)start, tl_near_size, PROT_READ | PROT_EXEC,
+                      MAP_PRIVATE_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    if (tl_is_error(got))
+        return 0;
+    uint64_t at = (uint64_t)got == start ? find_room(plan, site, start, start + tl_near_size, size) : 0;
+    if (at)
+        process->nears[process->near_count++] = (struct tl_near){start};
+    else
+        tl_call3(__NR_munmap, got, tl_near_size, 0);
+    return at;
+}
+
+// Room for a block's first piece near a site that the region is too far away from. Below the code, where nothing
+// grows; else as far above it as a jump reaches, since the heap comes from there.
 static uint64_t find_near(const struct tl_plan *plan, uint64_t site, uint64_t size)
 {
     struct tl_process *process = &tl_process;
+    uint64_t at = 0;
 
-    for (uint32_t i = 0; i < process->near_count; i++) {
-        uint64_t start = process->nears[i].page,
-                 at = find_room(plan, site, start, start + tl_near_size, size);
-        if (at)
-            return at;
-    }
-    for (int64_t step = 1; process->near_count < near_max && step <= 64; step++) {
-        // Below the code first: above it the heap may be.
-        for (int sign = -1; sign <= 1; sign += 2) {
-            uint64_t start =
-                (site + (uint64_t)(sign * step * (near_distance / 64))) & -(uint64_t)tl_near_size;
-            if ((int64_t)start < 0x10000)
-                continue;
-            long got = tl_raw(__NR_mmap, (long)start, tl_near_size, PROT_READ | PROT_EXEC,
-                              MAP_PRIVATE_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-            if (tl_is_error(got))
-                continue;
-            uint64_t at = find_room(plan, site, start, start + tl_near_size, size);
-            if ((uint64_t)got == start && at) {
-                process->nears[process->near_count++] = (struct tl_near){start, 0};
-                return at;
-            }
-            tl_call3(__NR_munmap, got, tl_near_size, 0);
-        }
-    }
-    return 0;
+    for (uint32_t i = 0; i < process->near_count && !at; i++)
+        at = find_room(plan, site, process->nears[i].page, process->nears[i].page + tl_near_size, size);
+    if (process->near_count == near_max)
+        return at;
+    for (int64_t step = 1; step <= near_steps && !at; step++)
+        at = open_near(plan, site, -step * near_step, size);
+    for (int64_t step = near_steps; step > 0 && !at; step--)
+        at = open_near(plan, site, step * near_step, size);
+    return at;
 }
 
 static void put(uint64_t at, uint64_t value, size_t size)
@@ -160,8 +167,7 @@ static void write_block(const struct tl_patch *patch, const struct tl_plan *plan
     for (unsigned i = 0; i < plan->fixup_count; i++) {
         const struct tl_plan_fixup *fixup = &fixups[i];
         uint64_t addend = (uint64_t)(int64_t)fixup->addend;
-        uint64_t at = fixup->offset < plan->split ? patch->block + fixup->offset
-                                                  : patch->gate + fixup->offset - plan->split;
+        uint64_t at = fixup->offset < plan->split ? patch->block + fixup->offset : patch->gate + fixup->offset - plan->split;
         switch (fixup->kind) {
         case TL_FIXUP_REL32_SITE:
             put(at, patch->site + addend - at, 4);
@@ -184,22 +190,49 @@ static void write_block(const struct tl_patch *patch, const struct tl_plan *plan
     }
 }
 
+// Is AT, within the window, where one of the program's instructions began? The first one does not count.
+static bool is_boundary(const struct tl_patch *patch, unsigned at)
+{
+    for (unsigned i = 0; i < patch->point_count; i++)
+        if (patch->points[i].position - patch->start == (int)at)
+            return at != 0;
+    return false;
+}
+
+static void write_bytes(const struct tl_patch *patch, volatile uint8_t *window, const uint8_t *bytes, bool boundaries)
+{
+    for (unsigned at = 1; at < patch->window_size; at++)
+        if (is_boundary(patch, at) == boundaries && window[at] != bytes[at])
+            window[at] = bytes[at];
+    synchronise();
+}
+
+static volatile uint8_t *window_of(const struct tl_patch *patch)
+{
+    return (volatile uint8_t *)(patch->site + (uint64_t)(int64_t)patch->start);
+}
+
 static void write_window(const struct tl_patch *patch)
 {
-    volatile uint8_t *window = (volatile uint8_t *)(patch->site + (uint64_t)(int64_t)patch->start);
+    volatile uint8_t *window = window_of(patch);
 
     window[0] = int3;
-    for (unsigned i = 0; i < patch->point_count; i++) {
-        int at = patch->points[i].position - patch->start;
-        if (at > 0 && at < jump_size && at < patch->window_size)
-            window[at] = patch->written[at];
-    }
-    synchronise();
-    for (unsigned i = 1; i < patch->window_size; i++)
-        if (window[i] != patch->written[i])
-            window[i] = patch->written[i];
-    synchronise();
+    write_bytes(patch, window, patch->written, true);
+    write_bytes(patch, window, patch->written, false);
     window[0] = patch->written[0];
+    synchronise();
+}
+
+// The reverse: where instructions begin there are traps until all of them are whole again.
+static void restore_window(const struct tl_patch *patch)
+{
+    volatile uint8_t *window = window_of(patch);
+
+    window[0] = int3;
+    synchronise();
+    write_bytes(patch, window, patch->original, false);
+    write_bytes(patch, window, patch->original, true);
+    window[0] = patch->original[0];
     synchronise();
 }
 
@@ -213,8 +246,7 @@ static bool lay_out(struct tl_patch *patch, const struct tl_plan *plan, uint64_t
     if (plan->point_count > points_max || plan->window_size > window_max)
         return false;
     patch->gate = second ? find_room(NULL, site, low, high, second) : 0;
-    patch->block =
-        second ? find_near(plan, site, plan->split) : find_room(plan, site, low, high, plan->split);
+    patch->block = second ? find_near(plan, site, plan->split) : find_room(plan, site, low, high, plan->split);
     if (!patch->block || (second && !patch->gate))
         return false;
     patch->site = site;
@@ -244,8 +276,7 @@ static bool lay_out(struct tl_patch *patch, const struct tl_plan *plan, uint64_t
 static int commit(const struct tl_plan *plan, uint64_t site)
 {
     struct tl_process *process = &tl_process;
-    const uint8_t *fixups_end = (const uint8_t *)(plan + 1) +
-                                plan->point_count * sizeof(struct tl_plan_point) +
+    const uint8_t *fixups_end = (const uint8_t *)(plan + 1) + plan->point_count * sizeof(struct tl_plan_point) +
                                 plan->fixup_count * sizeof(struct tl_plan_fixup);
     struct tl_patch *patch = &process->patches[process->patch_count];
     uint64_t window = site + (uint64_t)(int64_t)plan->start;
@@ -299,8 +330,8 @@ static struct tl_site *find_site(uint64_t address)
         uint64_t expected = 0;
         if (site->address == address)
             return site;
-        if (!site->address && __atomic_compare_exchange_n(&site->address, &expected, address, false,
-                                                          __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+        if (!site->address &&
+            __atomic_compare_exchange_n(&site->address, &expected, address, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
             site->count = 0;
             __atomic_add_fetch(&process->report->sites, 1, __ATOMIC_RELAXED);
             return site;
@@ -316,8 +347,7 @@ static void ask(struct tl_site *site)
     struct tl_session *session = &tl_session;
     uint32_t free = TL_QUESTION_FREE, unasked = 0;
 
-    if (!__atomic_compare_exchange_n(&site->question, &unasked, site_asking, false, __ATOMIC_ACQ_REL,
-                                     __ATOMIC_RELAXED))
+    if (!__atomic_compare_exchange_n(&site->question, &unasked, site_asking, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
         return;
     for (uint32_t i = 0; i < tl_questions; i++, free = TL_QUESTION_FREE) {
         struct tl_question *question = &session->questions[i];
@@ -427,8 +457,7 @@ void tl_patches_forget(uint64_t start, uint64_t end)
         forget_sites(start, end);
 }
 
-// Puts back what was there, for code that is about to be read, written or moved by the program, or left by
-// us.
+// Puts back what was there, for code that is about to be read, written or moved by the program, or left by us.
 void tl_patches_undo(uint64_t start, uint64_t end)
 {
     struct tl_process *process = &tl_process;
@@ -438,18 +467,11 @@ void tl_patches_undo(uint64_t start, uint64_t end)
         struct tl_patch *patch = &process->patches[i];
         if (patch->state != TL_PATCH_LIVE || !lies_in(patch, start, end))
             continue;
-        volatile uint8_t *window = (volatile uint8_t *)(patch->site + (uint64_t)(int64_t)patch->start);
-        if (tl_is_error(protect((uint64_t)window, patch->window_size, PROT_READ | PROT_WRITE | PROT_EXEC)))
+        uint64_t window = (uint64_t)window_of(patch);
+        if (tl_is_error(protect(window, patch->window_size, PROT_READ | PROT_WRITE | PROT_EXEC)))
             continue;
-        window[0] = int3;
-        synchronise();
-        for (unsigned at = 1; at < patch->window_size; at++)
-            if (window[at] != patch->original[at])
-                window[at] = patch->original[at];
-        synchronise();
-        window[0] = patch->original[0];
-        synchronise();
-        protect((uint64_t)window, patch->window_size, PROT_READ | PROT_EXEC);
+        restore_window(patch);
+        protect(window, patch->window_size, PROT_READ | PROT_EXEC);
         patch->state = TL_PATCH_GONE;
     }
     tl_unlock(&process->patch_lock);

@@ -56,8 +56,9 @@ bool tl_show_program(uint64_t at[registers])
         is_done = true;
     }
     at[RIP] = patch->site + (is_done ? 2 : 0);
-    if (is_done) {
-        at[RCX] = at[RIP];
+    // The kernel leaves these also where it makes the call again.
+    if (is_done || here == tl_gate_pass) {
+        at[RCX] = patch->site + 2;
         at[R11] = at[EFLAGS];
     }
     return true;
@@ -82,15 +83,13 @@ bool tl_put_right(int number, uint64_t at[registers])
     for (uint32_t i = 0; i < __atomic_load_n(&process->patch_count, __ATOMIC_ACQUIRE); i++) {
         const struct tl_patch *patch = &process->patches[i];
         int64_t where = (int64_t)(address - patch->site);
-        if (patch->state == TL_PATCH_NONE || where < patch->start ||
-            where >= patch->start + patch->window_size)
+        if (patch->state == TL_PATCH_NONE || where < patch->start || where >= patch->start + patch->window_size)
             continue;
         for (unsigned p = 0; p < patch->point_count; p++) {
             if (patch->points[p].position != where)
                 continue;
             // Gone or not: the block still does what was there, if that is what has trapped.
-            if (patch->state == TL_PATCH_GONE &&
-                (!tl_read(&byte, address, 1) || byte == patch->original[where - patch->start]))
+            if (patch->state == TL_PATCH_GONE && (!tl_read(&byte, address, 1) || byte == patch->original[where - patch->start]))
                 continue;
             unsigned offset = patch->points[p].offset;
             at[RIP] = offset < patch->split ? patch->block + offset : patch->gate + offset - patch->split;

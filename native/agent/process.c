@@ -10,7 +10,9 @@ enum {
     MAP_PRIVATE = 2,
     MAP_FIXED = 0x10,
     MAP_ANONYMOUS = 0x20,
-    MAP_32BIT = 0x40,
+    MAP_FIXED_NOREPLACE = 0x100000,
+    highest_low = 0x7ffe0000,
+    low_step = 0x10000,
     PR_SET_SYSCALL_USER_DISPATCH = 59,
     CLONE_VM = 0x100,
     CLONE_SIGHAND = 0x800,
@@ -46,8 +48,7 @@ static void set_segment(struct tl_thread *thread)
 // Everything that the kernel keeps per thread and that a new thread does not inherit.
 void tl_arm(struct tl_thread *thread)
 {
-    struct tl_stack stack = {.sp = (uint64_t)thread + tl_signal_stack,
-                             .size = tl_thread_size - tl_signal_stack};
+    struct tl_stack stack = {.sp = (uint64_t)thread + tl_signal_stack, .size = tl_thread_size - tl_signal_stack};
 
     tl_call3(__NR_sigaltstack, (long)&stack, 0, 0);
     tl_raw(__NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, 1, (long)tl_image, tl_data, 0, 0);
@@ -110,15 +111,27 @@ static void handlers_leave(struct tl_handlers *handlers)
     __atomic_sub_fetch(&handlers->users, 1, __ATOMIC_RELEASE);
 }
 
+// As high as 31 bits reach, since heaps grow from below; NULL where all is taken.
+static uint32_t *map_low_page(void)
+{
+    for (long at = highest_low; at > highest_low / 2; at -= low_step) {
+        long got =
+            tl_raw(__NR_mmap, at, page, PROT_RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        if (got == at)
+            return (uint32_t *)got;
+    }
+    return NULL;
+}
+
 // The first thread of a new program.
 _Noreturn void tl_begin(struct tl_thread *thread)
 {
     struct tl_process *process = &tl_process;
 
-    tl_raw(__NR_mmap, (long)tl_blocks_start, tl_data - tl_blocks, PROT_RX,
-           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-    tl_raw(__NR_mmap, (long)&tl_session, tl_shared_size, PROT_RW, MAP_SHARED | MAP_FIXED,
-           process->start.memory_fd, (long)process->start.image_size);
+    tl_raw(__NR_mmap, (long)tl_blocks_start, tl_data - tl_blocks, PROT_RX, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+           0);
+    tl_raw(__NR_mmap, (long)&tl_session, tl_shared_size, PROT_RW, MAP_SHARED | MAP_FIXED, process->start.memory_fd,
+           (long)process->start.image_size);
     __builtin_memcpy(thread->regs, process->start.registers, sizeof thread->regs);
     thread->self = thread;
     thread->state = TL_THREAD_LIVE;
@@ -132,8 +145,7 @@ _Noreturn void tl_begin(struct tl_thread *thread)
     process->thread_count = 1;
     process->report = tl_report_new(process->pid);
     if (tl_session.flags & TL_ENGINE_REWRITES) {
-        long low = tl_raw(__NR_mmap, 0, page, PROT_RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
-        process->low_page = tl_is_error(low) ? NULL : (uint32_t *)low;
+        process->low_page = map_low_page();
         set_segment(thread);
     }
     tl_install_handlers(thread->handlers, true);
@@ -165,6 +177,7 @@ void tl_child_start(struct tl_thread *thread)
         process->report = tl_report_new(process->pid);
         thread->mailbox = NULL;
         thread->dispatch_mode = 0; // not inherited
+        thread->sigsys_pending = false;
     } else {
         set_segment(thread);
     }
@@ -176,8 +189,7 @@ void tl_child_start(struct tl_thread *thread)
     }
     tl_arm(thread);
     thread->regs[RAX] = 0;
-    thread->leave_to =
-        thread->block ? thread->block + (uint64_t)(tl_gate_after - tl_gate) : thread->regs[RIP];
+    thread->leave_to = thread->block ? thread->block + (uint64_t)(tl_gate_after - tl_gate) : thread->regs[RIP];
     tl_restore_signals(thread);
 }
 
@@ -228,16 +240,9 @@ long tl_call_clone(struct tl_thread *thread)
             return -EAGAIN;
         }
         struct tl_thread fresh = {
-            .self = child,
-            .index = child->index,
-            .state = TL_THREAD_LIVE,
-            .mask = thread->mask,
-            .sigsys_blocked = thread->sigsys_blocked,
-            .handlers = thread->handlers,
-            .arch = thread->arch,
-            .block = thread->block,
-            .exact = thread->exact,
-            .segments = thread->segments,
+            .self = child, .index = child->index, .state = TL_THREAD_LIVE, .mask = thread->mask,
+            .sigsys_blocked = thread->sigsys_blocked, .handlers = thread->handlers, .arch = thread->arch,
+            .block = thread->block, .exact = thread->exact, .segments = thread->segments,
         };
         __builtin_memcpy(fresh.regs, thread->regs, sizeof fresh.regs);
         if (flags & CLONE_VFORK)

@@ -2,8 +2,8 @@
 // which calls that need the supervisor are posted. Both sides include this; it needs no libc.
 //
 //   region (per process, tl_region_size)
-//   +0            image: code and constants of the agent          \  every real system call is made from
-//   here: +tl_blocks    code made for patched sites                     /  the range that dispatch allows
+//   +0            image: code and constants of the agent          \  every real system call is made from here:
+//   +tl_blocks    code made for patched sites                     /  the range that dispatch allows
 //   +tl_data      struct tl_process, private memory
 //   +tl_first     the first thread's record and stacks
 //   +tl_shared    struct tl_session, shared with the supervisor and the whole process tree
@@ -24,9 +24,9 @@ enum {
 
     tl_thread_size = 0x20000, // and its alignment
     tl_record_size = 0x2000,
-    tl_stack_top = 0x10000,    // of the agent's own stack, in a thread's area
-    tl_signal_stack = 0x10000, // where the kernel's signal frames go, to the end of the area
-    tl_vector_save = 0x2000,   // a saved vector state, to tl_vector_save_end
+    tl_stack_top = 0x10000,     // of the agent's own stack, in a thread's area
+    tl_signal_stack = 0x10000,  // where the kernel's signal frames go, to the end of the area
+    tl_vector_save = 0x2000,    // a saved vector state, to tl_vector_save_end
     tl_vector_save_end = 0x7000,
 
     tl_near_size = 0x4000, // blocks near code that the region is too far away from
@@ -50,7 +50,7 @@ enum tl_request {
     TL_REQUEST_RESULT,  // a call with its result
     TL_REQUEST_EXEC,    // about to execute a program; args: numbers of the agent's descriptors
     TL_REQUEST_WARNING, // a program runs without hooks; args: where its name is, why
-    TL_REQUEST_RELEASE, // another program is about to trace a thread (args): it must not have an agent then
+    TL_REQUEST_RELEASE, // another program is about to trace a thread (args): the agent must leave it
 };
 
 enum tl_answer {
@@ -79,9 +79,9 @@ struct tl_mailbox {
     uint32_t changed;         // bit per argument that has been changed
     uint32_t close_on_exec;   // of a descriptor that is received
     uint32_t payload_size;
-    uint32_t cpu;          // where the caller was when it posted
-    uint32_t awaited;      // a thread of the supervisor sleeps until this is posted again
-    uint32_t begins_again; // a call that was reported before, and not made because of a signal
+    uint32_t cpu;             // where the caller was when it posted
+    uint32_t awaited;         // a thread of the supervisor sleeps until this is posted again
+    uint32_t begins_again;    // a call that was reported before, and not made because of a signal
     uint8_t payload[872];
 };
 
@@ -101,8 +101,8 @@ struct tl_bpf {
 
 enum { tl_bpf_max = 4096 };
 
-// A question about a site that has trapped often. Nobody waits for the answer: the site goes on to trap, and
-// a later time finds it.
+// A question about a site that has trapped often. Nobody waits for the answer: the site goes on to trap, and a
+// later time finds it.
 struct tl_question {
     uint32_t state; // enum tl_question_state
     int32_t pid;
@@ -125,14 +125,12 @@ enum {
 struct tl_report {
     int32_t pid; // 0: not used
     uint32_t sites, patched;
-    uint16_t
-        refused[32]; // by reason, see trapline.rewriting.windows.REASONS; 0: the agent could not write there
+    uint16_t refused[32]; // by reason, see trapline.rewriting.windows.REASONS; 0: the agent could not write there
 };
 
 enum { tl_reports = 1024 };
 
-// A plan, as trapline.rewriting.wire describes it: this, points, fixups, the window's bytes, the block's
-// bytes.
+// A plan, as trapline.rewriting.wire describes it: this, points, fixups, the window's bytes, the block's bytes.
 struct tl_plan {
     uint16_t size;
     uint8_t reason, kind;
@@ -166,10 +164,9 @@ enum {
 };
 
 struct tl_session {
-    uint8_t
-        classes[65536]; // enum tl_class, by the low bits of a call's number; blocks know where these two are
+    uint8_t classes[65536];      // enum tl_class, by the low bits of a call's number; blocks know where these two are
     int64_t constants[tl_calls]; // results of TL_CONSTANT
-    uint32_t size;               // sizeof(struct tl_session): both sides were built together
+    uint32_t size; // sizeof(struct tl_session): both sides were built together
     uint32_t flags;
     uint32_t threshold; // a site is patched when it has trapped so often
     int32_t supervisor;
@@ -181,8 +178,8 @@ struct tl_session {
     uint32_t program_length;
     uint32_t hide_vdso;
     uint64_t posted[tl_mailboxes / 64]; // bit per mailbox
-    uint64_t traps, patches;            // counts, of all processes
-    uint64_t asked;                     // bit per question that nobody has looked at
+    uint64_t traps, patches; // counts, of all processes
+    uint64_t asked; // bit per question that nobody has looked at
     struct tl_question questions[tl_questions];
     struct tl_report reports[tl_reports];
     uint8_t interest[tl_calls], other_interest; // other: numbers beyond the table
@@ -216,7 +213,7 @@ struct tl_image_header {
     uint32_t gate_info;    // struct tl_gate_info
     uint32_t entry;        // where a block goes with a call that it cannot do
     uint32_t leave;        // takes the agent out of a stopped thread, with its registers in struct tl_leaving
-    uint32_t leaving;      // that structure; above it is the stack
+    uint32_t leaving;      // that structure; its end is a stack
     uint32_t performed;    // where a thread is that waits for the result of the program's call,
     uint32_t performed_int80, pending; // if the word at `pending` in its record is 0
     uint32_t reserved;

@@ -10,11 +10,10 @@
 
 struct tl_agent {
     struct tl_session *session;
-    int memory; // memfd: the agent's image, then struct tl_session
-    int socket; // ours; hangs up when the last process of the program has gone
-    int peer;   // the program's end
-    int socket_number,
-        memory_number; // of these two in the program: high, since programs use and close low ones
+    int memory;    // memfd: the agent's image, then struct tl_session
+    int socket;    // ours; hangs up when the last process of the program has gone
+    int peer;      // the program's end
+    int socket_number, memory_number; // of these two in the program: high, since programs use and close low ones
     size_t image_size;
 };
 
@@ -40,17 +39,16 @@ enum tl_injection {
     TL_NOT_INJECTED_32_BIT,
 };
 
-// Puts the agent into a process that the calling thread traces and that has stopped after its execve. It
-// still has to be detached, and then begins in the agent. SOCKET_FD and MEMORY_FD are the program's numbers.
+// Puts the agent into a process that the calling thread traces and that has stopped after its execve. It still
+// has to be detached, and then begins in the agent. SOCKET_FD and MEMORY_FD are the program's numbers.
 struct tl_error *tl_agent_inject(const struct tl_agent *agent, pid_t pid, int socket_fd, int memory_fd,
                                  enum tl_injection *outcome);
 
 // Follows a process that is about to call execve, and injects the agent when that has succeeded. The calling
-// thread becomes its tracer meanwhile. With BOX, its agent waits there for permission; else RELEASE(context)
-// lets it go on. COMMAND is the process that our own waitpid is for.
-struct tl_error *tl_agent_follow_exec(const struct tl_agent *agent, pid_t pid, pid_t command,
-                                      struct tl_mailbox *box, void (*release)(void *context), void *context,
-                                      enum tl_injection *outcome);
+// thread becomes its tracer meanwhile. With BOX, its agent waits there for permission; else RELEASE(context) lets
+// it go on. COMMAND is the process that our own waitpid is for.
+struct tl_error *tl_agent_follow_exec(const struct tl_agent *agent, pid_t pid, pid_t command, struct tl_mailbox *box,
+                                      void (*release)(void *context), void *context, enum tl_injection *outcome);
 
 // Takes the agent out of the process of a thread, all of it. The calling thread becomes its tracer meanwhile.
 // COMMAND as above. False: it had none, or nothing could be done.

@@ -1,9 +1,9 @@
 // An execve is met by ptrace:
 //
 //   the caller waits for us (in its agent, or held by tl_spawn)     PTRACE_SEIZE, with PTRACE_O_TRACEEXEC
-//   with an agent: PTRACE_INTERRUPT, and from stop to stop by PTRACE_SYSCALL, so that a failed execve stops
-//   too PTRACE_EVENT_EXEC                                                inject the agent, detach the end of
-//   an execve that failed, or anything else              detach
+//   with an agent: PTRACE_INTERRUPT, and from stop to stop by PTRACE_SYSCALL, so that a failed execve stops too
+//   PTRACE_EVENT_EXEC                                                inject the agent, detach
+//   the end of an execve that failed, or anything else              detach
 #include "agent.h"
 
 #include <errno.h>
@@ -60,9 +60,8 @@ static enum step judge_call(pid_t pid, bool *inside)
     return info.op == PTRACE_SYSCALL_INFO_EXIT && *inside ? step_detach : step_go_on;
 }
 
-struct tl_error *tl_agent_follow_exec(const struct tl_agent *agent, pid_t pid, pid_t command,
-                                      struct tl_mailbox *box, void (*release)(void *context), void *context,
-                                      enum tl_injection *outcome)
+struct tl_error *tl_agent_follow_exec(const struct tl_agent *agent, pid_t pid, pid_t command, struct tl_mailbox *box,
+                                      void (*release)(void *context), void *context, enum tl_injection *outcome)
 {
     const long options = PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD;
     enum __ptrace_request resume = box ? PTRACE_SYSCALL : PTRACE_CONT;

@@ -22,16 +22,39 @@ enum { patience_ms = 2 };
 static const unsigned long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACESECCOMP | PTRACE_O_TRACEFORK |
                                      PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC;
 
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+void tl_tracer_close_pipes(struct tl_tracer *tracer)
+{
+    pthread_mutex_lock(&tracer->lock);
+    if (tracer->calls_in < 0) {
+        close_fd(&tracer->transport.fd);
+        close_fd(&tracer->bell[0]);
+        close_fd(&tracer->bell[1]);
+    }
+    pthread_mutex_unlock(&tracer->lock);
+}
+
+void tl_tracer_close(struct tl_tracer *tracer)
+{
+    pthread_mutex_lock(&tracer->lock);
+    close_fd(&tracer->exit_fd);
+    close_fd(&tracer->stop_fd);
+    pthread_mutex_unlock(&tracer->lock);
+}
+
 static void drop(struct tl_tracer *tracer)
 {
-    const int fds[] = {tracer->calls_in, tracer->transport.fd, tracer->bell[0],
-                       tracer->bell[1],  tracer->exit_fd,      tracer->stop_fd};
-
     if (atomic_fetch_sub(&tracer->references, 1) > 1)
         return;
-    for (unsigned i = 0; i < sizeof fds / sizeof *fds; i++)
-        if (fds[i] >= 0)
-            close(fds[i]);
+    close_fd(&tracer->calls_in);
+    tl_tracer_close_pipes(tracer);
+    tl_tracer_close(tracer);
     while (tracer->others) {
         struct other_interest *next = tracer->others->next;
         free(tracer->others);
@@ -128,6 +151,30 @@ static void wake_up(struct tl_tracer *tracer)
     pthread_mutex_unlock(&tracer->lock);
 }
 
+enum { tick_every_ns = 50 * 1000 * 1000 };
+
+static void set_ticks(struct tl_tracer *tracer, bool on)
+{
+    struct itimerspec every = {{0, on ? tick_every_ns : 0}, {0, on ? tick_every_ns : 0}};
+
+    if (tracer->has_timer && on != tracer->ticks)
+        timer_settime(tracer->timer, 0, &every, NULL);
+    tracer->ticks = on;
+    tracer->last_tick = now_ns();
+}
+
+// Called by the timer that interrupts our wait, more or less.
+static void tick(struct tl_tracer *tracer)
+{
+    if (!tracer->ticks || now_ns() - tracer->last_tick < tick_every_ns / 2)
+        return;
+    tracer->last_tick = now_ns();
+    if (tracer->held)
+        tl_tracer_tick(tracer);
+    else
+        set_ticks(tracer, false);
+}
+
 // True: a request is there.
 static bool listen_to_bell(struct tl_tracer *tracer, int milliseconds)
 {
@@ -160,6 +207,9 @@ static long next_event(struct tl_tracer *tracer, int *status)
     }
     if (tracer->held && tracer->held == tracer->tracees && listen_to_bell(tracer, patience_ms))
         return 0;
+    if (tracer->held && !tracer->ticks)
+        set_ticks(tracer, true);
+    tick(tracer);
     if (!doze_off(tracer, IN_WAIT))
         return 0;
     long tid = tl_wait_unless(&tracer->attention, -1, status, __WALL | __WNOTHREAD);
@@ -188,9 +238,13 @@ static void *tracer_main(void *argument)
     long tid = 0;
     int status;
 
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = tracer->stop_signal};
+
     tl_stop_signal_alone(tracer->stop_signal);
+    event._sigev_un._tid = (pid_t)syscall(SYS_gettid);
+    tracer->has_timer = timer_create(CLOCK_MONOTONIC, &event, &tracer->timer) == 0;
     pthread_mutex_lock(&tracer->lock);
-    tracer->thread = (pid_t)syscall(SYS_gettid);
+    tracer->thread = event._sigev_un._tid;
     pthread_cond_broadcast(&tracer->change);
     pthread_mutex_unlock(&tracer->lock);
     while (tid != -ECHILD) {
@@ -201,6 +255,8 @@ static void *tracer_main(void *argument)
             tl_tracer_event(tracer, (pid_t)tid, status);
         tl_tracee_empty_graveyard(tracer);
     }
+    if (tracer->has_timer)
+        timer_delete(tracer->timer);
     finish(tracer);
     return NULL;
 }

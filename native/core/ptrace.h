@@ -36,6 +36,9 @@ struct tl_tracer_options {
 struct tl_error *tl_tracer_new(const struct tl_tracer_options *options, struct tl_tracer **tracer);
 void tl_tracer_release(struct tl_tracer *tracer);
 
+// Gives back EXIT_FD and STOP_FD, for who keeps TRACER longer than it wants to know.
+void tl_tracer_close(struct tl_tracer *tracer);
+
 // To be taken once. It ends when the last tracee is gone.
 struct tl_transport *tl_tracer_transport(struct tl_tracer *tracer);
 

@@ -37,7 +37,7 @@ static unsigned interest_in(struct tl_tracer *tracer, uint32_t arch, int nr)
     return what ? what : INTEREST_BEFORE;
 }
 
-static void report(struct tl_tracer *tracer, struct tracee *t, enum place at)
+void tl_tracee_report(struct tl_tracer *tracer, struct tracee *t, enum place at)
 {
     tl_tracee_place(tracer, t, at);
     t->call.returned = at != AT_ENTRY;
@@ -110,7 +110,7 @@ static void finish_vsyscall(struct tl_tracer *tracer, struct tracee *t)
         tl_tracee_place(tracer, t, AT_RETURN);
         tl_request_complete(performing, 0);
     } else {
-        report(tracer, t, AT_RETURN);
+        tl_tracee_report(tracer, t, AT_RETURN);
     }
 }
 
@@ -209,7 +209,7 @@ void tl_tracee_enters(struct tl_tracer *tracer, struct tracee *t, const struct p
     unsigned interest = interest_in(tracer, t->call.arch, nr);
     t->wants_result = interest & INTEREST_RETURNED;
     if (interest & INTEREST_BEFORE && !tracer->leaving)
-        report(tracer, t, AT_ENTRY);
+        tl_tracee_report(tracer, t, AT_ENTRY);
     else
         let_happen(tracer, t);
 }
@@ -253,59 +253,10 @@ void tl_tracee_returns(struct tl_tracer *tracer, struct tracee *t)
         tl_tracee_place(tracer, t, AT_RETURN);
         tl_request_complete(performing, 0);
     } else if (t->wants_result && !tracer->leaving) {
-        report(tracer, t, AT_RETURN);
+        tl_tracee_report(tracer, t, AT_RETURN);
     } else {
         tl_tracee_resume(tracer, t, 0);
     }
-}
-
-static bool find_frame(struct tracee *t, uint64_t *result, uint64_t *ip, unsigned *width)
-{
-    struct tl_registers registers;
-    uint32_t word = 0;
-    size_t done;
-
-    if (tl_registers_get(t->tid, &registers) < 0)
-        return false;
-    tl_memory_read(t->tid, tl_tracee_frame_word(&registers), &word, sizeof word, &done);
-    return tl_tracee_frame(&registers, word, result, ip, width);
-}
-
-void tl_tracee_at_handler(struct tl_tracer *tracer, struct tracee *t)
-{
-    uint64_t result_at, ip_at;
-    unsigned width;
-    size_t done;
-    int64_t result = 0;
-    int32_t narrow = 0;
-
-    t->restart = 0;
-    if (find_frame(t, &result_at, &ip_at, &width)) {
-        if (width == sizeof narrow) {
-            tl_memory_read(t->tid, result_at, &narrow, sizeof narrow, &done);
-            result = narrow;
-        } else {
-            tl_memory_read(t->tid, result_at, &result, sizeof result, &done);
-        }
-    }
-    if (result != -EINTR || !t->wants_result) {
-        tl_tracee_resume(tracer, t, 0);
-        return;
-    }
-    t->call.result = result;
-    report(tracer, t, AT_HANDLER);
-}
-
-static void replace_result(struct tracee *t, int64_t result)
-{
-    uint64_t result_at, ip_at;
-    unsigned width;
-    size_t done;
-
-    if (t->at == AT_RETURN)
-        tl_tracee_set_result(t->tid, result);
-    else if (find_frame(t, &result_at, &ip_at, &width))
-        tl_memory_write(t->tid, result_at, &result, width, &done);
 }
 
 // Copies for a call that does not happen after all are taken away in its place.
@@ -324,8 +275,10 @@ void tl_tracee_reply(struct tl_tracer *tracer, struct tracee *t, int64_t result)
 {
     if (t->at == AT_ENTRY)
         skip_call(tracer, t, result);
+    else if (t->at == AT_RETURN)
+        tl_tracee_set_result(t->tid, result);
     else
-        replace_result(t, result);
+        tl_tracee_set_interrupted_result(t, result);
     t->changed = 0;
     tl_tracee_resume(tracer, t, 0);
 }
@@ -415,6 +368,14 @@ void tl_tracee_give_fd(struct tl_tracer *tracer, struct tracee *t, struct reques
     tl_request_complete(request, error);
     if (!error && answers)
         tl_tracee_resume(tracer, t, 0);
+}
+
+void tl_tracee_give_up(struct tl_tracer *tracer, struct tracee *t)
+{
+    tl_tracee_forget_call(tracer, t);
+    if (t->at == AT_ENTRY)
+        skip_call(tracer, t, -EINTR);
+    tl_tracee_resume(tracer, t, 0);
 }
 
 void tl_tracee_abandon(struct tl_tracer *tracer, struct tracee *t)

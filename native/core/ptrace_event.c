@@ -1,7 +1,5 @@
 // What a stop means, and how its tracee goes on.
-#include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -173,47 +171,6 @@ static void on_exec(struct tl_tracer *tracer, struct tracee *t)
     tl_tracee_resume(tracer, t, 0);
 }
 
-// Does the process have a handler for the signal?
-static bool is_caught(pid_t tid, int number)
-{
-    char path[64], text[4096];
-
-    snprintf(path, sizeof path, "/proc/%d/status", tid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    ssize_t length = read(fd, text, sizeof text - 1);
-    close(fd);
-    text[length > 0 ? length : 0] = 0;
-    const char *line = strstr(text, "\nSigCgt:");
-    return line && strtoull(line + 8, NULL, 16) >> (number - 1) & 1;
-}
-
-// The stop that PTRACE_SINGLESTEP gives when a handler has been set up, in front of its first instruction.
-static bool is_at_handler(struct tracee *t)
-{
-    siginfo_t info;
-
-    return tl_trace(PTRACE_GETSIGINFO, t->tid, 0, (unsigned long)&info) == 0 && info.si_code == SIGTRAP;
-}
-
-static void on_signal(struct tl_tracer *tracer, struct tracee *t, int number)
-{
-    if (t->stepping && number == SIGTRAP && is_at_handler(t)) {
-        t->stepping = false;
-        tl_tracee_at_handler(tracer, t);
-        return;
-    }
-    t->stepping = false;
-    // Whether an interrupted call is made again, or fails with EINTR, is decided while a handler is set up.
-    if (t->restart && !tracer->leaving && is_caught(t->tid, number)) {
-        t->stepping = true;
-        tl_trace(PTRACE_SINGLESTEP, t->tid, 0, (unsigned long)number);
-        return;
-    }
-    tl_tracee_resume(tracer, t, number);
-}
-
 static void on_syscall(struct tl_tracer *tracer, struct tracee *t)
 {
     struct ptrace_syscall_info info;
@@ -291,6 +248,6 @@ void tl_tracer_event(struct tl_tracer *tracer, pid_t tid, int status)
         else if (number == (SIGTRAP | 0x80))
             on_syscall(tracer, t);
         else
-            on_signal(tracer, t, number);
+            tl_tracee_signal(tracer, t, number);
     }
 }

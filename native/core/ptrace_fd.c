@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -183,6 +184,26 @@ static int pass(struct tl_tracer *tracer, struct injection *injection, uint64_t 
     return error ? error : lower(tracer, injection, close_on_exec, number);
 }
 
+// For a table that has no room for the sockets, but perhaps for the file.
+static int pass_in_full_table(struct tl_tracer *tracer, struct injection *injection, uint64_t page, int fd,
+                              bool close_on_exec, int *number)
+{
+    pid_t pid = tl_task_process(injection->tracee->tid);
+    struct rlimit limit, more;
+
+    if (!pid || prlimit(pid, RLIMIT_NOFILE, NULL, &limit) < 0)
+        return EMFILE;
+    more.rlim_cur = limit.rlim_cur + 4;
+    more.rlim_max = limit.rlim_max < more.rlim_cur ? more.rlim_cur : limit.rlim_max;
+    if (prlimit(pid, RLIMIT_NOFILE, &more, NULL) < 0)
+        return EMFILE;
+    int error = pass(tracer, injection, page, fd, close_on_exec, number);
+    if (!error && (rlim_t)*number >= limit.rlim_cur)
+        error = close_there(tracer, injection, *number) ? ENOENT : EMFILE;
+    prlimit(pid, RLIMIT_NOFILE, &limit, NULL);
+    return error;
+}
+
 int tl_inject_fd(struct tl_tracer *tracer, struct injection *injection, int fd, bool close_on_exec,
                  int *number)
 {
@@ -194,6 +215,8 @@ int tl_inject_fd(struct tl_tracer *tracer, struct injection *injection, int fd, 
     int error = tl_inject_map(tracer, injection, sizeof(struct page64), &page);
     if (!error)
         error = pass(tracer, injection, page, fd, close_on_exec, number);
+    if (error == EMFILE)
+        error = pass_in_full_table(tracer, injection, page, fd, close_on_exec, number);
     if (error != ENOENT && *own && tl_inject_unmap(tracer, injection, own))
         error = ENOENT;
     while (*own)

@@ -2,7 +2,9 @@
 //
 //   ptrace.c            the thread: requests of workers, events of tracees, waiting for both
 //   ptrace_tracee.c     the table of tracees
+//   ptrace_attach.c     processes that run already, and letting go
 //   ptrace_event.c      what a stop means, and how its tracee goes on
+//   ptrace_signal.c     signals that interrupt calls, or would end who waits
 //   ptrace_call.c       calls: reporting them, carrying out answers, results, restarts
 //   ptrace_inject.c     calls that a tracee makes for us, at the entry or the return of its own
 //   ptrace_fd.c         a descriptor for a tracee
@@ -14,6 +16,7 @@
 #include <linux/ptrace.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <time.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -151,7 +154,10 @@ struct tl_tracer {
     // Only for the tracer.
     pid_t command;
     bool leaving;
-    unsigned held;   // tracees that wait for an answer
+    unsigned held; // tracees that wait for an answer
+    timer_t timer; // ticks while some do
+    bool has_timer, ticks;
+    uint64_t last_tick;
     pid_t postponed; // an event that came where it could not be handled
     int postponed_status;
     struct tracee *graveyard;
@@ -169,6 +175,9 @@ static inline int arch_index(uint32_t arch)
                                                                    : -1;
 }
 
+// ptrace.c: once its thread is over
+void tl_tracer_close_pipes(struct tl_tracer *tracer);
+
 // ptrace_tracee.c; tl_tracee_find wants the lock, or to be called by the tracer.
 struct tracee *tl_tracee_find(struct tl_tracer *tracer, pid_t tid);
 struct tracee *tl_tracee_of_call(struct tl_tracer *tracer, uint64_t id);
@@ -184,18 +193,27 @@ void tl_tracee_empty_graveyard(struct tl_tracer *tracer);
 void tl_tracer_event(struct tl_tracer *tracer, pid_t tid, int status);
 void tl_tracee_place(struct tl_tracer *tracer, struct tracee *t, enum place at);
 void tl_tracee_resume(struct tl_tracer *tracer, struct tracee *t, int signal);
+// Calls whose callers are to die of a signal are given up.
+void tl_tracer_tick(struct tl_tracer *tracer);
 void tl_tracer_born(struct tl_tracer *tracer, struct tracee *t);
+
+// ptrace_signal.c; the second for a caller that is AT_HANDLER
+void tl_tracee_signal(struct tl_tracer *tracer, struct tracee *t, int number);
+void tl_tracee_set_interrupted_result(struct tracee *t, int64_t result);
 
 // ptrace_call.c
 void tl_tracee_enters(struct tl_tracer *tracer, struct tracee *t, const struct ptrace_syscall_info *info);
 void tl_tracee_returns(struct tl_tracer *tracer, struct tracee *t);
-void tl_tracee_at_handler(struct tl_tracer *tracer, struct tracee *t);
+// The caller waits for an answer from here on.
+void tl_tracee_report(struct tl_tracer *tracer, struct tracee *t, enum place at);
 void tl_tracee_reply(struct tl_tracer *tracer, struct tracee *t, int64_t result);
 void tl_tracee_go_on(struct tl_tracer *tracer, struct tracee *t);
 // Has the kernel perform the call, and REQUEST completed with its result.
 void tl_tracee_perform(struct tl_tracer *tracer, struct tracee *t, struct request *request);
 void tl_tracee_copy(struct tl_tracer *tracer, struct tracee *t, struct request *request);
 void tl_tracee_give_fd(struct tl_tracer *tracer, struct tracee *t, struct request *request);
+// The call that waits will not happen, and its thread goes on to die.
+void tl_tracee_give_up(struct tl_tracer *tracer, struct tracee *t);
 // We let go of a caller that waits: its call fails as all later ones do under a filter, or is performed.
 void tl_tracee_abandon(struct tl_tracer *tracer, struct tracee *t);
 void tl_request_complete(struct request *request, int error);

@@ -221,10 +221,9 @@ static bool tracer_close(struct tl_transport *transport)
     return true;
 }
 
-// Nothing is open that could be taken for something else before free().
 static void tracer_release_transport(struct tl_transport *transport)
 {
-    (void)transport;
+    tl_tracer_close_pipes(tracer_of(transport));
 }
 
 static void tracer_free(struct tl_transport *transport)
@@ -238,13 +237,12 @@ static void tracer_forked(struct tl_transport *transport)
 {
     struct tl_tracer *tracer = tracer_of(transport);
 
-    if (tracer->calls_in >= 0)
-        close(tracer->calls_in);
-    close(transport->fd);
-    close(tracer->bell[0]);
-    close(tracer->bell[1]);
-    close(tracer->exit_fd);
-    close(tracer->stop_fd);
+    const int fds[] = {tracer->calls_in, transport->fd,   tracer->bell[0],
+                       tracer->bell[1],  tracer->exit_fd, tracer->stop_fd};
+
+    for (unsigned i = 0; i < sizeof fds / sizeof *fds; i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
 }
 
 const struct tl_transport_ops tl_tracer_ops = {

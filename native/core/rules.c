@@ -110,10 +110,12 @@ void tl_rules_free(struct tl_rules *rules)
 
 uint64_t tl_rules_count(const struct tl_rules *rules, unsigned index)
 {
-    return index < rules->count ? __atomic_load_n(&rules->entries[index]->counts->acted, __ATOMIC_RELAXED) : 0;
+    return index < rules->count ? __atomic_load_n(&rules->entries[index]->counts->acted, __ATOMIC_RELAXED)
+                                : 0;
 }
 
-void tl_rules_each(const struct tl_rules *rules, void (*tell)(void *context, uint32_t arch, int nr), void *context)
+void tl_rules_each(const struct tl_rules *rules, void (*tell)(void *context, uint32_t arch, int nr),
+                   void *context)
 {
     for (unsigned i = 0; rules && i < rules->count; i++)
         for (unsigned j = 0; j < rules->entries[i]->target_count; j++)
@@ -222,7 +224,8 @@ static bool delay_return(struct tl_rules *rules, struct tl_listener *listener, c
     return delay_ns && tl_listener_delay(listener, call, delay_ns) == 0;
 }
 
-static bool decide(const struct entry *entry, struct tl_listener *listener, struct tl_call *call, bool results)
+static bool decide(const struct entry *entry, struct tl_listener *listener, struct tl_call *call,
+                   bool results)
 {
     bool fails = entry->rule.action == TL_RULE_ERROR;
     int64_t value = entry->rule.value;

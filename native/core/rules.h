@@ -34,7 +34,8 @@ uint64_t tl_rules_count(const struct tl_rules *rules, unsigned index);
 void tl_rules_wants(const struct tl_rules *rules, uint32_t arch, int nr, bool *before, bool *returned);
 
 // Calls TELL for every call that a rule is about.
-void tl_rules_each(const struct tl_rules *rules, void (*tell)(void *context, uint32_t arch, int nr), void *context);
+void tl_rules_each(const struct tl_rules *rules, void (*tell)(void *context, uint32_t arch, int nr),
+                   void *context);
 
 // True when the call needs nothing more: it was answered, or will be delivered again after a delay. RESULTS:
 // somebody may want to see results; a call that a rule has decided then becomes one with a result.

@@ -133,6 +133,13 @@ static PyObject *tracer_detach(PyObject *object, PyObject *argument)
     return PyBool_FromLong(done);
 }
 
+static PyObject *tracer_close(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    tl_tracer_close(as_tracer(object)->tracer);
+    Py_RETURN_NONE;
+}
+
 static PyObject *tracer_transport(PyObject *object, PyObject *unused)
 {
     (void)unused;
@@ -165,6 +172,7 @@ static PyMethodDef tracer_methods[] = {
     {"seize", tracer_seize, METH_O, NULL},
     {"attach", tracer_attach, METH_O, NULL},
     {"detach", tracer_detach, METH_O, NULL},
+    {"close", tracer_close, METH_NOARGS, NULL},
     {"transport", tracer_transport, METH_NOARGS, NULL},
     {"exit_status", tracer_exit_status, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -219,7 +219,9 @@ def _set(rule: Rule, key: str, value: str) -> None:
     elif key == "seed":
         seed = _integer(value)
         if seed is None or not 0 <= seed < 1 << 64:
-            raise UsageError(f"rule '{rule.text}': seed {value!r} is no number from 0 to 18446744073709551615")
+            raise UsageError(
+                f"rule '{rule.text}': seed {value!r} is no number from 0 to 18446744073709551615"
+            )
         rule.seed = seed
     elif key == "count":
         if value:
@@ -244,7 +246,7 @@ def targets(rule: Rule, calls: Iterable[tuple[str, int, str, int]]) -> tuple[tup
     :param calls: ``(arch, nr, name, inner)`` of each call; *inner* is the number inside a multiplexer, or -1.
     :returns: ``(audit_arch, nr, inner, path, dirfd, path, dirfd)`` each, argument positions or -1.
     """
-    found = []
+    found: list[tuple[int, ...]] = []
     for arch, nr, name, inner in calls:
         places: list[int] = []
         if rule.path is None or inner >= 0:

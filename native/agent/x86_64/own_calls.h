@@ -7,6 +7,7 @@
 
 static const unsigned short tl_own_calls[] = {
     __NR_rt_sigaction, __NR_rt_sigprocmask, __NR_rt_sigreturn, __NR_sigaltstack,
+    __NR_rt_sigpending, __NR_rt_sigtimedwait,
     // with a signal mask of their own
     __NR_rt_sigsuspend, __NR_ppoll, __NR_pselect6, __NR_epoll_pwait, __NR_epoll_pwait2, __NR_io_pgetevents,
     // new tasks and programs

@@ -120,9 +120,9 @@ class AgentEngine:
         constants = dict(chains.constants)
         if None in constants:
             everywhere = constants.pop(None)
-            others = {nr for arch, nr in chains.keys() if arch == _NATIVE}
+            others = {nr for arch, nr in chains.calls() if arch == _NATIVE}
             constants |= {nr: everywhere for nr in range(_TABLE_SIZE) if nr not in others}
-        for key in sorted(chains.keys(), key=lambda key: key[1] is not None):
+        for key in sorted(chains.calls(), key=lambda key: key[1] is not None):
             arch, nr = key
             uses = [(rule, -1 if inner is None else inner) for rule, inner in chains.uses.get(key, ())]
             if not self.agent.set_rules(abi.AUDIT_ARCH[arch], -1 if nr is None else nr, tuple(uses)):

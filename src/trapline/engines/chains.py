@@ -138,7 +138,7 @@ class RuleChains:
         """Return the calls whose rules the supervisor applies."""
         return list(self._supervised)
 
-    def keys(self) -> list[Key]:
+    def calls(self) -> list[Key]:
         """Return all calls that some rule is about."""
         return [key for key, chain in self._chains.items() if chain]
 

@@ -112,6 +112,10 @@ class _Started(_Traced):
     def release(self) -> None:
         self._spawn.release()
 
+    def close(self) -> None:
+        super().close()
+        self.tracer.close()
+
 
 class _Attached(_Traced):
     def __init__(self, pid: int, tracer: _native.Tracer) -> None:
@@ -137,6 +141,7 @@ class _Attached(_Traced):
 
     def close(self) -> None:
         self.tracer.detach(2000)
+        self.tracer.close()
         if self.pidfd >= 0:
             os.close(self.pidfd)
         self.pidfd = -1

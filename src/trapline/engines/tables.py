@@ -55,9 +55,7 @@ class CallTables:
     :ivar chains: the rules by call, or None.
     """
 
-    def __init__(
-        self, plan: Plan, verdict: int, also: Iterable[str] = (), *, in_agent: bool = False
-    ) -> None:
+    def __init__(self, plan: Plan, verdict: int, also: Iterable[str] = (), *, in_agent: bool = False) -> None:
         self.plan = plan
         self.listener: _native.Listener | None = None
         self._verdict = verdict
@@ -113,7 +111,9 @@ class CallTables:
         for (arch, nr), hooks in self._hooked.items():
             ordered = [hook for hook in self.plan.hooks if hook in hooks or hook in everywhere.get(arch, ())]
             # With one reason to be told of a call, the filter has tested its condition already.
-            shared = len(ordered) > 1 or any(key == (arch, nr) or key[0] == arch and None in (nr, key[1]) for key in ruled)
+            shared = len(ordered) > 1 or any(
+                key == (arch, nr) or (key[0] == arch and None in (nr, key[1])) for key in ruled
+            )
             for returned in (False, True):
                 mine = [hook for hook in ordered if hook.on_return is returned]
                 if mine:
@@ -134,7 +134,7 @@ class CallTables:
         return [(arch, nr) for arch, nr in self._keys() if nr is not None]
 
     def _keys(self) -> list[tuple[str, int | None]]:
-        return [*self._hooked, *(self.chains.keys() if self.chains else ())]
+        return [*self._hooked, *(self.chains.calls() if self.chains else ())]
 
     def doom(self) -> None:
         """Kill from now on whatever makes a hooked call: the program is being ended."""

@@ -93,7 +93,9 @@ int main(void)
         same(handled, 0);
         same(call(SYS_rt_sigtimedwait, &only, &info, &zero, 8), -EAGAIN);
         same(call(SYS_rt_sigtimedwait, &only, &info, &zero, 16), -EINVAL);
-        // So does a descriptor.
+        // So does a descriptor; of SIGSYS it never hears where that drives the calls.
+        if (number == SIGSYS)
+            continue;
         struct signalfd_siginfo from_fd;
         int fd = signalfd(-1, (sigset_t *)&only, SFD_NONBLOCK);
         raise(number);
