@@ -101,6 +101,7 @@ struct tl_thread {
     bool is_filtered;       // a filter of the program's own has trapped the call
     int32_t sent;           // the signal that the agent sends itself, for the program
     tl_sigset mask;         // as the program set it, without SIGSYS
+    tl_sigset waiting;      // arrived while another signal is pending, and are in the kernel until that is delivered
     struct tl_stack stack;  // the alternate stack that the program set
     struct tl_handlers *handlers;
     struct tl_mailbox *mailbox;
