@@ -52,6 +52,8 @@ long tl_do_call(struct tl_thread *thread)
     case __NR_execve:
     case __NR_execveat:
         return tl_call_execve(thread);
+    case __NR_ptrace:
+        return tl_call_ptrace(thread);
     case __NR_prctl:
         return tl_call_prctl(thread);
     case __NR_fcntl:

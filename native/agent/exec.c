@@ -83,6 +83,7 @@ long tl_call_execve(struct tl_thread *thread)
         struct tl_mailbox *box = tl_mailbox_of(thread);
         if (box) {
             box->args[0] = path;
+            box->args[1] = EPERM;
             tl_ask(thread, TL_REQUEST_WARNING);
         }
         close_on_exec(FD_CLOEXEC);

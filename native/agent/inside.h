@@ -101,6 +101,7 @@ struct tl_thread {
     bool is_filtered;       // a filter of the program's own has trapped the call
     int32_t sent;           // the signal that the agent sends itself, for the program
     tl_sigset mask;         // as the program set it, without SIGSYS
+    tl_sigset waiting;      // arrived while another signal is pending, and are in the kernel until that is delivered
     struct tl_stack stack;  // the alternate stack that the program set
     struct tl_handlers *handlers;
     struct tl_mailbox *mailbox;
@@ -168,6 +169,7 @@ struct tl_process {
     uint16_t has_segment;
     uint32_t reserved;
     struct tl_thread *threads[threads_max];
+    struct tl_leaving leaving;
     int32_t pid;
     uint32_t lock;         // of the lists below
     uint32_t thread_count; // indexes given out so far
@@ -293,6 +295,10 @@ long tl_call_memory(struct tl_thread *thread);
 // dispatching.c: the program's own Syscall User Dispatch.
 long tl_call_prctl(struct tl_thread *thread);
 bool tl_is_dispatched(struct tl_thread *thread); // true: its SIGSYS is on its way
+
+// tracing.c
+long tl_call_ptrace(struct tl_thread *thread);
+void tl_leave_thread(void);
 
 // patch.c
 void tl_site_trapped(uint64_t address);

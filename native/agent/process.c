@@ -11,7 +11,7 @@ enum {
     MAP_FIXED = 0x10,
     MAP_ANONYMOUS = 0x20,
     MAP_FIXED_NOREPLACE = 0x100000,
-    highest_low = 0x7feff000, // above are things of Windows programs
+    highest_low = 0x7fe00000,
     low_step = 0x10000,
     PR_SET_SYSCALL_USER_DISPATCH = 59,
     CLONE_VM = 0x100,

@@ -49,7 +49,8 @@ enum tl_request {
     TL_REQUEST_CALL,    // a call that the hooks have to decide
     TL_REQUEST_RESULT,  // a call with its result
     TL_REQUEST_EXEC,    // about to execute a program; args: numbers of the agent's descriptors
-    TL_REQUEST_WARNING, // something that the user should know
+    TL_REQUEST_WARNING, // a program runs without hooks; args: where its name is, why
+    TL_REQUEST_RELEASE, // another program is about to trace a thread (args): the agent must leave it
 };
 
 enum tl_answer {
@@ -211,7 +212,19 @@ struct tl_image_header {
     uint32_t gate;         // the template of every block
     uint32_t gate_info;    // struct tl_gate_info
     uint32_t entry;        // where a block goes with a call that it cannot do
+    uint32_t leave;        // takes the agent out of a stopped thread, with its registers in struct tl_leaving
+    uint32_t leaving;      // that structure; its end is a stack
+    uint32_t performed;    // where a thread is that waits for the result of the program's call,
+    uint32_t performed_int80, pending; // if the word at `pending` in its record is 0
     uint32_t reserved;
+};
+
+// What becomes of a thread when the agent leaves it.
+struct tl_leaving {
+    uint64_t registers[18]; // in the order of the kernel's signal frames; on return those of the program
+    uint32_t is_first;      // of its process
+    uint32_t blocks_sigsys; // on return: the program believes to block it
+    uint64_t stack[382];
 };
 
 struct tl_gate_info {

@@ -55,7 +55,7 @@ static bool may_not_fault(void)
 {
     const struct tl_thread *thread = tl_this_thread();
 
-    return !thread->mask_is_full && thread->mask & (tl_bit(SIGSEGV) | tl_bit(SIGBUS));
+    return ((thread->mask_is_full ? 0 : thread->mask) | thread->waiting) & (tl_bit(SIGSEGV) | tl_bit(SIGBUS));
 }
 
 static bool copy_by_kernel(int nr, uint64_t here, uint64_t there, size_t size)
@@ -227,6 +227,19 @@ static bool is_fault(int number, const struct tl_siginfo *info)
     return info->code > 0 && is_ours(number);
 }
 
+// A handler runs in the usual code segment, but with the stack segment that it interrupts, if that is any good.
+static uint64_t handler_segments(uint64_t interrupted)
+{
+    enum { of_interest = 0xfe00, data = 0xf200, data_expanding_down = 0xf600 }; // ring 3, present, writable
+    uint32_t selector = (uint32_t)(interrupted >> 48), rights = 0;
+
+    __asm__("lar %1, %0" : "+r"(rights) : "r"(selector) : "cc");
+    rights &= of_interest;
+    if (rights != data && rights != data_expanding_down)
+        return plain_segments;
+    return (plain_segments & 0xffffffffffff) | (uint64_t)selector << 48;
+}
+
 // Changes CONTEXT, from which a sigreturn follows, so that it enters the program's handler for a signal that
 // found the program with the registers AT. False: there is no handler to enter.
 static bool enter_handler(struct tl_thread *thread, int number, const struct tl_siginfo *info,
@@ -291,7 +304,7 @@ static bool enter_handler(struct tl_thread *thread, int number, const struct tl_
     context->regs[RDX] = sp + offsetof(struct tl_frame, context);
     context->regs[RAX] = 0;
     context->regs[EFLAGS] &= ~(uint64_t)(trap_flag | direction_flag | resume_flag);
-    context->segments = plain_segments;
+    context->segments = handler_segments(context->segments);
     context->fpstate = 0; // a handler begins with a fresh vector state
     context->mask = thread->mask;
     return true;
@@ -303,9 +316,11 @@ static void defer(struct tl_thread *thread, const struct tl_siginfo *info, struc
     uint64_t save = (uint64_t)thread + tl_vector_save;
     size_t size = vector_size(context);
 
-    if (thread->pending) { // waits in the kernel then
-        const struct tl_siginfo *first = &thread->deferred.info;
-        tl_raw(__NR_rt_tgsigqueueinfo, thread->pid, thread->tid, first->number, (long)first, 0, 0);
+    if (thread->pending) { // waits in the kernel then, blocked until the first one is delivered
+        thread->waiting |= tl_bit(info->number);
+        context->mask = all_signals() | thread->waiting;
+        tl_raw(__NR_rt_tgsigqueueinfo, thread->pid, thread->tid, info->number, (long)info, 0, 0);
+        return;
     }
     thread->deferred.context = *context;
     thread->deferred.info = *info;
@@ -415,6 +430,7 @@ _Noreturn void tl_deliver(struct tl_thread *thread)
         tl_rules_handled(thread, thread->regs[RIP], thread->regs[RSP]);
     }
     thread->pending = 0;
+    thread->waiting = 0;
     tl_sigreturn((uint64_t)context);
 }
 

@@ -50,6 +50,10 @@ struct tl_error *tl_agent_inject(const struct tl_agent *agent, pid_t pid, int so
 struct tl_error *tl_agent_follow_exec(const struct tl_agent *agent, pid_t pid, pid_t command, struct tl_mailbox *box,
                                       void (*release)(void *context), void *context, enum tl_injection *outcome);
 
+// Takes the agent out of the process of a thread, all of it. The calling thread becomes its tracer meanwhile.
+// COMMAND as above. False: it had none, or nothing could be done.
+bool tl_agent_release(pid_t tid, pid_t command);
+
 // Gives the caller that waits in BOX its answer.
 void tl_mailbox_answer(struct tl_mailbox *box, enum tl_answer answer);
 

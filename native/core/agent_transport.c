@@ -63,6 +63,14 @@ struct exec {
     struct tl_mailbox *box;
 };
 
+static void finish_exec(struct agent_transport *a)
+{
+    pthread_mutex_lock(&a->lock);
+    a->execs--;
+    pthread_cond_broadcast(&a->change);
+    pthread_mutex_unlock(&a->lock);
+}
+
 static void *exec_main(void *argument)
 {
     struct exec exec = *(struct exec *)argument;
@@ -71,16 +79,21 @@ static void *exec_main(void *argument)
     pid_t tid = exec.box->tid;
 
     free(argument);
+    if (exec.box->request == TL_REQUEST_RELEASE) {
+        pid_t traced = (pid_t)exec.box->args[0];
+        if (tl_agent_release(traced, a->command))
+            a->unhooked(a->context, traced, EBUSY);
+        tl_mailbox_answer(exec.box, TL_ANSWER_GO_ON);
+        finish_exec(a);
+        return NULL;
+    }
     struct tl_error *error = tl_agent_follow_exec(a->agent, tid, a->command, exec.box, NULL, NULL, &outcome);
     if (error || outcome == TL_NOT_INJECTED_32_BIT)
         a->unhooked(a->context, tid, error ? error->code : ENOEXEC);
     if (error && exec.box->state == TL_MAILBOX_POSTED)
         tl_mailbox_answer(exec.box, TL_ANSWER_GO_ON);
     tl_error_free(error);
-    pthread_mutex_lock(&a->lock);
-    a->execs--;
-    pthread_cond_broadcast(&a->change);
-    pthread_mutex_unlock(&a->lock);
+    finish_exec(a);
     return NULL;
 }
 
@@ -191,10 +204,11 @@ static bool is_call(struct agent_transport *a, struct tl_mailbox *box)
     case TL_REQUEST_RESULT:
         return true;
     case TL_REQUEST_EXEC:
+    case TL_REQUEST_RELEASE:
         start_exec(a, box);
         return false;
     case TL_REQUEST_WARNING:
-        a->unhooked(a->context, box->tid, EPERM);
+        a->unhooked(a->context, box->tid, (int)box->args[1]);
         tl_mailbox_answer(box, TL_ANSWER_GO_ON);
         return false;
     default:

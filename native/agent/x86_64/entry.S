@@ -251,4 +251,12 @@ tl_start_thread:
     call tl_begin_thread
     ud2
 
+// Where the supervisor has a stopped thread begin that the agent shall leave. It waits for the trap.
+    .globl tl_leave_stopped
+    .hidden tl_leave_stopped
+tl_leave_stopped:
+    andq $-16, %rsp
+    call tl_leave_thread
+    int3
+
     .section .note.GNU-stack, "", @progbits

@@ -63,6 +63,7 @@ class AgentEngine:
         reason = {
             errno.EPERM: "it gets privileges from its file (set-user-ID), or its user may not read it",
             errno.ENOEXEC: "it is a 32-bit program",
+            errno.EBUSY: "another program traces it",
         }.get(number, os.strerror(number))
         os.write(2, f"trapline: process {pid} runs a program without hooks: {reason}\n".encode())
 
