@@ -39,6 +39,25 @@ _EPERM = 1
 _TABLE_SIZE = 1024
 
 
+def _warner() -> Callable[[int, int], None]:
+    """Return what says once for each reason that a program runs without hooks."""
+    warned: set[int] = set()
+
+    # Not a method: the agent keeps it, and would keep its engine.
+    def unhooked(pid: int, number: int) -> None:
+        if number in warned:
+            return
+        warned.add(number)
+        reason = {
+            errno.EPERM: "it gets privileges from its file (set-user-ID), or its user may not read it",
+            errno.ENOEXEC: "it is a 32-bit program",
+            errno.EBUSY: "another program traces it",
+        }.get(number, os.strerror(number))
+        os.write(2, f"trapline: process {pid} runs a program without hooks: {reason}\n".encode())
+
+    return unhooked
+
+
 class AgentEngine:
     """One program with an agent in each of its processes."""
 
@@ -48,24 +67,11 @@ class AgentEngine:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.tables = CallTables(plan, action.RET_USER_NOTIF, in_agent=True)
-        self._warned: set[int] = set()
         self.agent = _native.Agent(
-            self.flags, _THRESHOLD, bool(plan.hide_vdso), self.tables.program.to_bytes(), self._unhooked
+            self.flags, _THRESHOLD, bool(plan.hide_vdso), self.tables.program.to_bytes(), _warner()
         )
         self._spawn: _native.Spawn | None = None
         self._planner: Planner | None = None
-
-    def _unhooked(self, pid: int, number: int) -> None:
-        """A program runs without hooks: say so once."""
-        if number in self._warned:
-            return
-        self._warned.add(number)
-        reason = {
-            errno.EPERM: "it gets privileges from its file (set-user-ID), or its user may not read it",
-            errno.ENOEXEC: "it is a 32-bit program",
-            errno.EBUSY: "another program traces it",
-        }.get(number, os.strerror(number))
-        os.write(2, f"trapline: process {pid} runs a program without hooks: {reason}\n".encode())
 
     def launch(self, command: Command) -> Program:
         """Create the process; it is held before its execve."""
