@@ -199,6 +199,7 @@ void tl_restore_signals(struct tl_thread *thread);
 _Noreturn void tl_deliver(struct tl_thread *thread);
 _Noreturn void tl_resume_with(struct tl_thread *thread, tl_sigset mask);
 void tl_install_handlers(struct tl_handlers *handlers, bool ask);
+void tl_ignore_signals(const struct tl_handlers *handlers);
 bool tl_read(void *to, uint64_t from, size_t size);
 bool tl_write(uint64_t to, const void *from, size_t size);
 long tl_call_rt_sigaction(struct tl_thread *thread);

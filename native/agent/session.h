@@ -46,7 +46,8 @@ enum tl_request {
     TL_REQUEST_NONE,
     TL_REQUEST_CALL,    // a call that the hooks have to decide
     TL_REQUEST_RESULT,  // a call with its result
-    TL_REQUEST_EXEC,    // about to execute a program; args: numbers of the agent's descriptors
+    TL_REQUEST_EXEC,    // about to execute a program; args: numbers of the agent's descriptors, the program's
+                        // signal mask, the signals that it ignores, address of the path
     TL_REQUEST_PLAN,    // how to patch a site
     TL_REQUEST_WARNING, // something that the user should know
 };
@@ -59,6 +60,8 @@ enum tl_answer {
     TL_ANSWER_RECEIVE, // receive a descriptor from the first of them, come back with its number
     TL_ANSWER_ROOM,    // make room for result bytes of changed arguments, and come back
     TL_ANSWER_PLAN,    // the payload is a plan
+    TL_ANSWER_PERMIT,  // allow the supervisor to trace the caller, and come back
+    TL_ANSWER_UNFOLLOWED, // execute; there will be no agent
 };
 
 enum tl_mailbox_state { TL_MAILBOX_FREE, TL_MAILBOX_TAKEN, TL_MAILBOX_POSTED, TL_MAILBOX_ANSWERED };
@@ -179,6 +182,7 @@ _Static_assert(sizeof(struct tl_session) <= tl_shared_size, "the session fits it
 struct tl_start {
     uint64_t registers[18]; // in the order of the kernel's signal frames
     uint64_t signal_mask;
+    uint64_t ignored; // signals that the program ignores, though the kernel cannot know
     int32_t socket_fd, memory_fd;
     uint64_t image_size;
     uint64_t reserved[11]; // blocks know what follows

@@ -101,6 +101,16 @@ void tl_install_handlers(struct tl_handlers *handlers, bool ask)
     }
 }
 
+// For a program without an agent: what we wanted to see although it ignores it.
+void tl_ignore_signals(const struct tl_handlers *handlers)
+{
+    const struct tl_action ignore = {.handler = 1};
+
+    for (int number = 1; number <= signals; number++)
+        if (is_ours(number) && number != SIGSYS && handlers->action[number].handler == 1)
+            kernel_action(number, &ignore, NULL);
+}
+
 void tl_block_signals(struct tl_thread *thread)
 {
     tl_sigset mask = all_signals();
