@@ -185,7 +185,7 @@ struct tl_start {
     uint64_t ignored; // signals that the program ignores, though the kernel cannot know
     int32_t socket_fd, memory_fd;
     uint64_t image_size;
-    uint64_t reserved[11]; // blocks know what follows
+    uint64_t reserved[10]; // blocks know what follows
 };
 
 _Static_assert(sizeof(struct tl_start) == 256, "what follows stays where it is");

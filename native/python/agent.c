@@ -1,6 +1,7 @@
 // _native.Agent: the session of an in-process engine, as its supervisor sees it.
 #include "module.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "agent.h"
