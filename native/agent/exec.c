@@ -144,6 +144,8 @@ static int ask_to_be_followed(struct tl_thread *thread, struct permission *permi
     box->args[2] = thread->mask | (thread->sigsys_blocked ? tl_bit(SIGSYS) : 0);
     box->args[3] = ignored(thread);
     box->args[4] = thread->args[thread->nr == __NR_execveat ? 1 : 0];
+    box->args[5] = (uint64_t)&thread->mailbox; // by which the supervisor sees that it has caught this very thread
+    box->sp = (uint64_t)box;
     int answer = tl_ask(thread, TL_REQUEST_EXEC);
     if (answer == TL_ANSWER_PERMIT) {
         permit(permission);

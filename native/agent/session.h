@@ -47,7 +47,8 @@ enum tl_request {
     TL_REQUEST_CALL,    // a call that the hooks have to decide
     TL_REQUEST_RESULT,  // a call with its result
     TL_REQUEST_EXEC,    // about to execute a program; args: numbers of the agent's descriptors, the program's
-                        // signal mask, the signals that it ignores, address of the path
+                        // signal mask, the signals that it ignores, address of the path, address
+                        // of a pointer to this mailbox; sp: that pointer
     TL_REQUEST_PLAN,    // how to patch a site
     TL_REQUEST_WARNING, // something that the user should know
 };

@@ -93,6 +93,16 @@ static struct tl_entry entry_of(const struct tl_agent *agent, const struct tl_ex
     return (struct tl_entry){agent->socket_number, agent->memory_number, ignored_here()};
 }
 
+// The caller may have been killed, by an execve of another thread, and its id be that of the new program's first.
+static bool is_waiting_in(pid_t pid, const struct tl_mailbox *box)
+{
+    uint64_t pointer;
+    size_t done;
+
+    return tl_memory_read(pid, box->args[5], &pointer, sizeof pointer, &done) == 0 && done == sizeof pointer &&
+           pointer == box->sp;
+}
+
 struct tl_error *tl_agent_follow_exec(const struct tl_agent *agent, const struct tl_exec *exec,
                                       enum tl_unhooked *reason)
 {
@@ -123,8 +133,13 @@ struct tl_error *tl_agent_follow_exec(const struct tl_agent *agent, const struct
             ptrace(PTRACE_DETACH, exec->pid, NULL, NULL);
             break;
         }
-        if (box && event == PTRACE_EVENT_STOP && box->state == TL_MAILBOX_POSTED)
+        if (box && event == PTRACE_EVENT_STOP && box->state == TL_MAILBOX_POSTED) {
+            if (!is_waiting_in(exec->pid, box)) {
+                ptrace(PTRACE_DETACH, exec->pid, NULL, NULL);
+                break;
+            }
             tl_mailbox_answer(box, TL_ANSWER_GO_ON);
+        }
         if (event == PTRACE_EVENT_STOP && number != SIGTRAP) {
             ptrace(PTRACE_LISTEN, exec->pid, NULL, NULL); // it was told to stop, and stays so
             continue;
@@ -170,10 +185,11 @@ void tl_agent_warn(struct agent_transport *a, const struct tl_mailbox *box, enum
     tell(a, box->tid, box, reason, error);
 }
 
-static bool is_traced(pid_t pid)
+// The thread that traces another one, or 0.
+static pid_t tracer_of(pid_t pid)
 {
     char path[40], line[128];
-    int tracer = 0;
+    pid_t tracer = 0;
 
     snprintf(path, sizeof path, "/proc/%d/status", pid);
     FILE *file = fopen(path, "re");
@@ -181,7 +197,12 @@ static bool is_traced(pid_t pid)
         continue;
     if (file)
         fclose(file);
-    return tracer != 0;
+    return tracer;
+}
+
+static bool is_our_thread(pid_t tid)
+{
+    return syscall(SYS_tgkill, getpid(), tid, 0) == 0;
 }
 
 struct follower {
@@ -195,7 +216,7 @@ static void follow(struct agent_transport *a, struct tl_mailbox *box)
     enum tl_unhooked reason;
     struct tl_error *error = tl_agent_follow_exec(a->agent, &exec, &reason);
 
-    if (error && reason == TL_HOOKED && error->code == EPERM && !is_traced(exec.pid)) {
+    if (error && reason == TL_HOOKED && error->code == EPERM && !tracer_of(exec.pid)) {
         // There may be means to permit it that only the caller has.
         tl_error_free(error);
         error = NULL;
@@ -207,8 +228,12 @@ static void follow(struct agent_transport *a, struct tl_mailbox *box)
     if (reason != TL_HOOKED) {
         tell(a, exec.pid, NULL, reason, error->code);
     } else if (error->code != ESRCH) {
-        // Not traced, so not killed by an execve of another thread: it still waits.
-        reason = error->code != EPERM ? TL_UNHOOKED_FAILED : is_traced(exec.pid) ? TL_UNHOOKED_TRACED : TL_UNHOOKED_REFUSED;
+        pid_t tracer = tracer_of(exec.pid);
+        if (tracer && is_our_thread(tracer)) {
+            tl_error_free(error);
+            return; // killed by the execve of another thread, which now has its id
+        }
+        reason = error->code != EPERM ? TL_UNHOOKED_FAILED : tracer ? TL_UNHOOKED_TRACED : TL_UNHOOKED_REFUSED;
         tell(a, exec.pid, box, reason, error->code);
         tl_mailbox_answer(box, TL_ANSWER_UNFOLLOWED);
     }
