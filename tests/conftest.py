@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 TESTS = Path(__file__).parent
-ENGINES = ["notify"]
+ENGINES = ["notify", "ptrace"]
 REQUIRE_ALL = os.environ.get("TRAPLINE_REQUIRE_ALL") == "1"
 #: Seconds after which a test counts as hung.
 DEADLINE = int(os.environ.get("TRAPLINE_TEST_DEADLINE", "150"))

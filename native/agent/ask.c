@@ -84,15 +84,21 @@ static bool wait_for_answer(struct tl_mailbox *box)
     return true;
 }
 
-static void ring(struct tl_mailbox *box)
+void tl_ring(void)
 {
     struct tl_session *session = &tl_session;
-    uint32_t index = (uint32_t)(box - session->mailboxes);
 
-    __atomic_or_fetch(&session->posted[index / 64], (uint64_t)1 << index % 64, __ATOMIC_SEQ_CST);
     __atomic_add_fetch(&session->doorbell, 1, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&session->sleeping, __ATOMIC_SEQ_CST))
         tl_raw(__NR_futex, (long)&session->doorbell, FUTEX_WAKE, 1, 0, 0, 0);
+}
+
+static void post(struct tl_mailbox *box)
+{
+    uint32_t index = (uint32_t)(box - tl_session.mailboxes);
+
+    __atomic_or_fetch(&tl_session.posted[index / 64], (uint64_t)1 << index % 64, __ATOMIC_SEQ_CST);
+    tl_ring();
 }
 
 int tl_ask(struct tl_thread *thread, enum tl_request request)
@@ -106,7 +112,7 @@ int tl_ask(struct tl_thread *thread, enum tl_request request)
     box->serial++;
     tl_session.last_cpu = box->cpu = this_cpu();
     __atomic_store_n(&box->state, TL_MAILBOX_POSTED, __ATOMIC_SEQ_CST);
-    ring(box);
+    post(box);
     return wait_for_answer(box) ? (int)box->answer : -1;
 }
 

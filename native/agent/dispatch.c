@@ -23,6 +23,10 @@ long tl_do_call(struct tl_thread *thread)
         return tl_call_rt_sigaction(thread);
     case __NR_rt_sigprocmask:
         return tl_call_rt_sigprocmask(thread);
+    case __NR_rt_sigpending:
+        return tl_call_rt_sigpending(thread);
+    case __NR_rt_sigtimedwait:
+        return tl_call_rt_sigtimedwait(thread);
     case __NR_rt_sigreturn:
         return tl_call_rt_sigreturn(thread);
     case __NR_sigaltstack:
@@ -66,6 +70,46 @@ long tl_do_call(struct tl_thread *thread)
     }
 }
 
+// What the session's program says. Native calls that it does not leave alone are of interest to somebody.
+static uint32_t verdict_of(const struct tl_thread *thread)
+{
+    uint32_t nr = (uint32_t)thread->nr;
+
+    if (!tl_session.program_length || (thread->arch != arch_i386 && nr < tl_calls && !tl_session.interest[nr]))
+        return 0;
+    return tl_bpf_run(thread);
+}
+
+static bool is_constant(const struct tl_thread *thread)
+{
+    uint32_t nr = (uint32_t)thread->nr;
+
+    return thread->arch != arch_i386 && nr < tl_calls && tl_session.classes[nr] == TL_CONSTANT;
+}
+
+// Hooks and the kernel, for a call that no rule has decided or whose result somebody wants.
+static long decide(struct tl_thread *thread, bool decided, long result)
+{
+    uint32_t verdict = verdict_of(thread);
+    bool wanted = verdict == verdict_hook;
+
+    if (!decided && (verdict & verdict_action) == verdict_errno)
+        return -(long)(verdict & verdict_data);
+    // What is decided there has been shown to those who want results.
+    if (!decided && wanted && tl_is_wanted(thread, TL_WANTS_BEFORE) &&
+        tl_ask_hooks(thread, TL_REQUEST_CALL, &result))
+        return result;
+    if (!decided)
+        result = tl_do_call(thread);
+    if (thread->aborted)
+        tl_rules_aborted(thread);
+    else
+        tl_rules_after(thread);
+    if (wanted && !thread->aborted && !thread->is_filtered && tl_is_wanted(thread, TL_WANTS_RESULT))
+        tl_ask_hooks(thread, TL_REQUEST_RESULT, &result);
+    return result;
+}
+
 static void handle(struct tl_thread *thread)
 {
     static const uint8_t x86_64[6] = {RDI, RSI, RDX, R10, R8, R9}, i386[6] = {RBX, RCX, RDX, RSI, RDI, RBP};
@@ -75,21 +119,17 @@ static void handle(struct tl_thread *thread)
     for (int i = 0; i < 6; i++)
         thread->args[i] = thread->regs[order[i]];
     thread->aborted = 0;
+    thread->is_filtered = false;
     if (thread->dispatch_mode && tl_is_dispatched(thread))
         return;
     long result = 0;
-    bool decided = false, wanted = false;
-    uint32_t verdict = tl_session.program_length ? tl_bpf_run(thread) : 0;
-    if (verdict == verdict_hook)
-        wanted = true;
-    else if ((verdict & verdict_action) == verdict_errno)
-        decided = true, result = -(long)(verdict & verdict_data);
-    if (wanted && tl_is_wanted(thread, TL_WANTS_BEFORE))
-        decided = tl_ask_hooks(thread, TL_REQUEST_CALL, &result);
-    if (!decided)
-        result = tl_do_call(thread);
-    if (wanted && !thread->aborted && tl_is_wanted(thread, TL_WANTS_RESULT))
-        tl_ask_hooks(thread, TL_REQUEST_RESULT, &result);
+    if (is_constant(thread)) {
+        result = tl_session.constants[(uint32_t)thread->nr];
+    } else {
+        bool decided = tl_rules_before(thread, &result);
+        if (!thread->aborted)
+            result = decide(thread, decided, result);
+    }
     if (thread->aborted)
         thread->regs[RIP] -= 2; // the instruction is made again after the handler
     else
@@ -99,15 +139,17 @@ static void handle(struct tl_thread *thread)
 void tl_from_trap(struct tl_thread *thread)
 {
     if (tl_session.flags & TL_ENGINE_REWRITES && thread->arch != arch_i386 && tl_process.has_segment)
-        tl_site_trapped(thread);
+        tl_site_trapped(thread->regs[RIP] - 2);
     handle(thread);
     thread->leave_to = thread->regs[RIP];
 }
 
 void tl_from_block(struct tl_thread *thread)
 {
-    thread->regs[RIP] = tl_patch_of_block(thread->block)->site + 2;
+    thread->regs[RCX] = thread->regs[RIP] = tl_patch_of_block(thread->block)->site + 2;
+    thread->regs[R11] = thread->regs[EFLAGS];
     thread->arch = arch_x86_64;
+    thread->exact = 0;
     handle(thread);
     // The block goes on behind the site, with what it stands for there.
     thread->leave_to = thread->block + (uint64_t)(tl_gate_after - tl_gate);

@@ -49,11 +49,6 @@ long tl_call_prctl(struct tl_thread *thread)
     return 0;
 }
 
-static void raise(const struct tl_thread *thread, int number, const struct tl_siginfo *info)
-{
-    tl_raw(__NR_rt_tgsigqueueinfo, thread->pid, thread->tid, number, (long)info, 0, 0);
-}
-
 bool tl_is_dispatched(struct tl_thread *thread)
 {
     bool is_inside = thread->regs[RIP] - thread->dispatch_offset < thread->dispatch_size;
@@ -63,7 +58,7 @@ bool tl_is_dispatched(struct tl_thread *thread)
         return false;
     if (thread->dispatch_selector && !tl_read(&selector, thread->dispatch_selector, 1)) {
         struct tl_siginfo fault = {.number = SIGSEGV, .code = 0x80};
-        raise(thread, SIGSEGV, &fault);
+        tl_force(thread, &fault);
         return true;
     }
     if (selector == allow)
@@ -74,6 +69,6 @@ bool tl_is_dispatched(struct tl_thread *thread)
     info.sys.address = thread->regs[RIP];
     info.sys.call = (int32_t)thread->nr;
     info.sys.arch = thread->arch;
-    raise(thread, SIGSYS, &info); // it finds the agent at work, and so comes to the program when that ends
+    tl_force(thread, &info);
     return true;
 }

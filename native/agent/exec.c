@@ -75,6 +75,16 @@ static bool is_out_of_reach(long dirfd, uint64_t path, long flags, const struct 
     return user != 0 && has_capabilities(dirfd, path, flags, status);
 }
 
+static bool is_alone(void)
+{
+    const struct tl_process *process = &tl_process;
+    unsigned live = 0;
+
+    for (uint32_t i = 0; i < process->thread_count; i++)
+        live += process->threads[i]->state == TL_THREAD_LIVE;
+    return live == 1;
+}
+
 // A signal that waits for the end of the call goes back to the kernel, where it survives the execve.
 static void queue_again(struct tl_thread *thread)
 {
@@ -95,19 +105,17 @@ static tl_sigset ignored(const struct tl_thread *thread)
     return set;
 }
 
-// The next program has no agent: it gets what it would have natively, and none of our descriptors. Of the signals
-// whose kernel action is ours those that are ignored must be so for the kernel too; SIGSYS alone cannot.
+// The next program has no agent: it gets what it would have natively, and none of our descriptors.
 static long leave_alone(struct tl_thread *thread)
 {
     long result;
 
-    tl_ignore_signals(thread->handlers);
+    thread->mask_is_full = false;
+    tl_show_signals(thread, is_alone(), tl_mask_seen(thread));
     close_on_exec(FD_CLOEXEC);
-    tl_restore_signals(thread);
     result = tl_perform(thread);
     close_on_exec(0);
-    tl_block_signals(thread);
-    tl_install_handlers(thread->handlers, false);
+    tl_hide_signals(thread);
     return result;
 }
 
@@ -141,7 +149,7 @@ static int ask_to_be_followed(struct tl_thread *thread, struct permission *permi
         return -1;
     box->args[0] = (uint64_t)(uint32_t)tl_process.start.socket_fd;
     box->args[1] = (uint64_t)(uint32_t)tl_process.start.memory_fd;
-    box->args[2] = thread->mask | (thread->sigsys_blocked ? tl_bit(SIGSYS) : 0);
+    box->args[2] = tl_mask_seen(thread);
     box->args[3] = ignored(thread);
     box->args[4] = thread->args[thread->nr == __NR_execveat ? 1 : 0];
     box->args[5] = (uint64_t)&thread->mailbox; // by which the supervisor sees that it has caught this very thread
@@ -167,7 +175,9 @@ static long execute(struct tl_thread *thread)
         // Once it has succeeded the mailbox is the supervisor's, and this memory perhaps our parent's.
         struct tl_mailbox *box = thread->mailbox;
         thread->mailbox = NULL;
+        tl_show_signals(thread, is_alone(), ~(tl_sigset)0);
         result = tl_perform(thread);
+        tl_hide_signals(thread);
         thread->mailbox = box;
         break;
     }

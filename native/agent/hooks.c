@@ -85,6 +85,7 @@ static void take_arguments(struct tl_thread *thread, const struct tl_mailbox *bo
 bool tl_ask_hooks(struct tl_thread *thread, enum tl_request request, long *result)
 {
     struct tl_mailbox *box = tl_mailbox_of(thread);
+    bool performed = false;
 
     if (box) {
         box->arch = thread->arch;
@@ -94,6 +95,7 @@ bool tl_ask_hooks(struct tl_thread *thread, enum tl_request request, long *resul
         box->sp = thread->regs[RSP];
         box->result = *result;
         box->changed = 0;
+        box->begins_again = thread->begins_again;
         box->room = thread->room;
         box->room_size = thread->room_size;
     }
@@ -101,7 +103,7 @@ bool tl_ask_hooks(struct tl_thread *thread, enum tl_request request, long *resul
         switch (answer) {
         case TL_ANSWER_GO_ON:
             take_arguments(thread, box);
-            return false;
+            return performed;
         case TL_ANSWER_REPLY:
             *result = box->result;
             return true;
@@ -111,6 +113,7 @@ bool tl_ask_hooks(struct tl_thread *thread, enum tl_request request, long *resul
             if (thread->aborted) // its signal is delivered when the hook has decided
                 box->result = -EINTR;
             thread->aborted = 0;
+            performed = true;
             *result = box->result;
             break;
         case TL_ANSWER_SOCKET:

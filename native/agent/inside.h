@@ -65,6 +65,18 @@ struct tl_handlers {
     struct tl_action action[signals + 1];
 };
 
+enum tl_again_state { TL_AGAIN_UNUSED, TL_AGAIN_HANDLED, TL_AGAIN_DUE };
+
+// A call that was not made because of a signal: once its handler is done (DUE) the program makes it again, and the
+// rules go on from where they were.
+struct tl_again {
+    uint32_t state, at; // in the call's list of rules
+    int64_t nr;
+    uint64_t rip, rsp;
+    uint64_t until; // the end of a delay, or 0
+    uint64_t delay_exit_ns;
+};
+
 // How a call is performed after its arguments are known.
 struct tl_thread {
     uint64_t regs[registers]; // of the program, at its system call; entry.S knows this offset
@@ -75,6 +87,9 @@ struct tl_thread {
     uint32_t pending;       // a signal waits in `deferred`; the kernel's mask is full
     uint32_t aborted;       // the call was not made, because of that
     uint64_t leave_to;      // where the program goes on: regs[RIP], or the block that stands for it
+    uint32_t exact;         // it goes on with all of regs and segments; otherwise rcx and r11 are as a syscall leaves them
+    uint32_t reserved;
+    uint64_t segments;      // cs, gs, fs and ss, as in a signal frame
     int64_t result;
     uint32_t state;         // enum tl_thread_state
     uint32_t index;         // in tl_process.threads, and in this thread's segment
@@ -82,6 +97,9 @@ struct tl_thread {
     bool via_int80;
     bool mask_is_full;      // all signals are blocked by the agent
     bool sigsys_blocked;    // as the program believes
+    bool sigsys_pending;    // a SIGSYS waits in sigsys_info until the program unblocks it
+    bool is_filtered;       // a filter of the program's own has trapped the call
+    int32_t sent;           // the signal that the agent sends itself, for the program
     tl_sigset mask;         // as the program set it, without SIGSYS
     struct tl_stack stack;  // the alternate stack that the program set
     struct tl_handlers *handlers;
@@ -90,11 +108,18 @@ struct tl_thread {
     uint32_t in_copy;
     struct tl_frame deferred; // the frame of the signal that waits
     uint64_t room, room_size; // for copies of changed arguments
+    struct tl_siginfo sigsys_info;
     tl_sigset temporary_mask; // what rt_sigsuspend and its like wait with
     bool has_temporary_mask;
+    bool temporary_sigsys_blocked;
     int32_t pid;
     uint64_t scratch[4];
     uint64_t clone_flags;
+    uint64_t delay_exit_ns; // what rules want when the call in progress has its result
+    uint32_t rules_end;     // how many rules it has
+    bool begins_again;      // the call in progress was not made before because of a signal
+    uint32_t again_next;
+    struct tl_again again[4];
     uint64_t dispatch_mode, dispatch_offset, dispatch_size, dispatch_selector; // the program's own
 };
 
@@ -127,12 +152,14 @@ struct tl_patch {
 struct tl_site {
     uint64_t address;
     uint32_t count;
+    uint32_t question; // 0: not asked yet; else one more than its number, or one of these
 };
+
+enum { site_asking = 0xfffe, site_done = 0xffff };
 
 // A page of blocks near code that the region is too far away from.
 struct tl_near {
     uint64_t page;
-    uint32_t used;
 };
 
 struct tl_process {
@@ -175,7 +202,7 @@ void tl_restorer(void);
 int tl_copy(void *to, const void *from, size_t size); // 0, or -EFAULT
 long tl_perform_int80(struct tl_thread *thread);
 extern const char tl_perform_window[], tl_perform_call[], tl_perform_abort[], tl_perform_done[];
-extern const char tl_perform_int80_window[], tl_perform_int80_call[];
+extern const char tl_perform_int80_window[], tl_perform_int80_call[], tl_perform_int80_done[];
 extern const char tl_entry_start[], tl_entry_end[], tl_leave_start[], tl_leave_end[];
 extern const char tl_copy_start[], tl_copy_end[], tl_copy_failed[];
 extern const char tl_body[];
@@ -189,6 +216,12 @@ long tl_do_call(struct tl_thread *thread); // without asking anybody
 bool tl_is_wanted(const struct tl_thread *thread, unsigned wants);
 bool tl_ask_hooks(struct tl_thread *thread, enum tl_request request, long *result); // true: RESULT is decided
 
+// rules.c
+bool tl_rules_before(struct tl_thread *thread, long *result); // true: RESULT is decided, or the call is aborted
+void tl_rules_aborted(struct tl_thread *thread);
+void tl_rules_after(struct tl_thread *thread);
+void tl_rules_handled(struct tl_thread *thread, uint64_t rip, uint64_t rsp); // the program goes on there
+
 // bpf.c
 uint32_t tl_bpf_run(const struct tl_thread *thread);
 
@@ -198,14 +231,22 @@ void tl_block_signals(struct tl_thread *thread);
 void tl_restore_signals(struct tl_thread *thread);
 _Noreturn void tl_deliver(struct tl_thread *thread);
 _Noreturn void tl_resume_with(struct tl_thread *thread, tl_sigset mask);
+void tl_show_signals(struct tl_thread *thread, bool alone, tl_sigset mask);
+void tl_hide_signals(struct tl_thread *thread);
 void tl_install_handlers(struct tl_handlers *handlers, bool ask);
-void tl_ignore_signals(const struct tl_handlers *handlers);
 bool tl_read(void *to, uint64_t from, size_t size);
 bool tl_write(uint64_t to, const void *from, size_t size);
+void tl_send(struct tl_thread *thread, const struct tl_siginfo *info);
+void tl_force(struct tl_thread *thread, const struct tl_siginfo *info);
 long tl_call_rt_sigaction(struct tl_thread *thread);
-long tl_call_rt_sigprocmask(struct tl_thread *thread);
 long tl_call_rt_sigreturn(struct tl_thread *thread);
 long tl_call_sigaltstack(struct tl_thread *thread);
+
+// masks.c
+tl_sigset tl_mask_seen(const struct tl_thread *thread);
+long tl_call_rt_sigprocmask(struct tl_thread *thread);
+long tl_call_rt_sigpending(struct tl_thread *thread);
+long tl_call_rt_sigtimedwait(struct tl_thread *thread);
 long tl_call_masked(struct tl_thread *thread);
 
 static inline tl_sigset tl_bit(int number)
@@ -226,6 +267,7 @@ _Noreturn void tl_begin_thread(struct tl_thread *thread);
 // ask.c: -1 when there is nobody to ask.
 int tl_ask(struct tl_thread *thread, enum tl_request request);
 int tl_ask_again(struct tl_thread *thread);
+void tl_ring(void);
 struct tl_mailbox *tl_mailbox_of(struct tl_thread *thread);
 void tl_mailbox_leave(struct tl_thread *thread);
 
@@ -240,7 +282,7 @@ long tl_call_prctl(struct tl_thread *thread);
 bool tl_is_dispatched(struct tl_thread *thread); // true: its SIGSYS is on its way
 
 // patch.c
-void tl_site_trapped(struct tl_thread *thread);
+void tl_site_trapped(uint64_t address);
 const struct tl_patch *tl_patch_of_block(uint64_t gate);
 void tl_patches_forget(uint64_t start, uint64_t end);
 void tl_patches_undo(uint64_t start, uint64_t end);

@@ -3,8 +3,8 @@
 // The supervisor plans (what is moved, how, and where the block may be); the thread that has just trapped writes:
 //
 //   1. the block
-//   2. a trapping byte over each instruction of the window that begins within the jump, and membarrier: who
-//      arrives now is put right by the signal handler
+//   2. a trapping byte over each instruction of the window, and membarrier: who arrives now is put right by the
+//      signal handler
 //   3. all other bytes of the jump but the first, and membarrier
 //   4. the first byte, and membarrier
 #include "inside.h"
@@ -24,7 +24,9 @@ enum {
     syscall_bytes = 0x050f,
     int3 = 0xcc,
     keeps_syscall = 1,
-    near_distance = 1 << 30,
+    near_step = 1 << 24,
+    near_steps = 120, // just under 2 GB
+    lowest_near = 0x10000,
 };
 
 static const uint8_t trapping[] = {0x06, 0x07, 0x0e, 0x16, 0x17, 0x1e, 0x1f, 0x27,
@@ -109,35 +111,44 @@ static uint64_t find_room(const struct tl_plan *plan, uint64_t site, uint64_t lo
     return 0;
 }
 
-// Room for a block's first piece near a site that the region is too far away from.
+// Maps room for blocks at a distance from a site, if it is free, and finds a place in it.
+static uint64_t open_near(const struct tl_plan *plan, uint64_t site, int64_t distance, uint64_t size)
+{
+    struct tl_process *process = &tl_process;
+    uint64_t start = (site + (uint64_t)distance) & -(uint64_t)tl_near_size;
+
+    // Where a byte of the upper half has to trap, each of these offsets brings another value of it.
+    start += (uint64_t)trapping[(uint64_t)(distance / near_step) % sizeof trapping] << 16;
+    if ((int64_t)start < lowest_near)
+        return 0;
+    long got = tl_raw(__NR_mmap, (long)start, tl_near_size, PROT_READ | PROT_EXEC,
+                      MAP_PRIVATE_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    if (tl_is_error(got))
+        return 0;
+    uint64_t at = (uint64_t)got == start ? find_room(plan, site, start, start + tl_near_size, size) : 0;
+    if (at)
+        process->nears[process->near_count++] = (struct tl_near){start};
+    else
+        tl_call3(__NR_munmap, got, tl_near_size, 0);
+    return at;
+}
+
+// Room for a block's first piece near a site that the region is too far away from. Below the code, where nothing
+// grows; else as far above it as a jump reaches, since the heap comes from there.
 static uint64_t find_near(const struct tl_plan *plan, uint64_t site, uint64_t size)
 {
     struct tl_process *process = &tl_process;
+    uint64_t at = 0;
 
-    for (uint32_t i = 0; i < process->near_count; i++) {
-        uint64_t start = process->nears[i].page, at = find_room(plan, site, start, start + tl_near_size, size);
-        if (at)
-            return at;
-    }
-    for (int64_t step = 1; process->near_count < near_max && step <= 64; step++) {
-        // Below the code first: above it the heap may be.
-        for (int sign = -1; sign <= 1; sign += 2) {
-            uint64_t start = (site + (uint64_t)(sign * step * (near_distance / 64))) & -(uint64_t)tl_near_size;
-            if ((int64_t)start < 0x10000)
-                continue;
-            long got = tl_raw(__NR_mmap, (long)start, tl_near_size, PROT_READ | PROT_EXEC,
-                              MAP_PRIVATE_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-            if (tl_is_error(got))
-                continue;
-            uint64_t at = find_room(plan, site, start, start + tl_near_size, size);
-            if ((uint64_t)got == start && at) {
-                process->nears[process->near_count++] = (struct tl_near){start, 0};
-                return at;
-            }
-            tl_call3(__NR_munmap, got, tl_near_size, 0);
-        }
-    }
-    return 0;
+    for (uint32_t i = 0; i < process->near_count && !at; i++)
+        at = find_room(plan, site, process->nears[i].page, process->nears[i].page + tl_near_size, size);
+    if (process->near_count == near_max)
+        return at;
+    for (int64_t step = 1; step <= near_steps && !at; step++)
+        at = open_near(plan, site, -step * near_step, size);
+    for (int64_t step = near_steps; step > 0 && !at; step--)
+        at = open_near(plan, site, step * near_step, size);
+    return at;
 }
 
 static void put(uint64_t at, uint64_t value, size_t size)
@@ -179,22 +190,49 @@ static void write_block(const struct tl_patch *patch, const struct tl_plan *plan
     }
 }
 
+// Is AT, within the window, where one of the program's instructions began? The first one does not count.
+static bool is_boundary(const struct tl_patch *patch, unsigned at)
+{
+    for (unsigned i = 0; i < patch->point_count; i++)
+        if (patch->points[i].position - patch->start == (int)at)
+            return at != 0;
+    return false;
+}
+
+static void write_bytes(const struct tl_patch *patch, volatile uint8_t *window, const uint8_t *bytes, bool boundaries)
+{
+    for (unsigned at = 1; at < patch->window_size; at++)
+        if (is_boundary(patch, at) == boundaries && window[at] != bytes[at])
+            window[at] = bytes[at];
+    synchronise();
+}
+
+static volatile uint8_t *window_of(const struct tl_patch *patch)
+{
+    return (volatile uint8_t *)(patch->site + (uint64_t)(int64_t)patch->start);
+}
+
 static void write_window(const struct tl_patch *patch)
 {
-    volatile uint8_t *window = (volatile uint8_t *)(patch->site + (uint64_t)(int64_t)patch->start);
+    volatile uint8_t *window = window_of(patch);
 
     window[0] = int3;
-    for (unsigned i = 0; i < patch->point_count; i++) {
-        int at = patch->points[i].position - patch->start;
-        if (at > 0 && at < jump_size && at < patch->window_size)
-            window[at] = patch->written[at];
-    }
-    synchronise();
-    for (unsigned i = 1; i < patch->window_size; i++)
-        if (window[i] != patch->written[i])
-            window[i] = patch->written[i];
-    synchronise();
+    write_bytes(patch, window, patch->written, true);
+    write_bytes(patch, window, patch->written, false);
     window[0] = patch->written[0];
+    synchronise();
+}
+
+// The reverse: where instructions begin there are traps until all of them are whole again.
+static void restore_window(const struct tl_patch *patch)
+{
+    volatile uint8_t *window = window_of(patch);
+
+    window[0] = int3;
+    synchronise();
+    write_bytes(patch, window, patch->original, false);
+    write_bytes(patch, window, patch->original, true);
+    window[0] = patch->original[0];
     synchronise();
 }
 
@@ -304,38 +342,79 @@ static struct tl_site *find_site(uint64_t address)
     return NULL;
 }
 
-void tl_site_trapped(struct tl_thread *thread)
+static void ask(struct tl_site *site)
+{
+    struct tl_session *session = &tl_session;
+    uint32_t free = TL_QUESTION_FREE, unasked = 0;
+
+    if (!__atomic_compare_exchange_n(&site->question, &unasked, site_asking, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+        return;
+    for (uint32_t i = 0; i < tl_questions; i++, free = TL_QUESTION_FREE) {
+        struct tl_question *question = &session->questions[i];
+        if (!__atomic_compare_exchange_n(&question->state, &free, TL_QUESTION_TAKEN, false, __ATOMIC_ACQ_REL,
+                                         __ATOMIC_RELAXED))
+            continue;
+        question->pid = tl_process.pid;
+        question->site = site->address;
+        question->low = (uint64_t)tl_blocks_start;
+        question->high = (uint64_t)tl_image + tl_data;
+        __atomic_store_n(&question->state, TL_QUESTION_ASKED, __ATOMIC_RELEASE);
+        __atomic_or_fetch(&session->asked, (uint64_t)1 << i, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&site->question, i + 1, __ATOMIC_RELEASE);
+        tl_ring();
+        return;
+    }
+    __atomic_store_n(&site->question, 0, __ATOMIC_RELEASE); // all are in use: later
+}
+
+static void take_answer(struct tl_site *site, struct tl_question *question)
+{
+    struct tl_process *process = &tl_process;
+    uint32_t answered = TL_QUESTION_ANSWERED;
+    const struct tl_plan *plan = (const struct tl_plan *)(const void *)question->plan;
+
+    if (!__atomic_compare_exchange_n(&question->state, &answered, TL_QUESTION_TAKEN, false, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_RELAXED))
+        return;
+    // Somebody else's: ours was given up, or asked before a fork.
+    bool is_ours = question->pid == process->pid && question->site == site->address;
+    int reason = plan->reason;
+    if (is_ours && !reason) {
+        tl_lock(&process->patch_lock);
+        reason = commit(plan, site->address);
+        tl_unlock(&process->patch_lock);
+    }
+    __atomic_store_n(&question->state, is_ours ? TL_QUESTION_FREE : TL_QUESTION_ANSWERED, __ATOMIC_RELEASE);
+    __atomic_store_n(&site->question, is_ours ? site_done : 0, __ATOMIC_RELEASE);
+    if (!is_ours)
+        return;
+    if (reason < 0)
+        __atomic_add_fetch(&process->report->patched, 1, __ATOMIC_RELAXED);
+    else
+        __atomic_add_fetch(&process->report->refused[reason & 31], 1, __ATOMIC_RELAXED);
+}
+
+void tl_site_trapped(uint64_t address)
 {
     struct tl_process *process = &tl_process;
     struct tl_session *session = &tl_session;
-    uint64_t address = thread->regs[RIP] - 2;
-    struct tl_site *site = find_site(address);
+    struct tl_site *site = process->no_patches ? NULL : find_site(address);
     uint16_t bytes;
 
-    if (process->no_patches || !site || __atomic_add_fetch(&site->count, 1, __ATOMIC_RELAXED) != session->threshold)
+    if (!site || __atomic_add_fetch(&site->count, 1, __ATOMIC_RELAXED) < session->threshold)
         return;
-    if (!tl_read(&bytes, address, sizeof bytes) || bytes != syscall_bytes)
+    uint32_t number = __atomic_load_n(&site->question, __ATOMIC_ACQUIRE);
+    if (number == site_done || number == site_asking)
         return;
-    struct tl_mailbox *box = tl_mailbox_of(thread);
-    if (!box)
-        return;
-    box->args[0] = address;
-    box->args[1] = (uint64_t)tl_blocks_start;
-    box->args[2] = (uint64_t)tl_image + tl_data;
-    if (tl_ask(thread, TL_REQUEST_PLAN) != TL_ANSWER_PLAN)
-        return;
-    const struct tl_plan *plan = (const struct tl_plan *)(const void *)box->payload;
-    int reason = plan->reason;
-    if (!reason) {
-        tl_lock(&process->patch_lock);
-        reason = commit(plan, address);
-        tl_unlock(&process->patch_lock);
-    }
-    if (reason < 0) {
-        __atomic_add_fetch(&process->report->patched, 1, __ATOMIC_RELAXED);
-        __atomic_add_fetch(&session->patches, 1, __ATOMIC_RELAXED);
-    } else {
-        __atomic_add_fetch(&process->report->refused[reason & 31], 1, __ATOMIC_RELAXED);
+    if (number) {
+        struct tl_question *question = &session->questions[number - 1];
+        uint32_t state = __atomic_load_n(&question->state, __ATOMIC_ACQUIRE);
+        if (state == TL_QUESTION_ANSWERED)
+            take_answer(site, question);
+        else if (state == TL_QUESTION_FREE || question->pid != process->pid || question->site != address)
+            __atomic_store_n(&site->question, 0, __ATOMIC_RELEASE);
+    } else if (tl_read(&bytes, address, sizeof bytes) && bytes == syscall_bytes) {
+        ask(site);
     }
 }
 
@@ -358,7 +437,7 @@ static void forget_sites(uint64_t start, uint64_t end)
     for (uint32_t i = 0; i < sites_max; i++) {
         struct tl_site *site = &tl_process.sites[i];
         if (site->address >= start && site->address < end)
-            site->count = 0;
+            site->count = site->question = 0;
     }
 }
 
@@ -388,18 +467,11 @@ void tl_patches_undo(uint64_t start, uint64_t end)
         struct tl_patch *patch = &process->patches[i];
         if (patch->state != TL_PATCH_LIVE || !lies_in(patch, start, end))
             continue;
-        volatile uint8_t *window = (volatile uint8_t *)(patch->site + (uint64_t)(int64_t)patch->start);
-        if (tl_is_error(protect((uint64_t)window, patch->window_size, PROT_READ | PROT_WRITE | PROT_EXEC)))
+        uint64_t window = (uint64_t)window_of(patch);
+        if (tl_is_error(protect(window, patch->window_size, PROT_READ | PROT_WRITE | PROT_EXEC)))
             continue;
-        window[0] = int3;
-        synchronise();
-        for (unsigned at = 1; at < patch->window_size; at++)
-            if (window[at] != patch->original[at])
-                window[at] = patch->original[at];
-        synchronise();
-        window[0] = patch->original[0];
-        synchronise();
-        protect((uint64_t)window, patch->window_size, PROT_READ | PROT_EXEC);
+        restore_window(patch);
+        protect(window, patch->window_size, PROT_READ | PROT_EXEC);
         patch->state = TL_PATCH_GONE;
     }
     tl_unlock(&process->patch_lock);

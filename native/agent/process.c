@@ -10,7 +10,9 @@ enum {
     MAP_PRIVATE = 2,
     MAP_FIXED = 0x10,
     MAP_ANONYMOUS = 0x20,
-    MAP_32BIT = 0x40,
+    MAP_FIXED_NOREPLACE = 0x100000,
+    highest_low = 0x7ffe0000,
+    low_step = 0x10000,
     PR_SET_SYSCALL_USER_DISPATCH = 59,
     CLONE_VM = 0x100,
     CLONE_SIGHAND = 0x800,
@@ -109,6 +111,18 @@ static void handlers_leave(struct tl_handlers *handlers)
     __atomic_sub_fetch(&handlers->users, 1, __ATOMIC_RELEASE);
 }
 
+// As high as 31 bits reach, since heaps grow from below; NULL where all is taken.
+static uint32_t *map_low_page(void)
+{
+    for (long at = highest_low; at > highest_low / 2; at -= low_step) {
+        long got =
+            tl_raw(__NR_mmap, at, page, PROT_RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        if (got == at)
+            return (uint32_t *)got;
+    }
+    return NULL;
+}
+
 // The first thread of a new program.
 _Noreturn void tl_begin(struct tl_thread *thread)
 {
@@ -131,8 +145,7 @@ _Noreturn void tl_begin(struct tl_thread *thread)
     process->thread_count = 1;
     process->report = tl_report_new(process->pid);
     if (tl_session.flags & TL_ENGINE_REWRITES) {
-        long low = tl_raw(__NR_mmap, 0, page, PROT_RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
-        process->low_page = tl_is_error(low) ? NULL : (uint32_t *)low;
+        process->low_page = map_low_page();
         set_segment(thread);
     }
     tl_install_handlers(thread->handlers, true);
@@ -167,6 +180,7 @@ void tl_child_start(struct tl_thread *thread)
         process->report = tl_report_new(process->pid);
         thread->mailbox = NULL;
         thread->dispatch_mode = 0; // not inherited
+        thread->sigsys_pending = false;
     } else {
         set_segment(thread);
     }
@@ -231,7 +245,7 @@ long tl_call_clone(struct tl_thread *thread)
         struct tl_thread fresh = {
             .self = child, .index = child->index, .state = TL_THREAD_LIVE, .mask = thread->mask,
             .sigsys_blocked = thread->sigsys_blocked, .handlers = thread->handlers, .arch = thread->arch,
-            .block = thread->block,
+            .block = thread->block, .exact = thread->exact, .segments = thread->segments,
         };
         __builtin_memcpy(fresh.regs, thread->regs, sizeof fresh.regs);
         if (flags & CLONE_VFORK)

@@ -41,6 +41,8 @@ enum tl_class {
     TL_SLOW,     // the agent decides
 };
 
+#include "rule.h"
+
 // Why a thread in the program waits for the supervisor.
 enum tl_request {
     TL_REQUEST_NONE,
@@ -49,7 +51,6 @@ enum tl_request {
     TL_REQUEST_EXEC,    // about to execute a program; args: numbers of the agent's descriptors, the program's
                         // signal mask, the signals that it ignores, address of the path, address
                         // of a pointer to this mailbox; sp: that pointer
-    TL_REQUEST_PLAN,    // how to patch a site
     TL_REQUEST_WARNING, // something that the user should know
 };
 
@@ -60,7 +61,6 @@ enum tl_answer {
     TL_ANSWER_SOCKET,  // make a pair of sockets, come back with their numbers in args[0] and args[1]
     TL_ANSWER_RECEIVE, // receive a descriptor from the first of them, come back with its number
     TL_ANSWER_ROOM,    // make room for result bytes of changed arguments, and come back
-    TL_ANSWER_PLAN,    // the payload is a plan
     TL_ANSWER_PERMIT,  // allow the supervisor to trace the caller, and come back
     TL_ANSWER_UNFOLLOWED, // execute; there will be no agent
 };
@@ -84,7 +84,7 @@ struct tl_mailbox {
     uint32_t payload_size;
     uint32_t cpu;             // where the caller was when it posted
     uint32_t awaited;         // a thread of the supervisor sleeps until this is posted again
-    uint32_t reserved;
+    uint32_t begins_again;    // a call that was reported before, and not made because of a signal
     uint8_t payload[872];
 };
 
@@ -103,6 +103,20 @@ struct tl_bpf {
 };
 
 enum { tl_bpf_max = 4096 };
+
+// A question about a site that has trapped often. Nobody waits for the answer: the site goes on to trap, and a
+// later time finds it.
+struct tl_question {
+    uint32_t state; // enum tl_question_state
+    int32_t pid;
+    uint64_t site;
+    uint64_t low, high; // where the agent has room for a block
+    uint8_t plan[992];  // struct tl_plan and what follows it
+};
+
+enum tl_question_state { TL_QUESTION_FREE, TL_QUESTION_TAKEN, TL_QUESTION_ASKED, TL_QUESTION_ANSWERED };
+
+enum { tl_questions = 64 };
 
 // Who wants to know of a call, bits of tl_session.interest.
 enum {
@@ -165,14 +179,16 @@ struct tl_session {
     uint32_t cpu;      // where the supervisor's receiving thread was last
     uint32_t last_cpu; // where the last caller was
     uint32_t program_length;
-    uint32_t rule_count;
     uint32_t hide_vdso;
     uint64_t posted[tl_mailboxes / 64]; // bit per mailbox
     uint64_t traps, patches; // counts, of all processes
+    uint64_t asked; // bit per question that nobody has looked at
+    struct tl_question questions[tl_questions];
     struct tl_report reports[tl_reports];
     uint8_t interest[tl_calls], other_interest; // other: numbers beyond the table
     uint8_t interest_i386[tl_calls];
     struct tl_bpf program[tl_bpf_max]; // says what becomes of a call, as a seccomp filter does
+    struct tl_rule_table rules;
     struct tl_mailbox mailboxes[tl_mailboxes];
 };
 

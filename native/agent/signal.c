@@ -5,7 +5,8 @@
 //   ... a block                          the same, after translating where the program would be
 //   ... the agent at work for a call     keep the frame, block everything, enter it when the call is over
 //
-// No state of the agent is ever suspended under a handler, so handlers may do what they like, never return too.
+// No state of the agent is ever suspended under a handler, so handlers may do what they like, never return
+// too.
 #include "inside.h"
 
 #include <asm/unistd.h>
@@ -17,6 +18,7 @@ enum {
     SA_NODEFER = 0x40000000,
     SS_ONSTACK = 1,
     SS_DISABLE = 2,
+    SIG_UNBLOCK = 1,
     SIG_SETMASK = 2,
     user_dispatch_code = 2,
     seccomp_code = 1,
@@ -28,7 +30,12 @@ enum {
     vector_size_at = 468, // of the whole state, where the magic before it is there
     vector_magic = 0x46505853,
     legacy_vector_size = 512,
+    kernel_code = 0x80, // SI_KERNEL
+    arch_i386 = 0x40000003,
+    user_code_segment = 0x33,
+    plain_flags = 0x202,
 };
+static const uint64_t plain_segments = 0x002b000000000033;
 static const uint64_t SA_RESETHAND = 0x80000000, SS_AUTODISARM = 0x80000000;
 static const uint64_t kept_flags = 0xdc000807; // those that the kernel knows
 
@@ -43,18 +50,33 @@ static bool is_ours(int number)
     return number == SIGSYS || number == SIGSEGV || number == SIGBUS || number == SIGTRAP || number == SIGILL;
 }
 
-static tl_sigset mask_seen(const struct tl_thread *thread, tl_sigset mask)
+// With these blocked a bad address would end the process, so the kernel has to copy.
+static bool may_not_fault(void)
 {
-    return thread->sigsys_blocked ? mask | tl_bit(SIGSYS) : mask;
+    const struct tl_thread *thread = tl_this_thread();
+
+    return !thread->mask_is_full && thread->mask & (tl_bit(SIGSEGV) | tl_bit(SIGBUS));
+}
+
+static bool copy_by_kernel(int nr, uint64_t here, uint64_t there, size_t size)
+{
+    uint64_t local[2] = {here, size}, remote[2] = {there, size};
+    long result = tl_raw(nr, tl_this_thread()->pid, (long)local, 1, (long)remote, 1, 0);
+
+    return result == (long)size;
 }
 
 bool tl_read(void *to, uint64_t from, size_t size)
 {
+    if (may_not_fault())
+        return copy_by_kernel(__NR_process_vm_readv, (uint64_t)to, from, size);
     return tl_copy(to, (const void *)from, size) == 0;
 }
 
 bool tl_write(uint64_t to, const void *from, size_t size)
 {
+    if (may_not_fault())
+        return copy_by_kernel(__NR_process_vm_writev, (uint64_t)from, to, size);
     return tl_copy((void *)to, from, size) == 0;
 }
 
@@ -101,14 +123,26 @@ void tl_install_handlers(struct tl_handlers *handlers, bool ask)
     }
 }
 
-// For a program without an agent: what we wanted to see although it ignores it.
-void tl_ignore_signals(const struct tl_handlers *handlers)
+// The kernel's state becomes what the program believes it to be, until tl_hide_signals; but for the mask.
+void tl_show_signals(struct tl_thread *thread, bool alone, tl_sigset mask)
 {
-    const struct tl_action ignore = {.handler = 1};
+    tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, 8, 0, 0);
+    if (thread->sigsys_pending)
+        tl_send(thread, &thread->sigsys_info);
+    for (int number = 1; number <= signals; number++) {
+        const struct tl_action *action = &thread->handlers->action[number];
+        if (is_ours(number) && action->handler == 1 && (alone || number != SIGSYS))
+            kernel_action(number, action, NULL);
+    }
+}
 
+void tl_hide_signals(struct tl_thread *thread)
+{
     for (int number = 1; number <= signals; number++)
-        if (is_ours(number) && number != SIGSYS && handlers->action[number].handler == 1)
-            kernel_action(number, &ignore, NULL);
+        if (is_ours(number) && thread->handlers->action[number].handler == 1)
+            install(number, &thread->handlers->action[number]);
+    thread->sigsys_pending = false; // what waits in the kernel comes now
+    tl_restore_signals(thread);
 }
 
 void tl_block_signals(struct tl_thread *thread)
@@ -155,15 +189,33 @@ static size_t vector_size(const struct tl_context *context)
     return *(uint32_t *)(state + vector_size_at);
 }
 
+// To this thread itself, which finds it at work.
+void tl_send(struct tl_thread *thread, const struct tl_siginfo *info)
+{
+    thread->sent = info->number;
+    tl_raw(__NR_rt_tgsigqueueinfo, thread->pid, thread->tid, info->number, (long)info, 0, 0);
+    thread->sent = 0;
+}
+
 // The program's own action is the default one, and the kernel asked us only because we need the signal too.
-static void fall_back(struct tl_thread *thread, int number, const struct tl_siginfo *info)
+static void fall_back(struct tl_thread *thread, const struct tl_siginfo *info)
 {
     struct tl_action action = {0};
+    tl_sigset mask = tl_bit(info->number);
 
-    kernel_action(number, &action, NULL);
-    // A fault repeats itself; what was sent has to be sent again.
-    if (info->code <= 0 || number == SIGSYS)
-        tl_raw(__NR_rt_tgsigqueueinfo, thread->pid, thread->tid, number, (long)info, 0, 0);
+    kernel_action(info->number, &action, NULL);
+    tl_raw(__NR_rt_sigprocmask, SIG_UNBLOCK, (long)&mask, 0, 8, 0, 0);
+    tl_send(thread, info);
+}
+
+// A fault of the program's that the agent has found: to its handler, or the end.
+void tl_force(struct tl_thread *thread, const struct tl_siginfo *info)
+{
+    tl_block_signals(thread);
+    if (tl_mask_seen(thread) & tl_bit(info->number) || thread->handlers->action[info->number].handler <= 1)
+        fall_back(thread, info);
+    else
+        tl_send(thread, info);
 }
 
 static bool is_fault(int number, const struct tl_siginfo *info)
@@ -181,9 +233,15 @@ static bool enter_handler(struct tl_thread *thread, int number, const struct tl_
     uint64_t sp = at[RSP], vectors;
     size_t size = vector_size(context);
 
+    bool sigsys_blocked = thread->has_temporary_mask ? thread->temporary_sigsys_blocked : thread->sigsys_blocked;
+    if (number == SIGSYS && sigsys_blocked && info->code <= 0) {
+        thread->sigsys_info = *info;
+        thread->sigsys_pending = true;
+        return false;
+    }
     if (action.handler <= 1) {
         if (action.handler == 0 || is_fault(number, info))
-            fall_back(thread, number, info);
+            fall_back(thread, info);
         return false;
     }
     if (action.flags & SA_ONSTACK && thread->stack.size && !is_on_stack(&thread->stack, sp))
@@ -197,12 +255,13 @@ static bool enter_handler(struct tl_thread *thread, int number, const struct tl_
     frame.context.link = 0;
     frame.context.stack = stack_seen(thread, at[RSP]);
     frame.context.fpstate = size ? vectors : 0;
-    frame.context.mask = mask_seen(thread, thread->mask);
+    frame.context.mask = tl_mask_seen(thread);
     __builtin_memcpy(frame.context.regs, at, sizeof frame.context.regs);
-    if ((size && !tl_write(vectors, (const void *)context->fpstate, size)) || !tl_write(sp, &frame, sizeof frame)) {
-        struct tl_siginfo fault = {.number = SIGSEGV, .code = 0x80};
+    if ((size && !tl_write(vectors, (const void *)context->fpstate, size)) ||
+        !tl_write(sp, &frame, sizeof frame)) {
+        struct tl_siginfo fault = {.number = SIGSEGV, .code = kernel_code};
         // As the kernel does: a stack that cannot take the frame is a fault, and one at that is the end.
-        if (number == SIGSEGV)
+        if (number == SIGSEGV || thread->mask & tl_bit(SIGSEGV))
             thread->handlers->action[number].handler = 0;
         return enter_handler(thread, SIGSEGV, &fault, context, at);
     }
@@ -210,7 +269,7 @@ static bool enter_handler(struct tl_thread *thread, int number, const struct tl_
     mask |= action.mask;
     if (!(action.flags & SA_NODEFER))
         mask |= tl_bit(number);
-    thread->sigsys_blocked = thread->sigsys_blocked || mask & tl_bit(SIGSYS);
+    thread->sigsys_blocked = sigsys_blocked || mask & tl_bit(SIGSYS);
     thread->mask = mask & ~tl_bit(SIGSYS);
     thread->has_temporary_mask = false;
     if (action.flags & SA_RESETHAND) {
@@ -228,17 +287,22 @@ static bool enter_handler(struct tl_thread *thread, int number, const struct tl_
     context->regs[RDX] = sp + offsetof(struct tl_frame, context);
     context->regs[RAX] = 0;
     context->regs[EFLAGS] &= ~(uint64_t)(trap_flag | direction_flag | resume_flag);
+    context->segments = plain_segments;
     context->fpstate = 0; // a handler begins with a fresh vector state
     context->mask = thread->mask;
     return true;
 }
 
-// Keeps the signal until the call is over; nothing else comes meanwhile.
+// Keeps the signal until the call is over; nothing else comes meanwhile, but for what the call itself raises.
 static void defer(struct tl_thread *thread, const struct tl_siginfo *info, struct tl_context *context)
 {
     uint64_t save = (uint64_t)thread + tl_vector_save;
     size_t size = vector_size(context);
 
+    if (thread->pending) { // waits in the kernel then
+        const struct tl_siginfo *first = &thread->deferred.info;
+        tl_raw(__NR_rt_tgsigqueueinfo, thread->pid, thread->tid, first->number, (long)first, 0, 0);
+    }
     thread->deferred.context = *context;
     thread->deferred.info = *info;
     if (size > tl_vector_save_end - tl_vector_save)
@@ -261,10 +325,14 @@ static void trapped(struct tl_thread *thread, const struct tl_siginfo *info, str
     thread->block = 0;
     thread->arch = info->sys.arch;
     thread->mask = context->mask;
+    thread->segments = context->segments;
+    thread->exact = thread->arch == arch_i386 || (uint16_t)context->segments != user_code_segment ||
+                    context->regs[EFLAGS] & trap_flag;
     context->regs[RIP] = (uint64_t)tl_body;
     context->regs[RSP] = (uint64_t)thread + tl_stack_top;
     context->regs[RDI] = (uint64_t)thread;
-    context->regs[EFLAGS] &= ~(uint64_t)(trap_flag | direction_flag);
+    context->regs[EFLAGS] = plain_flags;
+    context->segments = plain_segments;
 }
 
 void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *context)
@@ -276,8 +344,23 @@ void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *contex
         trapped(thread, info, context);
         return;
     }
-    if (is_within(rip, tl_copy_start, tl_copy_end) && (number == SIGSEGV || number == SIGBUS) && info->code > 0) {
+    if (is_within(rip, tl_copy_start, tl_copy_end) && (number == SIGSEGV || number == SIGBUS) &&
+        info->code > 0) {
         context->regs[RIP] = (uint64_t)tl_copy_failed;
+        return;
+    }
+    bool is_filtered = number == SIGSYS && info->code == seccomp_code;
+    if (is_filtered && is_within(rip, tl_image, tl_blocks_start)) {
+        // By a filter of the program's own, which knows the call by the number that it finds in rax.
+        if (rip != (uint64_t)tl_perform_done && rip != (uint64_t)tl_perform_int80_done) {
+            context->regs[RAX] = (uint64_t)-ENOSYS; // but the agent makes some that the program does not
+            return;
+        }
+        info->sys.address = thread->regs[RIP];
+        thread->is_filtered = true;
+        if (tl_mask_seen(thread) & tl_bit(SIGSYS) || thread->handlers->action[SIGSYS].handler <= 1)
+            fall_back(thread, info);
+        defer(thread, info, context);
         return;
     }
     __builtin_memcpy(at, context->regs, sizeof at);
@@ -289,24 +372,27 @@ void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *contex
             return;
     }
     if (is_within(rip, tl_entry_start, tl_entry_end)) {
-        at[RSP] = is_within(at[RSP], (const char *)thread, (const char *)thread + tl_thread_size) ? thread->regs[RSP] : at[RSP];
+        at[RSP] = is_within(at[RSP], (const char *)thread, (const char *)thread + tl_thread_size)
+                      ? thread->regs[RSP]
+                      : at[RSP];
         at[RIP] = tl_patch_of_block(thread->block)->site;
     } else if (is_within(rip, tl_leave_start, tl_leave_end)) {
         if (number == SIGTRAP && info->code > 0)
             return; // the program single-steps, and will be back in its own code in a moment
         __builtin_memcpy(at, thread->regs, sizeof at);
-        at[RCX] = at[RIP];
-        at[R11] = at[EFLAGS];
+        if (!thread->exact) {
+            at[RCX] = at[RIP];
+            at[R11] = at[EFLAGS];
+        }
     } else if (is_within(rip, tl_image, tl_blocks_start)) {
-        if (is_fault(number, info)) {
-            thread->handlers->action[number].handler = 0;
-            fall_back(thread, number, info); // a bug of ours: die where it is
+        if (is_fault(number, info) && thread->sent != number) {
+            fall_back(thread, info); // a bug of ours
         } else {
             defer(thread, info, context);
         }
         return;
-    } else if (tl_process.patch_count) {
-        tl_show_program(at);
+    } else if (tl_process.patch_count && tl_show_program(at) && is_filtered) {
+        info->sys.address = at[RIP];
     }
     thread->mask = context->mask;
     enter_handler(thread, number, info, context, at);
@@ -317,9 +403,12 @@ _Noreturn void tl_deliver(struct tl_thread *thread)
     struct tl_context *context = &thread->deferred.context;
     struct tl_siginfo info = thread->deferred.info;
 
+    if (thread->exact)
+        context->segments = thread->segments;
     if (!enter_handler(thread, info.number, &info, context, thread->regs)) {
         __builtin_memcpy(context->regs, thread->regs, sizeof context->regs);
         context->mask = thread->mask;
+        tl_rules_handled(thread, thread->regs[RIP], thread->regs[RSP]);
     }
     thread->pending = 0;
     tl_sigreturn((uint64_t)context);
@@ -330,9 +419,10 @@ _Noreturn void tl_resume_with(struct tl_thread *thread, tl_sigset mask)
 {
     struct tl_context *context = &thread->deferred.context;
 
-    *context = (struct tl_context){.mask = mask, .segments = 0x002b000000000033};
+    *context = (struct tl_context){.mask = mask, .segments = plain_segments};
     context->flags = 2 | 4; // segments holds ss
-    context->stack = (struct tl_stack){.sp = (uint64_t)thread + tl_signal_stack, .size = tl_thread_size - tl_signal_stack};
+    context->stack =
+        (struct tl_stack){.sp = (uint64_t)thread + tl_signal_stack, .size = tl_thread_size - tl_signal_stack};
     __builtin_memcpy(context->regs, thread->regs, sizeof context->regs);
     tl_sigreturn((uint64_t)context);
 }
@@ -359,46 +449,10 @@ long tl_call_rt_sigaction(struct tl_thread *thread)
             *action = wanted;
         install(number, &wanted);
         *action = wanted;
+        if (number == SIGSYS && wanted.handler == 1)
+            thread->sigsys_pending = false;
     }
     tl_restore_signals(thread);
-    if (old_at && !tl_write(old_at, &old, sizeof old))
-        return -EFAULT;
-    return 0;
-}
-
-long tl_call_rt_sigprocmask(struct tl_thread *thread)
-{
-    tl_sigset set, old = mask_seen(thread, thread->mask), mask = old;
-    uint64_t set_at = thread->args[1], old_at = thread->args[2];
-
-    if (thread->args[3] != sizeof set)
-        return -EINVAL;
-    if (set_at) {
-        if (!tl_read(&set, set_at, sizeof set))
-            return -EFAULT;
-        set &= ~(tl_bit(SIGKILL) | tl_bit(SIGSTOP));
-        switch ((int)thread->args[0]) {
-        case 0:
-            mask |= set;
-            break;
-        case 1:
-            mask &= ~set;
-            break;
-        case 2:
-            mask = set;
-            break;
-        default:
-            return -EINVAL;
-        }
-        thread->sigsys_blocked = mask & tl_bit(SIGSYS);
-        mask &= ~tl_bit(SIGSYS);
-        if (mask != thread->mask) {
-            thread->mask = mask;
-            // With a signal pending here, the mask is set when that is delivered.
-            if (!thread->pending)
-                tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&thread->mask, 0, 8, 0, 0);
-        }
-    }
     if (old_at && !tl_write(old_at, &old, sizeof old))
         return -EFAULT;
     return 0;
@@ -415,19 +469,33 @@ long tl_call_rt_sigreturn(struct tl_thread *thread)
         thread->aborted = 1;
         return 0;
     }
-    if (tl_read(&context, at, sizeof context)) {
-        struct tl_stack stack = context.stack;
-        context.stack = (struct tl_stack){.sp = (uint64_t)thread + tl_signal_stack,
-                                          .size = tl_thread_size - tl_signal_stack};
-        thread->sigsys_blocked = context.mask & tl_bit(SIGSYS);
-        context.mask &= ~(tl_bit(SIGSYS) | tl_bit(SIGKILL) | tl_bit(SIGSTOP));
-        thread->mask = context.mask;
-        if (!is_on_stack(&thread->stack, at)) {
-            stack.flags &= ~SS_ONSTACK;
-            thread->stack = stack.flags & SS_DISABLE ? (struct tl_stack){0} : stack;
-        }
-        tl_write(at, &context, sizeof context);
+    if (!tl_read(&context, at, sizeof context)) {
+        const struct tl_siginfo fault = {.number = SIGSEGV, .code = kernel_code};
+        tl_force(thread, &fault);
+        return 0;
     }
+    struct tl_stack stack = context.stack;
+    context.stack = (struct tl_stack){.sp = (uint64_t)thread + tl_signal_stack,
+                                      .size = tl_thread_size - tl_signal_stack};
+    thread->sigsys_blocked = context.mask & tl_bit(SIGSYS);
+    context.mask &= ~(tl_bit(SIGSYS) | tl_bit(SIGKILL) | tl_bit(SIGSTOP));
+    thread->mask = context.mask;
+    if (!is_on_stack(&thread->stack, at)) {
+        stack.flags &= ~SS_ONSTACK;
+        thread->stack = stack.flags & SS_DISABLE ? (struct tl_stack){0} : stack;
+    }
+    if (thread->sigsys_pending && !thread->sigsys_blocked) {
+        // It comes at the very place where the frame leads to.
+        thread->sigsys_pending = false;
+        tl_rules_handled(thread, context.regs[RIP], context.regs[RSP]);
+        thread->deferred.context = context;
+        thread->deferred.info = thread->sigsys_info;
+        thread->pending = 1;
+        __builtin_memcpy(thread->regs, context.regs, sizeof thread->regs);
+        return (long)context.regs[RAX];
+    }
+    tl_write(at, &context, sizeof context);
+    tl_rules_handled(thread, context.regs[RIP], context.regs[RSP]);
     thread->mask_is_full = false;
     tl_sigreturn(at);
 }
@@ -455,50 +523,4 @@ long tl_call_sigaltstack(struct tl_thread *thread)
     if (old_at && !tl_write(old_at, &old, sizeof old))
         return -EFAULT;
     return 0;
-}
-
-// Calls that wait with a mask of their own: SIGSYS must stay out of it.
-long tl_call_masked(struct tl_thread *thread)
-{
-    unsigned argument = 3;
-    bool is_indirect = false;
-    tl_sigset mask;
-    uint64_t indirect[2];
-
-    switch (thread->nr) {
-    case __NR_rt_sigsuspend:
-        argument = 0;
-        break;
-    case __NR_epoll_pwait:
-    case __NR_epoll_pwait2:
-        argument = 4;
-        break;
-    case __NR_pselect6:
-    case __NR_io_pgetevents:
-        argument = 5;
-        is_indirect = true;
-        break;
-    }
-    uint64_t at = thread->args[argument];
-    if (is_indirect) {
-        if (!at || !tl_read(indirect, at, sizeof indirect))
-            return tl_perform(thread);
-        at = indirect[0];
-    }
-    if (!at || !tl_read(&mask, at, sizeof mask))
-        return tl_perform(thread);
-    thread->scratch[0] = mask & ~tl_bit(SIGSYS);
-    if (is_indirect) {
-        thread->scratch[1] = (uint64_t)&thread->scratch[0];
-        thread->scratch[2] = indirect[1];
-        thread->args[argument] = (uint64_t)&thread->scratch[1];
-    } else {
-        thread->args[argument] = (uint64_t)&thread->scratch[0];
-    }
-    thread->temporary_mask = thread->scratch[0];
-    thread->has_temporary_mask = true;
-    long result = tl_perform(thread);
-    if (!thread->pending)
-        thread->has_temporary_mask = false;
-    return result;
 }

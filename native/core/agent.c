@@ -9,6 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "own_calls.h"
+
 // The agent, as the build made it: agent_image.S.
 extern const unsigned char tl_agent_image[], tl_agent_image_end[];
 
@@ -92,4 +94,10 @@ const unsigned char *tl_agent_header(struct tl_image_header *header)
 {
     memcpy(header, tl_agent_image, sizeof *header);
     return tl_agent_image;
+}
+
+void tl_agent_classify_own(struct tl_agent *agent)
+{
+    for (size_t i = 0; i < sizeof tl_own_calls / sizeof *tl_own_calls; i++)
+        agent->session->classes[tl_own_calls[i]] = TL_SLOW;
 }

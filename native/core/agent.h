@@ -36,6 +36,8 @@ struct tl_agent_events {
 };
 
 struct tl_error *tl_agent_new(struct tl_agent *agent);
+// Has the agent see what it must.
+void tl_agent_classify_own(struct tl_agent *agent);
 // The image, and what it says of itself.
 const unsigned char *tl_agent_header(struct tl_image_header *header);
 void tl_agent_free(struct tl_agent *agent);
@@ -75,10 +77,8 @@ struct tl_transport;
 struct tl_error *tl_agent_transport_new(struct tl_agent *agent, const struct tl_agent_events *events,
                                         struct tl_transport **transport);
 void tl_agent_transport_set_command(struct tl_transport *transport, pid_t command);
-// Calls of this number are reported before they happen, whatever hooks say: a rule is about them.
-void tl_agent_transport_set_ruled(struct tl_transport *transport, uint32_t arch, int nr);
 
-// Waits for the next question about a site, for at most so long: the mailbox's index, or -1.
+// Waits for the next question about a site, for at most so long: its number, or -1.
 int tl_agent_next_plan(struct tl_transport *transport, unsigned milliseconds);
 
 #endif

@@ -39,10 +39,27 @@ static uint32_t this_cpu(void)
 
 // -- questions about sites ---------------------------------------------------------------------------------------
 
-static void queue_plan(struct agent_transport *a, struct tl_mailbox *box)
+// Answers that nobody fetched would fill the board: processes end, and sites stop being used.
+static void sweep_questions(struct tl_session *session)
 {
+    unsigned answered = 0;
+
+    for (unsigned i = 0; i < tl_questions; i++)
+        answered += session->questions[i].state == TL_QUESTION_ANSWERED;
+    for (unsigned i = 0; i < tl_questions && answered > tl_questions / 2; i++) {
+        uint32_t expected = TL_QUESTION_ANSWERED;
+        answered -= __atomic_compare_exchange_n(&session->questions[i].state, &expected, TL_QUESTION_FREE, false,
+                                                __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+    }
+}
+
+static void queue_plans(struct agent_transport *a)
+{
+    uint64_t asked = __atomic_exchange_n(&a->session->asked, 0, __ATOMIC_SEQ_CST);
+
+    sweep_questions(a->session);
     pthread_mutex_lock(&a->lock);
-    a->plans[a->plan_count++] = (int)(box - a->session->mailboxes);
+    a->plans |= asked;
     pthread_cond_broadcast(&a->change);
     pthread_mutex_unlock(&a->lock);
 }
@@ -61,11 +78,11 @@ int tl_agent_next_plan(struct tl_transport *transport, unsigned milliseconds)
         until.tv_sec++;
     }
     pthread_mutex_lock(&a->lock);
-    while (!a->plan_count && !a->closed && pthread_cond_timedwait(&a->change, &a->lock, &until) == 0)
+    while (!a->plans && !a->closed && pthread_cond_timedwait(&a->change, &a->lock, &until) == 0)
         continue;
-    if (a->plan_count) {
-        found = a->plans[0];
-        memmove(a->plans, a->plans + 1, (size_t)--a->plan_count * sizeof *a->plans);
+    if (a->plans) {
+        found = __builtin_ctzll(a->plans);
+        a->plans &= a->plans - 1;
     }
     pthread_mutex_unlock(&a->lock);
     return found;
@@ -109,9 +126,6 @@ static bool is_call(struct agent_transport *a, struct tl_mailbox *box)
     case TL_REQUEST_EXEC:
         tl_agent_start_exec(a, box);
         return false;
-    case TL_REQUEST_PLAN:
-        queue_plan(a, box);
-        return false;
     case TL_REQUEST_WARNING:
         tl_agent_warn(a, box, TL_UNHOOKED_PRIVILEGES, 0);
         tl_mailbox_answer(box, TL_ANSWER_GO_ON);
@@ -132,6 +146,7 @@ static void fill_call(const struct agent_transport *a, const struct tl_mailbox *
     call->nr = box->nr;
     call->tid = box->tid;
     call->returned = box->request == TL_REQUEST_RESULT;
+    call->stage = box->begins_again ? TL_STAGE_PAST_RULES : 0;
 }
 
 static bool has_hung_up(const struct agent_transport *a)
@@ -160,6 +175,8 @@ static int agent_receive(struct tl_transport *t, struct tl_call *call)
         }
         if (box)
             continue;
+        if (__atomic_load_n(&session->asked, __ATOMIC_SEQ_CST))
+            queue_plans(a);
         if (session->last_cpu != cpu && __builtin_ia32_rdtsc() < until) {
             __builtin_ia32_pause();
             continue;
@@ -279,7 +296,7 @@ static int agent_reply_fd(struct tl_transport *t, uint64_t id, int fd, bool clos
     return error ? error : agent_reply(t, id, number, 0);
 }
 
-// What hooks and rules want together. A number without hooks of its own has those of all others.
+// A number that nothing is known of is treated as all others.
 static void publish_interest(struct agent_transport *a)
 {
     struct tl_session *session = a->session;
@@ -287,8 +304,8 @@ static void publish_interest(struct agent_transport *a)
     for (int arch = 0; arch < 2; arch++)
         for (int nr = 0; nr < tl_calls; nr++)
             (arch ? session->interest_i386 : session->interest)[nr] =
-                (a->is_set[arch][nr] ? a->hooked[arch][nr] : a->others) | a->ruled[arch][nr];
-    session->other_interest = a->others;
+                a->is_set[arch][nr] ? a->wanted[arch][nr] : a->others;
+    session->other_interest = a->others | a->beyond;
 }
 
 static int agent_set_interest(struct tl_transport *t, uint32_t arch, int nr, bool before, bool returned)
@@ -296,25 +313,16 @@ static int agent_set_interest(struct tl_transport *t, uint32_t arch, int nr, boo
     struct agent_transport *a = as_agent(t);
     uint8_t wants = (uint8_t)((before ? TL_WANTS_BEFORE : 0) | (returned ? TL_WANTS_RESULT : 0));
 
-    if (nr >= tl_calls)
-        return 0; // among the others
-    if (nr >= 0) {
+    if (nr >= 0 && nr < tl_calls) {
         a->is_set[arch == i386][nr] = true;
-        a->hooked[arch == i386][nr] = wants;
-    } else {
+        a->wanted[arch == i386][nr] = wants;
+    } else if (nr == -1) {
         a->others |= wants;
+    } else {
+        a->beyond |= wants;
     }
     publish_interest(a);
     return 0;
-}
-
-void tl_agent_transport_set_ruled(struct tl_transport *transport, uint32_t arch, int nr)
-{
-    struct agent_transport *a = as_agent(transport);
-
-    if (nr >= 0 && nr < tl_calls)
-        a->ruled[arch == i386][nr] = TL_WANTS_BEFORE;
-    publish_interest(a);
 }
 
 static int agent_set_arg(struct tl_transport *t, uint64_t id, unsigned index, uint64_t value)
@@ -434,7 +442,7 @@ struct tl_error *tl_agent_transport_new(struct tl_agent *agent, const struct tl_
 
     if (!a)
         return tl_error_new(ENOMEM, "cannot listen to agents");
-    a->transport = (struct tl_transport){&agent_ops, agent->socket};
+    a->transport = (struct tl_transport){&agent_ops, agent->socket, &agent->session->rules};
     a->agent = agent;
     a->session = agent->session;
     a->events = *events;

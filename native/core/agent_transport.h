@@ -16,12 +16,12 @@ struct agent_transport {
     bool closed;
     uint64_t room_used[tl_mailboxes]; // of the copies of arguments
     bool is_set[2][tl_calls];         // by architecture: x86-64, i386
-    uint8_t hooked[2][tl_calls], ruled[2][tl_calls], others;
+    uint8_t wanted[2][tl_calls], others, beyond; // beyond: numbers that no table has
 
     pthread_mutex_t lock; // of what follows
     pthread_cond_t change;
     unsigned execs;
-    int plans[tl_mailboxes], plan_count;
+    uint64_t plans; // bit per question that waits for an answer
 };
 
 // Answers, and waits until the caller has come back for more. 0 or an errno.

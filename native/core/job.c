@@ -33,12 +33,31 @@ struct tl_error *tl_job_begin(struct tl_job *job)
     return NULL;
 }
 
+static void tell_stops(bool tell)
+{
+    struct sigaction action;
+
+    sigaction(SIGCHLD, NULL, &action);
+    action.sa_flags = tell ? action.sa_flags & ~SA_NOCLDSTOP : action.sa_flags | SA_NOCLDSTOP;
+    sigaction(SIGCHLD, &action, NULL);
+}
+
+// Every stop of a tracee would be announced to us by a signal.
+static void silence_stops(struct tl_job *job)
+{
+    if (!job->quiet)
+        tell_stops(false);
+    job->quiet = true;
+}
+
 void tl_job_end(struct tl_job *job)
 {
     struct signalfd_siginfo info;
 
     if (job->signals < 0)
         return;
+    if (job->quiet)
+        tell_stops(true);
     // What came for the command alone must not hit us now.
     while (read(job->signals, &info, sizeof info) > 0)
         ;
@@ -88,51 +107,70 @@ void tl_job_pass_early(struct tl_job *job, int pidfd)
         pass_on(pidfd, (int)info.ssi_signo);
 }
 
-// Has the terminal stopped the command since we looked last? A stop under ptrace is left for the worker that
-// traces.
-static bool has_been_stopped(pid_t pid, int pidfd)
+// The signal that has stopped the command since we looked last, or 0. A stop under ptrace is left for the
+// worker that traces.
+static int take_stop(const struct tl_command *command)
 {
     siginfo_t info;
 
+    if (command->tracer) {
+        struct pollfd news = {tl_tracer_stop_fd(command->tracer), POLLIN, 0};
+        return poll(&news, 1, 0) > 0 ? tl_tracer_stopped_by(command->tracer) : 0;
+    }
     memset(&info, 0, sizeof info);
-    if (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WSTOPPED | WNOHANG | WNOWAIT) < 0 ||
+    if (waitid((idtype_t)P_PIDFD, (id_t)command->pidfd, &info, WSTOPPED | WNOHANG | WNOWAIT) < 0 ||
         info.si_code != CLD_STOPPED)
-        return false;
+        return 0;
     int number = info.si_status;
-    waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WSTOPPED | WNOHANG);
-    // SIGSTOP may come from a relative of the command that also means to continue it, so it is not followed.
-    return (number == SIGTSTP || number == SIGTTIN || number == SIGTTOU) && getpgid(pid) == getpgrp();
+    waitid((idtype_t)P_PIDFD, (id_t)command->pidfd, &info, WSTOPPED | WNOHANG);
+    return number;
+}
+
+// Has the terminal stopped it? SIGSTOP may come from a relative of the command that also means to continue
+// it, so it is not followed.
+static bool has_been_stopped(const struct tl_command *command)
+{
+    int number = take_stop(command);
+
+    return (number == SIGTSTP || number == SIGTTIN || number == SIGTTOU) &&
+           getpgid(command->pid) == getpgrp();
+}
+
+static bool is_stopped(const struct tl_command *command)
+{
+    return command->tracer ? tl_tracer_stopped_by(command->tracer) : tl_task_state(command->pid) == 'T';
 }
 
 // Our own parent, a shell perhaps, has to see of us what happens to the command.
-static void follow_stop(pid_t pid, int pidfd)
+static void follow_stop(const struct tl_command *command)
 {
-    if (!has_been_stopped(pid, pidfd))
+    if (!has_been_stopped(command))
         return;
     kill(getpid(), SIGSTOP);
     // A shell continues the whole group, the command a moment later than us perhaps; and it may be stopped
     // anew at once.
-    for (int moment = 0; moment < 50 && tl_task_state(pid) == 'T'; moment++) {
-        if (has_been_stopped(pid, pidfd)) {
+    for (int moment = 0; moment < 50 && is_stopped(command); moment++) {
+        if (has_been_stopped(command)) {
             kill(getpid(), SIGSTOP);
             moment = 0;
         }
         poll(NULL, 0, 1);
     }
     // Whoever continued us alone meant the command as well.
-    if (tl_task_state(pid) == 'T')
-        pass_on(pidfd, SIGCONT);
+    if (is_stopped(command))
+        pass_on(command->pidfd, SIGCONT);
 }
 
 // True when SIGNAL is something that the caller has to know.
-static bool take_signal(struct tl_job *job, pid_t pid, int pidfd, const struct signalfd_siginfo *info)
+static bool take_signal(struct tl_job *job, const struct tl_command *command,
+                        const struct signalfd_siginfo *info)
 {
-    int number = (int)info->ssi_signo;
+    int number = (int)info->ssi_signo, pidfd = command->pidfd;
 
     switch (number) {
     case SIGCHLD:
         if (pidfd >= 0)
-            follow_stop(pid, pidfd);
+            follow_stop(command);
         return false;
     case SIGCONT:
     case SIGWINCH:
@@ -146,17 +184,19 @@ static bool take_signal(struct tl_job *job, pid_t pid, int pidfd, const struct s
         return number == SIGINT || number == SIGTERM || number == SIGHUP || number == SIGQUIT;
     // What the terminal sends, it sends to the command as well; and the command need not be told what it sent
     // itself.
-    if (info->ssi_code != SI_KERNEL && (pid_t)info->ssi_pid != pid)
+    if (info->ssi_code != SI_KERNEL && (pid_t)info->ssi_pid != command->pid)
         pass_on(pidfd, number);
     return false;
 }
 
-static bool has_exited(int pidfd, int *status)
+static bool has_exited(const struct tl_command *command, int *status)
 {
     siginfo_t info;
 
+    if (command->tracer)
+        return tl_tracer_exit_status(command->tracer, status);
     memset(&info, 0, sizeof info);
-    if (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG) < 0) {
+    if (waitid((idtype_t)P_PIDFD, (id_t)command->pidfd, &info, WEXITED | WNOHANG) < 0) {
         // Somebody else has reaped it, so nobody knows how it ended.
         *status = 255 << 8;
         return errno == ECHILD;
@@ -167,16 +207,25 @@ static bool has_exited(int pidfd, int *status)
     return true;
 }
 
-struct tl_error *tl_job_wait(struct tl_job *job, pid_t pid, int pidfd, int listener, int wake,
+struct tl_error *tl_job_wait(struct tl_job *job, const struct tl_command *command, int listener, int wake,
                              int milliseconds, enum tl_job_event *event, int *value)
 {
+    bool runs = command->pidfd >= 0, traced = runs && command->tracer;
+    int end = traced ? tl_tracer_exit_fd(command->tracer) : command->pidfd;
+    int stop = traced ? tl_tracer_stop_fd(command->tracer) : -1;
+
+    if (traced)
+        silence_stops(job);
     // What stopped the command while it was being started has been announced already.
-    if (pidfd >= 0)
-        follow_stop(pid, pidfd);
+    if (runs)
+        follow_stop(command);
     for (;;) {
-        struct pollfd fds[] = {
-            {job->signals, POLLIN, 0}, {pidfd, POLLIN, 0}, {listener, 0, 0}, {wake, POLLIN, 0}};
-        int ready = poll(fds, 4, milliseconds);
+        struct pollfd fds[] = {{job->signals, POLLIN, 0},
+                               {end, POLLIN, 0},
+                               {listener, 0, 0},
+                               {wake, POLLIN, 0},
+                               {stop, POLLIN, 0}};
+        int ready = poll(fds, 5, milliseconds);
         if (ready < 0) {
             if (errno == EINTR)
                 continue;
@@ -188,7 +237,7 @@ struct tl_error *tl_job_wait(struct tl_job *job, pid_t pid, int pidfd, int liste
         }
         struct signalfd_siginfo info;
         if (fds[0].revents && read(job->signals, &info, sizeof info) == sizeof info &&
-            take_signal(job, pid, pidfd, &info)) {
+            take_signal(job, command, &info)) {
             *event = TL_JOB_SIGNAL;
             *value = (int)info.ssi_signo;
             return NULL;
@@ -197,7 +246,9 @@ struct tl_error *tl_job_wait(struct tl_job *job, pid_t pid, int pidfd, int liste
             *event = TL_JOB_WOKEN;
             return NULL;
         }
-        if (fds[1].revents && has_exited(pidfd, value)) {
+        if (fds[4].revents)
+            follow_stop(command);
+        if (fds[1].revents && has_exited(command, value)) {
             // What ended it may have been for all of us.
             while (next_signal(job, &info))
                 ;

@@ -7,12 +7,21 @@
 #include <sys/types.h>
 
 #include "error.h"
+#include "ptrace.h"
 
 // Signals that are meant for the command are taken by a descriptor from here to tl_job_end.
 struct tl_job {
     int signals;      // signalfd
     sigset_t before;  // the caller's mask, which is the command's
     bool interrupted; // the terminal sent SIGINT to all of us
+    bool quiet;       // SIGCHLD does not tell of stops
+};
+
+// What is waited for. Once it has exited PIDFD is -1.
+struct tl_command {
+    pid_t pid;
+    int pidfd;
+    struct tl_tracer *tracer; // who is told of its end and its stops in our place, or NULL
 };
 
 enum tl_job_event {
@@ -31,9 +40,9 @@ void tl_job_early_signal(struct tl_job *job, int *number);
 // Passes on what came while the command was being created, and may have missed it.
 void tl_job_pass_early(struct tl_job *job, int pidfd);
 
-// Waits for one event, passing signals on and stopping and continuing with the command meanwhile. PIDFD is -1
-// once the command has exited; LISTENER is -1 when nobody wants to know.
-struct tl_error *tl_job_wait(struct tl_job *job, pid_t pid, int pidfd, int listener, int wake,
+// Waits for one event, passing signals on and stopping and continuing with the command meanwhile. LISTENER is
+// -1 when nobody wants to know.
+struct tl_error *tl_job_wait(struct tl_job *job, const struct tl_command *command, int listener, int wake,
                              int milliseconds, enum tl_job_event *event, int *value);
 
 #endif

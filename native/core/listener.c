@@ -9,33 +9,7 @@
 #include <unistd.h>
 
 #include "listener_state.h"
-
-static void ignore_signal(int number)
-{
-    (void)number;
-}
-
-// A receiver that waits in the kernel can only be interrupted by a signal: a real-time one that nobody here
-// uses.
-static int claim_stop_signal(void)
-{
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    static int claimed;
-
-    pthread_mutex_lock(&lock);
-    for (int number = SIGRTMAX - 1; !claimed && number >= SIGRTMIN; number--) {
-        struct sigaction action;
-        if (sigaction(number, NULL, &action) == 0 && !(action.sa_flags & SA_SIGINFO) &&
-            action.sa_handler == SIG_DFL) {
-            memset(&action, 0, sizeof action);
-            action.sa_handler = ignore_signal;
-            if (sigaction(number, &action, NULL) == 0)
-                claimed = number;
-        }
-    }
-    pthread_mutex_unlock(&lock);
-    return claimed;
-}
+#include "stop_signal.h"
 
 // A process that this one forks must not hold the listener open: after our death the program would wait for
 // an answer for ever instead of getting ENOSYS.
@@ -99,7 +73,7 @@ struct tl_error *tl_listener_new(struct tl_transport *transport, unsigned worker
         return tl_error_new(ENOMEM, "cannot listen");
     }
     l->transport = transport;
-    l->stop_signal = claim_stop_signal();
+    l->stop_signal = tl_stop_signal_claim();
     l->workers_max = workers ? workers : 1;
     l->start_worker = start_worker;
     l->context = context;
@@ -158,7 +132,11 @@ void tl_listener_close(struct tl_listener *l)
         return;
     tl_listener_stop(l);
     pthread_mutex_lock(&l->lock);
-    l->closed = l->closed || l->transport->ops->close(l->transport);
+    bool closed = l->closed;
+    pthread_mutex_unlock(&l->lock);
+    closed = closed || l->transport->ops->close(l->transport); // may take some time
+    pthread_mutex_lock(&l->lock);
+    l->closed = closed;
     pthread_mutex_unlock(&l->lock);
 }
 
@@ -285,6 +263,11 @@ int tl_listener_perform(struct tl_listener *l, uint64_t id, int64_t *result)
     const struct tl_transport_ops *ops = l->transport->ops;
 
     return ops->perform ? ops->perform(l->transport, id, result) : ENOTSUP;
+}
+
+struct tl_rule_table *tl_listener_rule_table(const struct tl_listener *l)
+{
+    return l->transport->rules;
 }
 
 const char *tl_listener_engine(const struct tl_listener *l)

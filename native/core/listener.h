@@ -66,6 +66,7 @@ int tl_listener_set_arg(struct tl_listener *listener, uint64_t id, unsigned inde
 int tl_listener_copy_arg(struct tl_listener *listener, uint64_t id, unsigned index, const void *data,
                          size_t size, uint64_t *address);
 int tl_listener_perform(struct tl_listener *listener, uint64_t id, int64_t *result);
+struct tl_rule_table *tl_listener_rule_table(const struct tl_listener *listener);
 const char *tl_listener_engine(const struct tl_listener *listener);
 
 // Does the caller still wait? Ask after anything was read by its thread id, and before acting on it.

@@ -85,9 +85,6 @@ static inline void wait_until(struct tl_listener *l, pthread_cond_t *condition, 
     pthread_cond_timedwait(condition, &l->lock, &until);
 }
 
-// For the threads of a listener: only the stop signal may interrupt them.
-void tl_listener_block_signals(const struct tl_listener *l);
-
 // With the lock held.
 void tl_listener_finish(struct tl_listener *l);
 void tl_listener_start_workers(struct tl_listener *l, unsigned count);

@@ -55,7 +55,8 @@ static int notif_receive(struct tl_transport *t, struct tl_call *call)
         call->id = u.notif.id;
         call->tid = (int32_t)u.notif.pid;
         call->stage = 0;
-        call->returned = call->emulated = false;
+        call->returned = call->emulated = call->ruled = false;
+        call->delay_exit_ns = 0;
         call->nr = u.notif.data.nr;
         call->arch = u.notif.data.arch;
         call->ip = u.notif.data.instruction_pointer;

@@ -9,18 +9,8 @@
 #include <unistd.h>
 
 #include "listener_state.h"
+#include "stop_signal.h"
 #include "task.h"
-
-// Only the stop signal may interrupt a thread that works here: any other would tear an answer apart.
-void tl_listener_block_signals(const struct tl_listener *l)
-{
-    sigset_t set;
-
-    sigfillset(&set);
-    if (l->stop_signal)
-        sigdelset(&set, l->stop_signal);
-    pthread_sigmask(SIG_SETMASK, &set, NULL);
-}
 
 // Somebody else has to receive from now on. An idle worker, else the sentinel, which queues what it gets.
 static void hand_over(struct tl_listener *l)
@@ -51,7 +41,7 @@ static void leave_rseq(void)
 void tl_listener_enter(struct tl_listener *l)
 {
     leave_rseq();
-    tl_listener_block_signals(l);
+    tl_stop_signal_alone(l->stop_signal); // any other would tear an answer apart
     me.tid = (pid_t)syscall(SYS_gettid);
     pthread_mutex_lock(&l->lock);
     me.next = l->workers;
@@ -177,7 +167,7 @@ static void *clock_main(void *argument)
 {
     struct tl_listener *l = argument;
 
-    tl_listener_block_signals(l);
+    tl_stop_signal_alone(l->stop_signal); // any other would tear an answer apart
     pthread_mutex_lock(&l->lock);
     while (!l->done) {
         struct queued *first = l->delayed;
@@ -334,7 +324,7 @@ void *tl_listener_sentinel(void *argument)
     struct tl_listener *l = argument;
     uint64_t seen = 0;
 
-    tl_listener_block_signals(l);
+    tl_stop_signal_alone(l->stop_signal); // any other would tear an answer apart
     pthread_mutex_lock(&l->lock);
     while (!l->done) {
         bool away = !l->receiving && l->vacancies == seen && seen;

@@ -7,6 +7,8 @@
 #include "agent.h"
 #include "spawn.h"
 
+enum { i386 = 0x40000003 }; // AUDIT_ARCH_I386
+
 struct agent_object {
     PyObject_HEAD
     struct tl_agent agent;
@@ -110,6 +112,13 @@ static PyObject *agent_classify(PyObject *object, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *agent_classify_own(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    tl_agent_classify_own(&as_agent(object)->agent);
+    Py_RETURN_NONE;
+}
+
 // set_constant(nr, result)
 static PyObject *agent_set_constant(PyObject *object, PyObject *args)
 {
@@ -126,16 +135,51 @@ static PyObject *agent_set_constant(PyObject *object, PyObject *args)
     Py_RETURN_NONE;
 }
 
-// set_ruled(audit_arch, nr)
-static PyObject *agent_set_ruled(PyObject *object, PyObject *args)
+// Where the list of rules on a call is kept; NULL: there is no room. NR -1: of all calls.
+static uint16_t *find_list(struct tl_rule_table *table, unsigned arch, int nr)
 {
+    unsigned index = arch == i386;
+
+    if (nr >= 0 && nr < tl_calls)
+        return &table->calls[index][nr];
+    if (nr == -1)
+        return &table->others[index];
+    if (table->number_count == tl_rule_numbers_max)
+        return NULL;
+    struct tl_rule_number *number = &table->numbers[table->number_count++];
+    *number = (struct tl_rule_number){(uint16_t)index, 0, (uint32_t)nr};
+    return &number->list;
+}
+
+// set_rules(audit_arch, nr, ((rule, subcall or -1), ...)): what agents apply to a call, before the program begins;
+// nr -1 first: all. False: there is no room.
+static PyObject *agent_set_rules(PyObject *object, PyObject *args)
+{
+    struct tl_rule_table *table = &as_agent(object)->agent.session->rules;
+    PyObject *uses;
     unsigned arch;
     int nr;
 
-    if (!PyArg_ParseTuple(args, "Ii:set_ruled", &arch, &nr))
+    if (!PyArg_ParseTuple(args, "IiO!:set_rules", &arch, &nr, &PyTuple_Type, &uses))
         return NULL;
-    tl_agent_transport_set_ruled(as_agent(object)->transport, arch, nr);
-    Py_RETURN_NONE;
+    Py_ssize_t count = PyTuple_Size(uses);
+    uint32_t start = table->use_count + 1;
+    uint16_t *list = find_list(table, arch, nr);
+    if (!list || start + (size_t)count + 1 > tl_rule_uses_max)
+        Py_RETURN_FALSE;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        int rule, subcall;
+        if (!PyArg_ParseTuple(PyTuple_GetItem(uses, i), "ii:set_rules", &rule, &subcall))
+            return NULL;
+        table->uses[start + i] = (struct tl_rule_use){(uint16_t)(rule + 1), (int16_t)subcall};
+    }
+    *list = count ? (uint16_t)start : 0;
+    if (count)
+        table->use_count = start + (uint32_t)count; // and the end of the list, which is zero
+    if (nr == -1)
+        for (int i = 0; i < tl_calls; i++)
+            table->calls[arch == i386][i] = *list;
+    Py_RETURN_TRUE;
 }
 
 static void release(void *context)
@@ -192,7 +236,7 @@ static PyObject *agent_gate(PyObject *object, PyObject *unused)
     return Py_BuildValue("(y#IN)", image + header.gate, (Py_ssize_t)info->size, info->pass, list);
 }
 
-// next_plan(milliseconds): the next site that an agent asks about, as (mailbox, pid, address, low, high) with
+// next_plan(milliseconds): the next site that an agent asks about, as (number, pid, address, low, high) with
 // where it has room for a block; or None.
 static PyObject *agent_next_plan(PyObject *object, PyObject *args)
 {
@@ -207,12 +251,12 @@ static PyObject *agent_next_plan(PyObject *object, PyObject *args)
     Py_END_ALLOW_THREADS;
     if (index < 0)
         Py_RETURN_NONE;
-    const struct tl_mailbox *box = &self->agent.session->mailboxes[index];
-    return Py_BuildValue("(iiKKK)", index, (int)box->pid, (unsigned long long)box->args[0],
-                         (unsigned long long)box->args[1], (unsigned long long)box->args[2]);
+    const struct tl_question *question = &self->agent.session->questions[index];
+    return Py_BuildValue("(iiKKK)", index, (int)question->pid, (unsigned long long)question->site,
+                         (unsigned long long)question->low, (unsigned long long)question->high);
 }
 
-// answer_plan(mailbox, plan)
+// answer_plan(number, plan)
 static PyObject *agent_answer_plan(PyObject *object, PyObject *args)
 {
     const char *plan;
@@ -221,13 +265,13 @@ static PyObject *agent_answer_plan(PyObject *object, PyObject *args)
 
     if (!PyArg_ParseTuple(args, "Iy#:answer_plan", &index, &plan, &size))
         return NULL;
-    struct tl_mailbox *box = &as_agent(object)->agent.session->mailboxes[index % tl_mailboxes];
-    if ((size_t)size > sizeof box->payload) {
+    struct tl_question *question = &as_agent(object)->agent.session->questions[index % tl_questions];
+    if ((size_t)size > sizeof question->plan) {
         PyErr_SetString(PyExc_ValueError, "answer_plan: the plan is too long");
         return NULL;
     }
-    memcpy(box->payload, plan, (size_t)size);
-    tl_mailbox_answer(box, TL_ANSWER_PLAN);
+    memcpy(question->plan, plan, (size_t)size);
+    __atomic_store_n(&question->state, TL_QUESTION_ANSWERED, __ATOMIC_RELEASE);
     Py_RETURN_NONE;
 }
 
@@ -276,8 +320,9 @@ static PyGetSetDef agent_getset[] = {
 static PyMethodDef agent_methods[] = {
     {"transport", agent_transport, METH_NOARGS, NULL},
     {"classify", agent_classify, METH_VARARGS, NULL},
+    {"classify_own", agent_classify_own, METH_NOARGS, NULL},
     {"set_constant", agent_set_constant, METH_VARARGS, NULL},
-    {"set_ruled", agent_set_ruled, METH_VARARGS, NULL},
+    {"set_rules", agent_set_rules, METH_VARARGS, NULL},
     {"enter", agent_enter, METH_O, NULL},
     {"gate", agent_gate, METH_NOARGS, NULL},
     {"next_plan", agent_next_plan, METH_VARARGS, NULL},

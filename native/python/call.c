@@ -154,7 +154,10 @@ static PyObject *call_add_fd(PyObject *object, PyObject *args)
 
     if (!PyArg_ParseTuple(args, "ip:_add_fd", &fd, &close_on_exec))
         return NULL;
-    int error = tl_listener_add_fd(tl_call_core(self), self->call.id, fd, close_on_exec, &number);
+    int error;
+    Py_BEGIN_ALLOW_THREADS;
+    error = tl_listener_add_fd(tl_call_core(self), self->call.id, fd, close_on_exec, &number);
+    Py_END_ALLOW_THREADS;
     if (error == ENOENT)
         return tl_call_raise_gone(self);
     return error ? tl_raise_errno(error) : PyLong_FromLong(number);
@@ -190,8 +193,10 @@ static bool turn_to_result(struct call_object *self, struct tl_call *returned)
     returned->emulated = made_up;
     if (self->decision == TL_REPLY_FD) {
         int number;
-        int error =
-            tl_listener_add_fd(tl_call_core(self), self->call.id, self->fd, self->close_on_exec, &number);
+        int error;
+        Py_BEGIN_ALLOW_THREADS;
+        error = tl_listener_add_fd(tl_call_core(self), self->call.id, self->fd, self->close_on_exec, &number);
+        Py_END_ALLOW_THREADS;
         drop_fd(self);
         returned->result = error ? -error : number;
     } else if (made_up) {
@@ -235,7 +240,9 @@ bool tl_call_answer(PyObject *object, struct tl_call *returned)
         break;
     case TL_REPLY_FD:
         // The caller's own table may be full: it gets the error that a real open would have given.
+        Py_BEGIN_ALLOW_THREADS;
         error = tl_listener_reply_fd(tl_call_core(self), id, self->fd, self->close_on_exec);
+        Py_END_ALLOW_THREADS;
         if (error && error != ENOENT)
             tl_listener_reply(tl_call_core(self), id, 0, error);
         drop_fd(self);

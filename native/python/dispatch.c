@@ -111,13 +111,13 @@ static void count_other(struct listener_object *self, const struct tl_call *data
     PyErr_Clear();
 }
 
-// Each call once: when it returns only if nobody was told of it before.
+// Each call once: when it returns only if no hook was told of it before.
 static void count(struct listener_object *self, const struct tl_call *data)
 {
     int arch = tl_arch_index(data->arch);
     bool deferred;
 
-    if (data->returned && (data->emulated || tl_hooks_find(&self->before, data, &deferred)))
+    if (data->returned && !data->ruled && (data->emulated || tl_hooks_find(&self->before, data, &deferred)))
         return;
     if (arch >= 0 && data->nr >= 0 && data->nr < native_calls)
         self->counts[arch][data->nr]++;
@@ -139,11 +139,11 @@ static void handle(struct listener_object *self, const struct tl_call *data)
     bool deferred, again = false;
     PyObject *hooks = tl_hooks_find(data->returned ? &self->returned : &self->before, data, &deferred);
 
-    count(self, data);
     if (!hooks) {
         let_go_on(self, data);
         return;
     }
+    count(self, data);
     Py_INCREF(hooks);
     PyObject *call = self->spare;
     self->spare = NULL;
@@ -180,7 +180,7 @@ static void *worker_main(void *argument)
     PyGILState_STATE state = PyGILState_Ensure();
     PyThreadState *thread = PyEval_SaveThread();
     while (tl_listener_next(self->core, &call)) {
-        if (self->rules && !call.returned && tl_rules_apply(self->rules, self->core, &call))
+        if (self->rules && tl_rules_apply(self->rules, self->core, &call, self->returned.used))
             continue;
         PyEval_RestoreThread(thread);
         handle(self, &call);

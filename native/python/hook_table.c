@@ -56,6 +56,16 @@ static bool has_hooks(const struct hook_table *table, unsigned arch, int nr)
     return nr == -1 ? table->default_hooks : tl_hooks_find(table, &call, &deferred);
 }
 
+// An engine that cannot choose reports every call that its filter holds back, before it happens.
+void tl_hooks_publish(void *listener, uint32_t arch, int nr)
+{
+    struct listener_object *self = listener;
+    bool before = has_hooks(&self->before, arch, nr), returned = has_hooks(&self->returned, arch, nr);
+
+    tl_rules_wants(self->rules, arch, nr, &before, &returned);
+    tl_listener_set_interest(self->core, arch, nr, before, returned);
+}
+
 PyObject *tl_hooks_set(PyObject *object, PyObject *args)
 {
     struct listener_object *self = as_listener(object);
@@ -85,9 +95,7 @@ PyObject *tl_hooks_set(PyObject *object, PyObject *args)
     }
     Py_XDECREF(old);
     table->used = true;
-    // An engine that cannot choose reports every call that its filter holds back, before it happens.
-    tl_listener_set_interest(self->core, arch_value, nr, has_hooks(&self->before, arch_value, nr),
-                             has_hooks(&self->returned, arch_value, nr));
+    tl_hooks_publish(self, arch_value, nr);
     Py_RETURN_NONE;
 }
 

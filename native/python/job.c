@@ -71,17 +71,27 @@ static PyObject *job_pass_early(PyObject *object, PyObject *argument)
     Py_RETURN_NONE;
 }
 
-// wait(pid, pidfd, listener, wake, milliseconds) -> (event, value)
+// wait(pid, pidfd, tracer or None, listener, wake, milliseconds) -> (event, value)
 static PyObject *job_wait(PyObject *object, PyObject *args)
 {
     enum tl_job_event event = TL_JOB_WOKEN;
-    int pid, pidfd, listener, wake, milliseconds, value = 0;
+    int listener, wake, milliseconds, value = 0;
+    struct tl_command command = {0};
     struct tl_error *error;
+    PyObject *tracer;
 
-    if (!PyArg_ParseTuple(args, "iiiii:wait", &pid, &pidfd, &listener, &wake, &milliseconds))
+    if (!PyArg_ParseTuple(args, "iiOiii:wait", &command.pid, &command.pidfd, &tracer, &listener, &wake,
+                          &milliseconds))
         return NULL;
+    if (tracer != Py_None) {
+        if (!PyObject_TypeCheck(tracer, (PyTypeObject *)(void *)tl_tracer_type)) {
+            PyErr_SetString(PyExc_TypeError, "wait: tracer must be a Tracer or None");
+            return NULL;
+        }
+        command.tracer = tl_tracer_core(tracer);
+    }
     Py_BEGIN_ALLOW_THREADS;
-    error = tl_job_wait(&as_job(object)->job, pid, pidfd, listener, wake, milliseconds, &event, &value);
+    error = tl_job_wait(&as_job(object)->job, &command, listener, wake, milliseconds, &event, &value);
     Py_END_ALLOW_THREADS;
     if (error)
         return tl_raise(error);

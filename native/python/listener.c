@@ -159,40 +159,44 @@ static int parse_target(PyObject *item, struct tl_rule_target *target)
     return 0;
 }
 
-// add_rule(glob or None, first, last, step, delay_ns, action, value, targets); see core/rules.h.
+static int parse_targets(PyObject *targets, struct tl_rule_target *array)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_Size(targets); i++)
+        if (parse_target(PyTuple_GetItem(targets, i), &array[i]) < 0)
+            return -1;
+    return 0;
+}
+
+// add_rule(glob or None, (first, last, step), (misses, seed), delay_enter_ns, delay_exit_ns, action, value,
+// targets); see agent/rule.h and core/rules.h. Before the hooks are set.
 static PyObject *listener_add_rule(PyObject *object, PyObject *args)
 {
     struct listener_object *self = as_listener(object);
+    unsigned long long first, last, step, misses, seed, delay_enter, delay_exit;
     struct tl_error *error = NULL;
-    struct tl_rule rule;
     PyObject *targets;
-    unsigned long long first, last, step, delay;
+    const char *glob;
     long long value;
     int action;
 
-    if (!PyArg_ParseTuple(args, "zKKKKiLO!:add_rule", &rule.glob, &first, &last, &step, &delay, &action,
-                          &value, &PyTuple_Type, &targets))
+    if (!PyArg_ParseTuple(args, "z(KKK)(KK)KKiLO!:add_rule", &glob, &first, &last, &step, &misses, &seed,
+                          &delay_enter, &delay_exit, &action, &value, &PyTuple_Type, &targets))
         return NULL;
-    rule.first = first;
-    rule.last = last;
-    rule.step = step;
-    rule.delay_ns = delay;
-    rule.action = (enum tl_rule_action)action;
-    rule.value = value;
+    const struct tl_rule rule = {
+        first, last, step, misses, seed, delay_enter, delay_exit, value, (uint32_t)action, 0,
+    };
     Py_ssize_t count = PyTuple_Size(targets);
     struct tl_rule_target *array = PyMem_Calloc((size_t)count + 1, sizeof *array);
     if (!array)
         return PyErr_NoMemory();
-    for (Py_ssize_t i = 0; i < count; i++) {
-        if (parse_target(PyTuple_GetItem(targets, i), &array[i]) < 0) {
-            PyMem_Free(array);
-            return NULL;
-        }
+    if (parse_targets(targets, array) < 0) {
+        PyMem_Free(array);
+        return NULL;
     }
     if (!self->rules)
-        error = tl_rules_new(&self->rules);
+        error = tl_rules_new(tl_listener_rule_table(self->core), &self->rules);
     if (!error)
-        error = tl_rules_add(self->rules, &rule, array, (unsigned)count);
+        error = tl_rules_add(self->rules, &rule, glob, array, (unsigned)count);
     PyMem_Free(array);
     if (error)
         return tl_raise(error);
@@ -205,6 +209,7 @@ static PyObject *listener_start(PyObject *object, PyObject *unused)
     struct tl_error *error;
 
     (void)unused;
+    tl_rules_each(self->rules, tl_hooks_publish, self);
     Py_INCREF(object); // for the workers
     Py_BEGIN_ALLOW_THREADS;
     error = tl_listener_start(self->core);

@@ -61,6 +61,8 @@ static inline int tl_arch_index(uint32_t arch)
 PyObject *tl_hooks_find(const struct hook_table *table, const struct tl_call *call, bool *deferred);
 // set_hooks(audit_arch, nr, hooks, deferred, returned)
 PyObject *tl_hooks_set(PyObject *listener, PyObject *args);
+// Tells the engine what is wanted of a number (-1: all others), by hooks and rules.
+void tl_hooks_publish(void *listener_object, uint32_t arch, int nr);
 int tl_hooks_traverse(struct hook_table *table, visitproc visit, void *arg);
 void tl_hooks_clear(struct hook_table *table);
 

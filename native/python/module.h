@@ -26,6 +26,7 @@ extern PyObject *tl_unsupported_error;
 
 // One type or group of functions per file; each returns -1 with an exception set when it fails.
 int tl_transport_add_to(PyObject *module);
+int tl_tracer_add_to(PyObject *module);
 int tl_call_add_to(PyObject *module);
 int tl_listener_add_to(PyObject *module);
 int tl_spawn_add_to(PyObject *module);
@@ -61,6 +62,10 @@ int tl_call_check_result(PyObject *call, PyObject *result);
 bool tl_call_answer(PyObject *call, struct tl_call *returned);
 // Whatever was decided: fail with an errno, or with 0 let the kernel perform the call.
 void tl_call_override(PyObject *call, int error_number);
+
+// _native.Tracer, and the core's object behind it.
+extern PyObject *tl_tracer_type;
+struct tl_tracer *tl_tracer_core(PyObject *tracer);
 
 // _native.Job, and the signal mask that a command gets under one.
 extern PyObject *tl_job_type;

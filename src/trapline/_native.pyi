@@ -146,10 +146,10 @@ class Listener:
     def add_rule(
         self,
         glob: str | None,
-        first: int,
-        last: int,
-        step: int,
-        delay_ns: int,
+        which: tuple[int, int, int],
+        chance: tuple[int, int],
+        delay_enter_ns: int,
+        delay_exit_ns: int,
         action: int,
         value: int,
         targets: tuple[tuple[int, ...], ...],
@@ -206,9 +206,32 @@ class Job:
     def early_signal(self) -> int: ...
     def pass_early(self, pidfd: int, /) -> None: ...
     def wait(
-        self, pid: int, pidfd: int, listener: int, wake: int, milliseconds: int, /
+        self,
+        pid: int,
+        pidfd: int,
+        tracer: Tracer | None,
+        listener: int,
+        wake: int,
+        milliseconds: int,
+        /,
     ) -> tuple[int, int]: ...
     def end(self) -> None: ...
+
+@final
+class Tracer:
+    """The thread that traces one program, for the ptrace engine."""
+
+    def __new__(
+        cls, filter: bytes, filtered: bool, on_unhidden: Callable[[int], None] | None, /
+    ) -> Tracer: ...
+    @property
+    def exit_fd(self) -> int: ...
+    def seize(self, pid: int, /) -> None: ...
+    def attach(self, pid: int, /) -> None: ...
+    def detach(self, milliseconds: int, /) -> bool: ...
+    def close(self) -> None: ...
+    def transport(self) -> object: ...
+    def exit_status(self) -> int | None: ...
 
 def notify_transport(fd: int, /) -> object:
     """Return what a :class:`Listener` takes, over a seccomp listener, which it owns from here on."""

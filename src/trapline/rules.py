@@ -4,6 +4,7 @@
 
     openat:path=/etc/*:error=EACCES      getuid:retval=0
     connect:delay_enter=200ms            fsync,fdatasync:error=EIO:when=3
+    sendto:error=EAGAIN:p=0.01:seed=7    unlink,unlinkat:count
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Rule", "parse"]
+__all__ = ["MOST", "Rule", "parse", "targets"]
 
 _NANOSECONDS = {"": 1000, "us": 1000, "ns": 1, "ms": 10**6, "s": 10**9}
-_KEYS = "path, error, retval, delay_enter, when"
+_KEYS = "path, error, retval, delay_enter, delay_exit, when, p, seed, count"
+#: How many rules a program can have: the room that its agents look into.
+MOST = 1024
 
 
 class Rule:
@@ -29,13 +32,21 @@ class Rule:
     :ivar path: glob (``*`` crosses ``/``) that one of the call's paths must match, or None.
     :ivar error: errno to fail with, or None.
     :ivar retval: result to give instead, or None.
-    :ivar delay_ns: how long the call waits before, in nanoseconds.
+    :ivar delay_enter_ns: how long the call waits before anything else happens, in nanoseconds.
+    :ivar delay_exit_ns: how long it waits with its result in hand, before its caller goes on.
     :ivar first: ``when=first..last+step``: which of the matching calls, counted from 1 over the whole program.
     :ivar last: 0 is no end.
     :ivar step: 0 is *first* alone.
+    :ivar probability: of acting on such a call, above 0 and at most 1.
+    :ivar seed: of the random numbers, one per matching call: the same seed hits the same calls. None: the number of
+        the rule among all, from 1.
+    :ivar count: it is counted, although it may give a result to every call.
     """
 
-    __slots__ = ("delay_ns", "error", "first", "last", "names", "path", "retval", "step", "text")
+    __slots__ = (
+        "count", "delay_enter_ns", "delay_exit_ns", "error", "first", "last", "names", "path", "probability", "retval",
+        "seed", "step", "text",
+    )  # fmt: skip
 
     def __init__(self, text: str, names: tuple[str, ...]) -> None:
         self.text = text
@@ -43,13 +54,27 @@ class Rule:
         self.path: str | None = None
         self.error: int | None = None
         self.retval: int | None = None
-        self.delay_ns = 0
+        self.delay_enter_ns = self.delay_exit_ns = 0
         self.first, self.last, self.step = 1, 0, 1
+        self.probability = 1.0
+        self.seed: int | None = None
+        self.count = False
 
     @property
-    def is_unconditional(self) -> bool:
-        """Every call is meant, so that the filter alone can decide."""
-        return self.path is None and (self.first, self.last, self.step) == (1, 0, 1) and not self.delay_ns
+    def result(self) -> int | None:
+        """What the call returns; -1 to -4095 is an error."""
+        return -self.error if self.error is not None else self.retval
+
+    @property
+    def always_decides(self) -> bool:
+        """It has a result for every call, so that later rules and hooks are not asked."""
+        every = (self.first, self.last, self.step, self.probability) == (1, 0, 1, 1.0)
+        return every and self.path is None and self.result is not None
+
+    @property
+    def is_constant(self) -> bool:
+        """It is nothing but one result for every call: nobody has to run for it, and nobody counts."""
+        return self.always_decides and not (self.count or self.delay_enter_ns or self.delay_exit_ns)
 
     def __repr__(self) -> str:
         return f"<Rule {self.text}>"
@@ -102,6 +127,16 @@ def _duration(text: str, rule: str) -> int:
     return round(value * unit)
 
 
+def _probability(text: str, rule: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise UsageError(f"rule '{rule}': p={text!r} is no probability above 0 and at most 1, such as 0.01")
+    return value
+
+
 def _occurrences(text: str, rule: str) -> tuple[int, int, int]:
     """Read strace's ``first[..last][+[step]]``."""
     head, plus, step_text = text.partition("+")
@@ -144,7 +179,7 @@ def parse(text: str) -> Rule:
     seen: set[str] = set()
     for part in rest:
         key, equals, value = part.partition("=")
-        if not equals or not value:
+        if (not equals or not value) and part != "count":
             raise UsageError(f"rule '{text}': {part!r} is not KEY=VALUE, with keys {_KEYS}")
         if key in seen:
             raise UsageError(f"rule '{text}': {key} is given twice")
@@ -152,8 +187,12 @@ def parse(text: str) -> Rule:
         _set(rule, key, value)
     if rule.error is not None and rule.retval is not None:
         raise UsageError(f"rule '{text}': error and retval exclude each other; keep one")
-    if rule.error is None and rule.retval is None and not rule.delay_ns:
-        raise UsageError(f"rule '{text}' does nothing: add error=, retval= or delay_enter=")
+    if rule.result is None and not (rule.delay_enter_ns or rule.delay_exit_ns or rule.count):
+        raise UsageError(
+            f"rule '{text}' does nothing: add error=, retval=, delay_enter=, delay_exit= or count"
+        )
+    if rule.seed is not None and "p" not in seen:
+        raise UsageError(f"rule '{text}': seed= is nothing without p=, such as p=0.01")
     if rule.path is not None:
         _check_paths(rule)
     return rule
@@ -170,9 +209,24 @@ def _set(rule: Rule, key: str, value: str) -> None:
             raise UsageError(f"rule '{rule.text}': retval {value!r} is no 64-bit number")
         rule.retval = number
     elif key == "delay_enter":
-        rule.delay_ns = _duration(value, rule.text)
+        rule.delay_enter_ns = _duration(value, rule.text)
+    elif key == "delay_exit":
+        rule.delay_exit_ns = _duration(value, rule.text)
     elif key == "when":
         rule.first, rule.last, rule.step = _occurrences(value, rule.text)
+    elif key == "p":
+        rule.probability = _probability(value, rule.text)
+    elif key == "seed":
+        seed = _integer(value)
+        if seed is None or not 0 <= seed < 1 << 64:
+            raise UsageError(
+                f"rule '{rule.text}': seed {value!r} is no number from 0 to 18446744073709551615"
+            )
+        rule.seed = seed
+    elif key == "count":
+        if value:
+            raise UsageError(f"rule '{rule.text}': count takes no value")
+        rule.count = True
     else:
         raise UsageError(f"rule '{rule.text}': unknown key {key!r}; there are {_KEYS}")
 
@@ -192,11 +246,14 @@ def targets(rule: Rule, calls: Iterable[tuple[str, int, str, int]]) -> tuple[tup
     :param calls: ``(arch, nr, name, inner)`` of each call; *inner* is the number inside a multiplexer, or -1.
     :returns: ``(audit_arch, nr, inner, path, dirfd, path, dirfd)`` each, argument positions or -1.
     """
-    found = []
+    found: list[tuple[int, ...]] = []
     for arch, nr, name, inner in calls:
         places: list[int] = []
+        if rule.path is None or inner >= 0:
+            found.append((abi.AUDIT_ARCH[arch], nr, inner, -1, -1, -1, -1))
+            continue
         signature = abi.signature(name, arch)
-        for param in signature.paths[:2] if inner < 0 else ():
+        for param in signature.paths[:2]:
             dirfd = signature.param(param.dirfd) if param.dirfd is not None else None
             places += [param.index, -1 if dirfd is None else dirfd.index]
         found.append((abi.AUDIT_ARCH[arch], nr, inner, *places, *[-1] * (4 - len(places))))

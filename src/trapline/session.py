@@ -8,7 +8,7 @@ import time
 
 from trapline import _native
 from trapline.engines.base import Command, Plan, command_error, new_engine
-from trapline.engines.choose import choose
+from trapline.engines.choose import choose, is_possible
 from trapline.errors import (
     EngineStartError,
     HookError,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
-_ENOENT, _EACCES, _ENOTDIR = 2, 13, 20
+_ENOENT, _EINTR, _EACCES, _ENOTDIR = 2, 4, 13, 20
 _EXITED, _EMPTY, _WOKEN, _SIGNAL = 0, 1, 2, 3
 #: How long hooks that still run when the program has ended may delay the end of the session.
 _GRACE_MS = 2000
@@ -130,7 +130,8 @@ class Session:
             on_error=self._hook_failed, on_unhidden=self._unhidden,
         )  # fmt: skip
         #: Name of the engine, and why it was chosen.
-        self.engine, self.engine_reason = choose(engine, plan.needs())
+        self._engines, self.engine_reason = choose(engine, plan.needs())
+        self.engine = self._engines[0]
         self._plan = plan
         self._engine: Engine | None = None
         self._program: Program | None = None
@@ -161,13 +162,12 @@ class Session:
         if self._program is not None:
             raise UsageError("a session starts once; make another one")
         executable = _find_executable(self.command[0], self._env, self._cwd)
-        engine = new_engine(self.engine, self._plan)
         environment = [key + b"=" + value for key, value in self._env.items()]
         stdio = self._stdio = Stdio(*self._given)
         self.stdin, self.stdout, self.stderr = stdio.ends
         given = (stdio.child[0], stdio.child[1], stdio.child[2])
         try:
-            program = engine.launch(
+            engine, program = self._launch(
                 Command(executable, self.command, environment, self._cwd, given, self._job)
             )
         except BaseException:
@@ -196,6 +196,22 @@ class Session:
             self._finish()
             raise
         return self
+
+    def _launch(self, command: Command) -> tuple[Engine, Program]:
+        """Start the command under the first engine that can; more than one is there only for ``auto``."""
+        left = list(self._engines)
+        while True:
+            self.engine = left.pop(0)
+            if left and not is_possible(self.engine):
+                self.engine_reason = f"the cheapest of those that work here ({self.engine} does not: `trapline doctor`)"
+                continue
+            engine = new_engine(self.engine, self._plan)
+            try:
+                return engine, engine.launch(command)
+            except EngineStartError as error:
+                if error.errno == _EINTR or not left:
+                    raise
+                self.engine_reason = f"the next one that can do what is needed, as {error.args[1]}"
 
     def _close_pipes(self) -> None:
         if self._stdio is not None:
@@ -269,7 +285,9 @@ class Session:
         listener = -1 if self._tree_is_gone else engine.tables.listener.fd
         if self._job is not None:
             milliseconds = -1 if seconds is None else int(max(seconds * 1000, 1))
-            event, value = self._job.wait(program.pid, pidfd, listener, self._wake, milliseconds)
+            event, value = self._job.wait(
+                program.pid, pidfd, program.tracer, listener, self._wake, milliseconds
+            )
             if event == _EXITED:
                 self.returncode = os.waitstatus_to_exitcode(value)
             elif event == _EMPTY:
@@ -284,13 +302,13 @@ class Session:
         poller = select.poll()
         poller.register(self._wake, select.POLLIN)
         if pidfd >= 0:
-            poller.register(pidfd, select.POLLIN)
+            poller.register(program.exit_fd, select.POLLIN)
         if listener >= 0:
             poller.register(listener, 0)
         for fd, _ in poller.poll(None if seconds is None else max(seconds * 1000, 1)):
             if fd == self._wake:
                 os.eventfd_read(self._wake)
-            elif fd == pidfd:
+            elif fd == program.exit_fd:
                 self._reap(program)
             else:
                 self._tree_is_gone = True
@@ -316,6 +334,8 @@ class Session:
             if self._deferred is not None:
                 self._deferred.close()
             engine.tables.listener.wait_idle(_GRACE_MS)
+        if engine is not None:
+            engine.close()
         if self._program is not None:
             self._program.close()
         os.close(self._wake)
@@ -364,6 +384,7 @@ class Session:
             gone=gone,
             calls=engine.tables.counts(),
             rules=engine.tables.rule_counts(),
+            sites=engine.sites(),
             workers=workers,
             most_waiting=most_waiting,
             filter_length=len(engine.tables.program),

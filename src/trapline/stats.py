@@ -19,6 +19,9 @@ class Stats:
     :ivar calls: how many calls reached the hooks, by name.
     :ivar rules: how often each rule that needs this process acted, by its text. A rule that the kernel applies by
         itself is not counted.
+    :ivar sites: what became of the program's ``syscall`` instructions, on an engine that rewrites them, else None:
+        ``{"seen": n, "patched": n, "left": {why: n}, "processes": {pid: the same}}``. *left* has the keys of
+        ``trapline.rewriting.windows.REASONS``, and ``"rare"`` for those that trapped too seldom to be worth it.
     :ivar workers: threads that were started to run hooks.
     :ivar most_waiting: the most calls that waited for a free worker at one time.
     :ivar filter_length: instructions of the seccomp filter.
@@ -32,6 +35,7 @@ class Stats:
     gone: int
     calls: dict[str, int]
     rules: dict[str, int]
+    sites: dict[str, Any] | None
     workers: int
     most_waiting: int
     filter_length: int

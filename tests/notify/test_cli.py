@@ -202,7 +202,7 @@ def test_a_hook_that_raises_shows_its_traceback_and_one_line(cli, script, victim
 
 def test_what_notify_cannot_do_is_one_line_and_125(cli, script):
     path = script('from trapline import on_return\n\n\n@on_return("read")\ndef log(call):\n    pass\n')
-    done = cli("run", "-s", path, "--", "true")
+    done = cli("run", "--engine", "notify", "-s", path, "--", "true")
     assert done.returncode == 125
     assert "log" in one_line(done.stderr)
 

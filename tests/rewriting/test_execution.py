@@ -84,3 +84,19 @@ def test_a_debugger_steps_through_the_same_instructions(
     assert [hex(at) for at in rewritten.trace if at != swallowed] == [
         hex(at) for at in native.trace if at != swallowed
     ]
+
+
+def test_a_branch_on_rcx_leads_where_it_led(machine: Machine) -> None:
+    # jrcxz 1f; cltd; syscall; 1: call 2f; 2: pop %rax
+    code = bytes.fromhex("e303 99 0f05 e800000000 58") + machine.ending()
+    site = CODE + 3
+    found = plan(code, CODE, site, starts=[CODE])
+    assert isinstance(found, Plan)
+    assert (found.start, found.end) == (-3, 2)
+    for in_two in (False, True):
+        answer = pack(found, encode(found, GATE, in_two=in_two))
+        for rcx in (0, 1):
+            registers = {"rcx": rcx, "rdx": 7, "rax": 39}
+            native = machine.run(code, registers=registers)
+            assert native.registers["rdx"] == (7 if rcx == 0 else 0)
+            assert machine.run(code, site=site, answer=answer, registers=registers).visible == native.visible

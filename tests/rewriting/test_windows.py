@@ -76,6 +76,11 @@ def test_what_follows_the_end_of_a_function_is_somebody_elses() -> None:
     assert reason(f"{SYSCALL}{RET}0f1f4000", starts=[BASE, BASE + 3]) == "function"
 
 
+def test_what_looks_like_padding_where_a_function_may_begin_is_left_alone() -> None:
+    assert reason(f"{'90' * 13}{SYSCALL}{RET}0f1f4000{RET}", starts=None) == "ends"
+    assert window(f"{'90' * 12}{SYSCALL}{RET}0f1f4000{RET}", starts=None)[0] == "after"
+
+
 def test_nothing_moves_to_where_control_does_not_come_back() -> None:
     assert reason(f"{SYSCALL}483d01f0ffff", returns=False) == "ends"
     assert window(f"{MOVE}{SYSCALL}f4", returns=False) == ("move", -5, 2, ())

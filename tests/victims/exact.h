@@ -31,8 +31,8 @@ enum { HOT = 100, PAGE = 4096 };
 
 static volatile int failures;
 
-__attribute__((format(printf, 3, 4), unused)) static void failed(int line, const char *what, const char *format,
-                                                                 ...)
+__attribute__((format(printf, 3, 4), unused)) static void failed(int line, const char *what,
+                                                                 const char *format, ...)
 {
     char text[400];
     va_list list;
@@ -48,24 +48,26 @@ __attribute__((format(printf, 3, 4), unused)) static void failed(int line, const
         abort();
 }
 
-#define check(condition)                                                                                          \
-    do {                                                                                                          \
-        if (!(condition))                                                                                         \
-            failed(__LINE__, #condition, " does not hold");                                                       \
+#define check(condition)                                                                                     \
+    do {                                                                                                     \
+        if (!(condition))                                                                                    \
+            failed(__LINE__, #condition, " does not hold");                                                  \
     } while (0)
 
-#define same(seen, expected)                                                                                      \
-    do {                                                                                                          \
-        long seen_ = (long)(seen), expected_ = (long)(expected);                                                  \
-        if (seen_ != expected_)                                                                                   \
-            failed(__LINE__, #seen, " is %ld (%#lx), not %ld (%#lx)", seen_, seen_, expected_, expected_);        \
+#define same(seen, expected)                                                                                 \
+    do {                                                                                                     \
+        long seen_ = (long)(seen), expected_ = (long)(expected);                                             \
+        if (seen_ != expected_)                                                                              \
+            failed(__LINE__, #seen, " is %ld (%#lx), not %ld (%#lx)", seen_, seen_, expected_, expected_);   \
     } while (0)
 
 // A `syscall` of its own wherever this is written; minus the errno.
-#define call(...)                            call_(__VA_ARGS__, 0, 0, 0, 0, 0, 0)
-#define call_(nr, a, b, c, d, e, f, ...)     raw_call((long)(nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+#define call(...) call_(__VA_ARGS__, 0, 0, 0, 0, 0, 0)
+#define call_(nr, a, b, c, d, e, f, ...)                                                                     \
+    raw_call((long)(nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
-__attribute__((always_inline)) static inline long raw_call(long nr, long a, long b, long c, long d, long e, long f)
+__attribute__((always_inline)) static inline long raw_call(long nr, long a, long b, long c, long d, long e,
+                                                           long f)
 {
     register long r10 __asm__("r10") = d;
     register long r8 __asm__("r8") = e;

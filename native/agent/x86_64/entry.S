@@ -29,7 +29,8 @@ tl_entry_start:
     movq %rdx, THREAD_RDX(%r11)
     movq %rax, THREAD_RAX(%r11)
 tl_entry_end:
-    cld
+    pushq $PLAIN_FLAGS                      // no single step, no alignment check, no direction
+    popfq
     movq %r11, %rdi
     call tl_from_block
     jmp tl_leave
@@ -49,6 +50,8 @@ tl_leave_start:
     jne tl_leave_pending
     movq %rdi, %r11
     leaq STACK_TOP(%r11), %rsp
+    cmpl $0, THREAD_EXACT(%r11)
+    jne tl_leave_exact
     movq THREAD_R8(%r11), %r8
     movq THREAD_R9(%r11), %r9
     movq THREAD_R10(%r11), %r10
@@ -68,6 +71,34 @@ tl_leave_start:
     movq THREAD_RSP(%r11), %rsp
     movq THREAD_EFLAGS(%r11), %r11
     jmp *%rcx
+// With all registers, rcx and r11 too, to any code segment; and a single step is reported after the first
+// instruction there, as it is when the kernel returns.
+tl_leave_exact:
+    pushq $PLAIN_FLAGS                      // a set NT would make iretq fault
+    popfq
+    movzwl THREAD_SEGMENTS+6(%r11), %eax
+    pushq %rax
+    pushq THREAD_RSP(%r11)
+    pushq THREAD_EFLAGS(%r11)
+    movzwl THREAD_SEGMENTS(%r11), %eax
+    pushq %rax
+    pushq THREAD_LEAVE_TO(%r11)
+    movq THREAD_R8(%r11), %r8
+    movq THREAD_R9(%r11), %r9
+    movq THREAD_R10(%r11), %r10
+    movq THREAD_R12(%r11), %r12
+    movq THREAD_R13(%r11), %r13
+    movq THREAD_R14(%r11), %r14
+    movq THREAD_R15(%r11), %r15
+    movq THREAD_RDI(%r11), %rdi
+    movq THREAD_RSI(%r11), %rsi
+    movq THREAD_RBP(%r11), %rbp
+    movq THREAD_RBX(%r11), %rbx
+    movq THREAD_RDX(%r11), %rdx
+    movq THREAD_RAX(%r11), %rax
+    movq THREAD_RCX(%r11), %rcx
+    movq THREAD_R11(%r11), %r11
+    iretq
 tl_leave_end:
 tl_leave_pending:
     call tl_deliver
@@ -117,8 +148,8 @@ tl_perform_abort:
     ret
 
 // The same by the 32-bit convention, for a program that has used int 0x80.
-    .globl tl_perform_int80, tl_perform_int80_window, tl_perform_int80_call
-    .hidden tl_perform_int80, tl_perform_int80_window, tl_perform_int80_call
+    .globl tl_perform_int80, tl_perform_int80_window, tl_perform_int80_call, tl_perform_int80_done
+    .hidden tl_perform_int80, tl_perform_int80_window, tl_perform_int80_call, tl_perform_int80_done
     .type tl_perform_int80, @function
 tl_perform_int80:
     pushq %rbx
@@ -137,6 +168,7 @@ tl_perform_int80_window:
     jne 1f
 tl_perform_int80_call:
     int $0x80
+tl_perform_int80_done:
     jmp 2f
 1:  movl $1, THREAD_ABORTED(%r12)
 2:  popq %r12

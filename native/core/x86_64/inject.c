@@ -1,6 +1,6 @@
-// At the stop that follows an execve nothing of the new program has run. Two system calls are made in its name,
-// with an instruction that is put over its first one for a moment; the agent, begun in its stead, does the rest
-// by itself and then jumps to where the program begins.
+// At the stop that follows an execve nothing of the new program has run. Two system calls are made in its
+// name, with an instruction that is put over its first one for a moment; the agent, begun in its stead, does
+// the rest by itself and then jumps to where the program begins.
 #include "agent.h"
 
 #include <elf.h>
@@ -18,8 +18,6 @@
 
 #include "memory.h"
 #include "vdso.h"
-
-extern const unsigned char tl_agent_image[];
 
 enum {
     granule = tl_thread_size, // alignment of a region
@@ -94,6 +92,7 @@ static struct tl_error *remote_begin(struct remote *remote, pid_t pid)
     // The registers of a 32-bit program, too, in our layout.
     if (!remote->is_64_bit && ptrace(PTRACE_GETREGS, pid, NULL, &remote->regs) < 0)
         return tl_error_new(errno, "ptrace(PTRACE_GETREGS)");
+    remote->regs.rax = 0; // what execve returns, soon
     errno = 0;
     remote->text = ptrace(PTRACE_PEEKTEXT, pid, (void *)remote->regs.rip, NULL);
     return errno ? tl_error_new(errno, "ptrace(PTRACE_PEEKTEXT)") : NULL;
@@ -196,8 +195,10 @@ static void leave_unhooked(struct remote *remote, const struct tl_entry *entry, 
 
 static void fill_start(struct tl_start *start, const struct user_regs_struct *r)
 {
-    const uint64_t values[18] = {r->r8,  r->r9,  r->r10, r->r11, r->r12, r->r13, r->r14, r->r15, r->rdi,
-                                 r->rsi, r->rbp, r->rbx, r->rdx, r->rax, r->rcx, r->rsp, r->rip, r->eflags};
+    const uint64_t values[18] = {
+        r->r8,  r->r9,  r->r10, r->r11,   r->r12, r->r13, r->r14,
+        r->r15, r->rdi, r->rsi, r->rbp,   r->rbx, r->rdx, r->rax,
+        r->rcx, r->rsp, r->rip, r->eflags};
 
     memcpy(start->registers, values, sizeof values);
 }
@@ -218,7 +219,7 @@ static struct tl_error *enter(const struct tl_agent *agent, struct remote *remot
     int failed = tl_memory_write(remote->pid, base + tl_data, &start, sizeof start, &done);
     if (failed || done < sizeof start)
         return tl_error_new(failed ? failed : EFAULT, "cannot write into the program");
-    memcpy(&header, tl_agent_image, sizeof header);
+    tl_agent_header(&header);
     regs.rip = base + header.start;
     regs.rdi = base + tl_first;
     regs.rsp = base + tl_first + tl_stack_top;

@@ -23,7 +23,7 @@ OPTIONS: tuple[tuple[str, str, str, bool, str], ...] = (
     ("-e", "--rule", "RULE", True, "rule without Python: CALL[,CALL...]:KEY=VALUE..., with keys path, error, retval, "
      "delay_enter, when"),
     ("", "--set", "KEY=VALUE", True, "option that a hooks file declares with trapline.option()"),
-    ("", "--engine", "ENGINE", False, "how calls are caught: auto or notify"),
+    ("", "--engine", "ENGINE", False, "how calls are caught: auto, notify, rewrite, sud, trap or ptrace"),
     ("", "--on-hook-error", "WHAT", False, "when a hook raises: raise (default), continue, or fail:ERRNO"),
     ("", "--workers", "N", False, "most hooks that run at one time (default 64)"),
     ("", "--allow-io-uring", "", False, "let programs use io_uring, whose operations no hook sees"),
@@ -166,9 +166,7 @@ def main(argv: list[str]) -> int:
             env=_environment(),
             job=job,
         )
-        if options.has("--verbose"):
-            say(f"trapline: engine {session.engine}: {session.engine_reason}\n")
-        status = _run(session, job)
+        status = _run(session, job, verbose=options.has("--verbose"))
         if options.has("--stats"):
             _print_stats(session)
         return _exit_status(status, job)
@@ -191,7 +189,7 @@ def _environment() -> dict[str, str] | None:
     return {key: value for key, value in os.environ.items() if key != "LC_CTYPE"}
 
 
-def _run(session: Session, job: Any) -> int:
+def _run(session: Session, job: Any, *, verbose: bool) -> int:
     """Return what :meth:`Session.wait` does, or an exit status of our own as 1000 and that."""
     import gc
 
@@ -200,6 +198,8 @@ def _run(session: Session, job: Any) -> int:
         return -early
     try:
         with session:
+            if verbose:
+                say(f"trapline: engine {session.engine}: {session.engine_reason}\n")
             gc.enable()
             return session.wait()
     except EngineStartError:
@@ -245,4 +245,11 @@ def _print_stats(session: Session) -> None:
         f"trapline: {count:10d} {name}" for name, count in sorted(stats.calls.items(), key=lambda i: -i[1])
     ]
     lines += [f"trapline: {count:10d} rule {text}" for text, count in stats.rules.items()]
+    if stats.sites is not None:
+        for pid, sites in sorted(stats.sites["processes"].items()):
+            left = ", ".join([f"{count} {why}" for why, count in sites["left"].items()])
+            lines.append(
+                f"trapline: process {pid}: {sites['seen']} system call sites met, {sites['patched']} rewritten"
+                + (f", left alone: {left}" if left else "")
+            )
     say("\n".join(lines) + "\n")

@@ -13,27 +13,29 @@ from trapline import _native, abi
 from trapline.bpf import action
 from trapline.engines.base import Program
 from trapline.engines.tables import CallTables
-from trapline.errors import CommandError, EngineStartError
+from trapline.errors import CommandError, EngineStartError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from trapline.engines.base import Command, Plan
+    from trapline.engines.chains import RuleChains
+    from trapline.engines.planner import Planner
     from trapline.process import ProcessTree
 
 __all__ = ["RewriteEngine", "SudEngine"]
 
 _PASS, _CONSTANT, _SLOW = 0, 1, 2
+#: How often a site traps before it is rewritten. A trap costs some 2 us, and nobody waits for the plan; but to make
+#: one takes this process 100 us and more.
+_THRESHOLD = 16
 _REWRITES = 1
 _NATIVE = "x86_64"
 _EPERM = 1
-
-#: Calls that the agent itself must see for the program not to notice it, by number: the table of names costs a start-up.
-_OWN_CALLS = (
-    3, 9, 10, 11, 13, 14, 15, 16, 25, 28, 30, 33, 56, 57, 58, 59, 60, 130, 131, 157, 158, 186, 231, 270, 271, 281, 292,
-    317, 322, 329, 333, 435, 436, 441,
-)  # fmt: skip
+#: Numbers below this one are in the agent's tables.
+_TABLE_SIZE = 1024
 
 
 #: Why a program runs without hooks, by enum tl_unhooked.
@@ -59,12 +61,13 @@ class AgentEngine:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.tables = CallTables(plan, action.RET_USER_NOTIF)
+        self.tables = CallTables(plan, action.RET_USER_NOTIF, in_agent=True)
         self._warned: set[int] = set()
         self.agent = _native.Agent(
-            self.flags, 4, bool(plan.hide_vdso), self.tables.program.to_bytes(), self._unhooked
+            self.flags, _THRESHOLD, bool(plan.hide_vdso), self.tables.program.to_bytes(), self._unhooked
         )
         self._spawn: _native.Spawn | None = None
+        self._planner: Planner | None = None
 
     def _unhooked(self, pid: int, reason: int, number: int, name: bytes) -> None:
         """A program runs without hooks: say so, once for each reason."""
@@ -116,17 +119,57 @@ class AgentEngine:
 
     def _classify(self) -> None:
         """Tell the agent which calls may go straight to the kernel."""
-        agent = self.agent
+        agent, chains = self.agent, self.tables.chains
         if self.tables.sees_all:
             agent.classify(_SLOW, None)
+        agent.classify_own()
+        agent.classify(_SLOW, [nr for arch, nr in self.tables.numbers() if arch == _NATIVE])
+        if chains is not None:
+            self._set_rules(chains)
         if not self.plan.allow_io_uring:
             agent.set_constant(425, -_EPERM)
-        for nr, result in self.tables.constants():
-            agent.set_constant(nr, result)
-        agent.classify(_SLOW, [nr for arch, nr in self.tables.numbers() if arch == _NATIVE])
-        for arch, nr in self.tables.ruled():
-            agent.set_ruled(abi.AUDIT_ARCH[arch], nr)
-        agent.classify(_SLOW, _OWN_CALLS)
+
+    def _set_rules(self, chains: RuleChains) -> None:
+        """Have rules applied by the agent; those that it does not find are the supervisor's."""
+        constants = dict(chains.constants)
+        if None in constants:
+            everywhere = constants.pop(None)
+            others = {nr for arch, nr in chains.calls() if arch == _NATIVE}
+            constants |= {nr: everywhere for nr in range(_TABLE_SIZE) if nr not in others}
+        for key in sorted(chains.calls(), key=lambda key: key[1] is not None):
+            arch, nr = key
+            uses = [(rule, -1 if inner is None else inner) for rule, inner in chains.uses.get(key, ())]
+            if not self.agent.set_rules(abi.AUDIT_ARCH[arch], -1 if nr is None else nr, tuple(uses)):
+                raise UsageError("there are too many rules for so many calls; use fewer, or --engine notify")
+        for number, result in constants.items():
+            self.agent.set_constant(number, result)
+
+    def sites(self) -> dict[str, Any] | None:
+        """Return what became of the system call instructions that were met, as :class:`trapline.Stats` has it."""
+        if not self.flags & _REWRITES:
+            return None
+        from trapline.rewriting.windows import REASONS
+
+        reasons = ["unwritable", *REASONS]
+        processes: dict[int, dict[str, Any]] = {}
+        for pid, seen, patched, refused in self.agent.reports():
+            left = {reasons[number]: count for number, count in refused.items()}
+            rare = seen - patched - sum(left.values())
+            if rare > 0:
+                left["rare"] = rare
+            processes[pid] = {"seen": seen, "patched": patched, "left": left}
+        total: dict[str, Any] = {"seen": 0, "patched": 0, "left": {}, "processes": processes}
+        for one in processes.values():
+            total["seen"] += one["seen"]
+            total["patched"] += one["patched"]
+            for reason, count in one["left"].items():
+                total["left"][reason] = total["left"].get(reason, 0) + count
+        return total
+
+    def close(self) -> None:
+        """End the planner."""
+        if self._planner is not None:
+            self._planner.close()
 
 
 class SudEngine(AgentEngine):

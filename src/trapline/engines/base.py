@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 
-from trapline.errors import CommandError
+from trapline.errors import CommandError, UsageError
+from trapline.rules import MOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from trapline import _native
     from trapline.engines.tables import CallTables
@@ -43,12 +44,18 @@ if TYPE_CHECKING:
         def start(self, program: Program, tree: ProcessTree, defer: Callable[..., None]) -> None:
             """Let hooks decide from now on: make ``tables.listener``, and start it."""
 
+        def sites(self) -> dict[str, Any] | None:
+            """Return what :class:`trapline.Stats` says of rewriting, or None where nothing is rewritten."""
+
+        def close(self) -> None:
+            """Give back what :meth:`start` took; the program has ended."""
+
 
 __all__ = ["CAPABILITIES", "ENGINES", "Command", "Plan", "Program", "command_error", "new_engine"]
 
 #: What a hook may need beyond deciding before the call, and how to say it in an error.
 CAPABILITIES = {
-    "result": "run a hook on return (it never sees a result)",
+    "result": "act when a call returns (it never sees a result)",
     "change_args": "change arguments",
     "attach": "attach to a running process",
 }
@@ -66,6 +73,7 @@ _CLASSES = {
     "notify": ("trapline.engines.notify", "NotifyEngine"),
     "rewrite": ("trapline.engines.agent", "RewriteEngine"),
     "sud": ("trapline.engines.agent", "SudEngine"),
+    "ptrace": ("trapline.engines.ptrace", "PtraceEngine"),
 }
 STARTABLE = tuple(_CLASSES)
 
@@ -122,13 +130,18 @@ class Program:
     """A program that an engine has hold of; engines that know more of it derive from this.
 
     :ivar pid: the process that was started or attached to.
-    :ivar pidfd: a descriptor of it, owned by this object; readable when that process has ended.
+    :ivar pidfd: a descriptor of it, owned by this object; -1 once closed.
+    :ivar exit_fd: readable when that process has ended.
+    :ivar tracer: who is told of its end and its stops, where that is not this process at large.
     """
+
+    exit_fd: int
+    tracer: _native.Tracer | None = None
 
     def __init__(self, spawn: _native.Spawn) -> None:
         self._spawn = spawn
         self.pid = spawn.pid
-        self.pidfd = spawn.pidfd
+        self.pidfd = self.exit_fd = spawn.pidfd
 
     @property
     def no_new_privs(self) -> bool:
@@ -141,11 +154,14 @@ class Program:
         return self._spawn.exec_error
 
     def wait_exec(self, wake: int) -> bool:
-        """Wait until its execve has happened or failed (True), or the descriptor *wake* is readable."""
+        """Wait until its execve has happened or failed (True), or the descriptor *wake* is readable.
+
+        :raises EngineStartError: it could not be filtered.
+        """
         return self._spawn.wait_exec(wake)
 
     def reap(self) -> int | None:
-        """Return the wait status of the process, which has ended; None when nobody knows it."""
+        """Wait for the end of the process and return its status; None when nobody knows it."""
         try:
             return os.waitpid(self.pid, 0)[1]
         except ChildProcessError:
@@ -185,6 +201,8 @@ class Plan:
     ) -> None:
         self.hooks = tuple(hooks)
         self.rules = tuple(rules)
+        if len(self.rules) > MOST:
+            raise UsageError(f"there are {len(self.rules)} rules, and at most {MOST} are possible")
         self.allow_io_uring = allow_io_uring
         self.workers = workers
         if hide_vdso is None:
@@ -195,11 +213,14 @@ class Plan:
         self.on_unhidden = on_unhidden
 
     def needs(self) -> dict[str, str]:
-        """Return the capabilities that are needed, each with what needs it."""
+        """Return the capabilities that are needed, each with the first hook or rule that needs it."""
         found: dict[str, str] = {}
         for hook in self.hooks:
             if hook.on_return:
                 found.setdefault("result", f"hook {hook.name!r}")
             if hook.changes_args:
                 found.setdefault("change_args", f"hook {hook.name!r}")
+        for rule in self.rules:
+            if rule.delay_exit_ns:
+                found.setdefault("result", f"rule '{rule.text}'")
         return found

@@ -20,8 +20,25 @@ def _advice(needs: dict[str, str]) -> str:
     return f"Engines with that capability ({', '.join(capable)}) are not part of this version."
 
 
-def choose(requested: str, needs: dict[str, str]) -> tuple[str, str]:
-    """Return the engine to start and why.
+#: What an engine cannot do without, as :mod:`trapline.features` names it. The first engine is not asked beforehand:
+#: to try takes longer than to start it, and when it cannot start the next one is taken.
+_NEEDS = {
+    "rewrite": ("sud_exclusive", "ptrace_seize", "membarrier_sync_core"),
+    "sud": ("sud_exclusive", "ptrace_seize"),
+    "trap": ("ptrace_seize",),
+    "ptrace": ("ptrace_seize", "ptrace_get_syscall_info"),
+}
+
+
+def is_possible(engine: str) -> bool:
+    """Whether this machine, and whatever confines this process, allow an engine."""
+    from trapline import features
+
+    return all(features.probe(name).works is not False for name in _NEEDS.get(engine, ()))
+
+
+def choose(requested: str, needs: dict[str, str]) -> tuple[list[str], str]:
+    """Return the engines to try, in this order, and why the first one.
 
     :param requested: an engine's name, or ``"auto"``.
     :param needs: capability and what needs it, as :meth:`Plan.needs` gives them.
@@ -31,10 +48,10 @@ def choose(requested: str, needs: dict[str, str]) -> tuple[str, str]:
     if requested == "auto":
         usable = [name for name in _capable(needs) if name in STARTABLE]
         if usable:
-            why = "the cheapest engine that can do what the hooks declare"
-            return usable[
-                0
-            ], why if needs else "the cheapest engine, and the hooks declare nothing that it cannot do"
+            if not needs:
+                return usable, "the cheapest engine, and hooks and rules need nothing that it cannot do"
+            who = ", ".join(sorted(set(needs.values())))
+            return usable, f"the cheapest engine that can do what {who} needs"
         requested = STARTABLE[0]
     if requested not in ENGINES:
         raise UsageError(f"no engine is called {requested!r}; use auto, {', '.join(STARTABLE)}")
@@ -51,4 +68,4 @@ def choose(requested: str, needs: dict[str, str]) -> tuple[str, str]:
             engine=requested,
             capability="start",
         )
-    return requested, "it was asked for"
+    return [requested], "it was asked for"

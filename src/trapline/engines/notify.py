@@ -71,6 +71,12 @@ class NotifyEngine:
                 native.meet_exec(abi.AUDIT_ARCH[one.arch], one.nr, program.pid, self.plan.on_unhidden)
         native.start()
 
+    def sites(self) -> None:
+        """Nothing is rewritten."""
+
+    def close(self) -> None:
+        """The listener owns what there is."""
+
 
 def _explain(error: OSError) -> EngineStartError:
     """Return the error to raise when the child could not be filtered."""

@@ -32,8 +32,8 @@ class Planner:
         while not self._closing:
             asked = self._agent.next_plan(_PATIENCE_MS)
             if asked is not None:
-                mailbox, pid, site, low, high = asked
-                self._agent.answer_plan(mailbox, self._answer(pid, site, range(low, high)))
+                number, pid, site, low, high = asked
+                self._agent.answer_plan(number, self._answer(pid, site, range(low, high)))
 
     def _answer(self, pid: int, site: int, room: range) -> bytes:
         from trapline.rewriting.wire import pack
@@ -59,5 +59,6 @@ class Planner:
         return self._catalogue
 
     def close(self) -> None:
-        """Answer nobody any more."""
+        """Answer nobody any more; the transport is closed already."""
         self._closing = True
+        self._thread.join()

@@ -10,7 +10,6 @@ from trapline.bpf import action
 from trapline.bpf.policy import Rule as FilterRule
 from trapline.bpf.policy import compile_policy, native_arches, rules_for
 from trapline.call import Call, path_places
-from trapline.rules import targets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
 
     from trapline.bpf.program import Program
     from trapline.engines.base import Plan
+    from trapline.engines.chains import RuleChains
     from trapline.hooks import Hook
     from trapline.process import ProcessTree
-    from trapline.rules import Rule
 
     #: What is called for a call, by architecture and number (None: every one).
     Table = dict[tuple[str, int | None], list[Hook]]
@@ -31,7 +30,6 @@ __all__ = ["EXEC_CALLS", "CallTables", "present"]
 EXEC_CALLS = ("execve", "execveat")
 
 _EPERM = 1
-_CONTINUE, _ERROR, _VALUE = 0, 1, 2
 _IO_URING_SETUP = 425
 
 
@@ -51,19 +49,39 @@ class CallTables:
     :param plan: what the session wants.
     :param verdict: ``SECCOMP_RET_*`` for calls that hooks or rules have to be asked about.
     :param also: names of further calls that the engine itself has to meet.
+    :param in_agent: an agent in the program applies rules.
     :ivar program: the filter.
     :ivar listener: what answers, once :meth:`listen` has made it.
+    :ivar chains: the rules by call, or None.
     """
 
-    def __init__(self, plan: Plan, verdict: int, also: Iterable[str] = ()) -> None:
+    def __init__(self, plan: Plan, verdict: int, also: Iterable[str] = (), *, in_agent: bool = False) -> None:
         self.plan = plan
         self.listener: _native.Listener | None = None
         self._verdict = verdict
         self._hooked: Table = {}
-        self._rule_calls: list[tuple[Rule, list[FilterRule]]] = []
-        self.program = self._compile(also)
+        hook_filters = [self._filter_hook(hook) for hook in plan.hooks]
+        self.chains = self._chain_rules(in_agent)
+        self.program = self._compile(hook_filters, also)
 
-    def _compile(self, also: Iterable[str]) -> Program:
+    def _filter_hook(self, hook: Hook) -> list[FilterRule]:
+        added = rules_for(present(hook.names), hook.when, self._verdict)
+        for one in added:
+            hooked = self._hooked.setdefault((one.arch, one.nr), [])
+            if hook not in hooked:
+                hooked.append(hook)
+        return added
+
+    def _chain_rules(self, in_agent: bool) -> RuleChains | None:
+        rules = self.plan.rules
+        if not rules:
+            return None
+        from trapline.engines.chains import RuleChains
+
+        returned = {key for key, hooks in self._hooked.items() if any(hook.on_return for hook in hooks)}
+        return RuleChains(rules, [present(rule.names) for rule in rules], returned, self._verdict, in_agent)
+
+    def _compile(self, hook_filters: list[list[FilterRule]], also: Iterable[str]) -> Program:
         filters: list[FilterRule] = []
         if not self.plan.allow_io_uring:
             # What a ring does, nobody sees. EPERM is what kernel.io_uring_disabled says, and programs fall back.
@@ -71,30 +89,14 @@ class CallTables:
             filters += [
                 FilterRule(arch, _IO_URING_SETUP, None, action.errno(_EPERM)) for arch in native_arches()
             ]
-        for rule in self.plan.rules:
-            filters += self._filter_rule(rule)
-        for hook in self.plan.hooks:
-            added = rules_for(present(hook.names), hook.when, self._verdict)
+        if self.chains:
+            filters += self.chains.filters
+        for added in hook_filters:
             filters += added
-            for one in added:
-                hooked = self._hooked.setdefault((one.arch, one.nr), [])
-                if hook not in hooked:
-                    hooked.append(hook)
         names = present(also)
         if names:
             filters += rules_for(names, None, self._verdict)
         return compile_policy(filters)
-
-    def _filter_rule(self, rule: Rule) -> list[FilterRule]:
-        names = present(rule.names)
-        if rule.is_unconditional:
-            if rule.error is not None:
-                return rules_for(names, None, action.errno(rule.error))
-            if rule.retval == 0:
-                return rules_for(names, None, action.errno(0))
-        added = rules_for(names, None, self._verdict)
-        self._rule_calls.append((rule, added))
-        return added
 
     def listen(self, transport: object, tree: ProcessTree, defer: Callable[..., None]) -> _native.Listener:
         """Return a listener over a transport that has all hooks and rules, and is to be started yet."""
@@ -102,14 +104,16 @@ class CallTables:
         native = self.listener = _native.Listener(
             transport, self.plan.workers, call_type, self.plan.on_error, defer, path_places
         )
-        for rule, filters in self._rule_calls:
-            _add_rule(native, rule, filters)
+        if self.chains:
+            self.chains.add_to(native)
         everywhere = {arch: hooks for (arch, nr), hooks in self._hooked.items() if nr is None}
-        ruled = {(one.arch, one.nr) for _, filters in self._rule_calls for one in filters}
+        ruled = set(self.chains.supervised()) if self.chains else set()
         for (arch, nr), hooks in self._hooked.items():
             ordered = [hook for hook in self.plan.hooks if hook in hooks or hook in everywhere.get(arch, ())]
             # With one reason to be told of a call, the filter has tested its condition already.
-            shared = len(ordered) > 1 or (arch, nr) in ruled or (arch, None) in ruled
+            shared = len(ordered) > 1 or any(
+                key == (arch, nr) or (key[0] == arch and None in (nr, key[1])) for key in ruled
+            )
             for returned in (False, True):
                 mine = [hook for hook in ordered if hook.on_return is returned]
                 if mine:
@@ -122,37 +126,15 @@ class CallTables:
 
     @property
     def sees_all(self) -> bool:
-        """Somebody hooks every call there is."""
-        return any(nr is None for _, nr in self._hooked) or any(
-            one.nr is None for _, filters in self._rule_calls for one in filters
-        )
+        """Some hook or rule is about every call there is."""
+        return any(nr is None for _, nr in self._keys())
 
     def numbers(self) -> list[tuple[str, int]]:
-        """Return architecture and number of each call that somebody has to be asked about."""
-        ruled = [(one.arch, one.nr) for _, filters in self._rule_calls for one in filters]
-        return [(arch, nr) for arch, nr in [*self._hooked, *ruled] if nr is not None]
+        """Return architecture and number of each call that some hook or rule is about."""
+        return [(arch, nr) for arch, nr in self._keys() if nr is not None]
 
-    def ruled(self) -> list[tuple[str, int]]:
-        """Return architecture and number of each call that rules are about."""
-        return [
-            (arch, nr)
-            for _, filters in self._rule_calls
-            for one in filters
-            for arch, nr in ([(one.arch, one.nr)] if one.nr is not None else [(one.arch, n) for n in range(1024)])
-        ]
-
-    def constants(self) -> list[tuple[int, int]]:
-        """Return number and result of each native call whose rules leave no other."""
-        found: dict[int, int] = {}
-        arch = native_arches()[0]
-        for rule in self.plan.rules:
-            if not rule.is_unconditional or rule.names == ("*",):
-                break
-            result = -rule.error if rule.error is not None else rule.retval
-            for name in present(rule.names):
-                if result is not None and abi.exists(name, arch):
-                    found.setdefault(abi.number(name, arch), result)
-        return list(found.items())
+    def _keys(self) -> list[tuple[str, int | None]]:
+        return [*self._hooked, *(self.chains.calls() if self.chains else ())]
 
     def doom(self) -> None:
         """Kill from now on whatever makes a hooked call: the program is being ended."""
@@ -174,12 +156,8 @@ class CallTables:
         return found
 
     def rule_counts(self) -> dict[str, int]:
-        """Return how often each rule acted that the filter alone could not decide, by its text."""
-        if self.listener is None:
-            return {}
-        return {
-            rule.text: self.listener.rule_count(index) for index, (rule, _) in enumerate(self._rule_calls)
-        }
+        """Return how often each rule acted, by its text; constants are not counted."""
+        return self.chains.counts(self.listener) if self.chains and self.listener else {}
 
 
 def _for_call(hook: Hook, arch: str, nr: int | None, shared: bool) -> Callable[..., Any]:
@@ -208,22 +186,3 @@ def _for_call(hook: Hook, arch: str, nr: int | None, shared: bool) -> Callable[.
         return function(call) if is_meant(call) else None
 
     return inner
-
-
-def _add_rule(native: _native.Listener, rule: Rule, filters: list[FilterRule]) -> None:
-    calls: list[tuple[str, int, str, int]] = []
-    for one in filters:
-        if one.nr is None:
-            calls += [(one.arch, abi.number(name, one.arch), name, -1) for name in abi.names(one.arch)]
-        else:
-            calls.append(
-                (one.arch, one.nr, abi.name(one.nr, one.arch), -1 if one.inner is None else one.inner)
-            )
-    what, value = _CONTINUE, 0
-    if rule.error is not None:
-        what, value = _ERROR, rule.error
-    elif rule.retval is not None:
-        what, value = _VALUE, rule.retval
-    native.add_rule(
-        rule.path, rule.first, rule.last, rule.step, rule.delay_ns, what, value, targets(rule, calls)
-    )

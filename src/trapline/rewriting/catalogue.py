@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trapline.rewriting.mappings import Mapping
     from trapline.rewriting.placement import Placement
 
-__all__ = ["SiteCatalogue"]
+__all__ = ["SiteCatalogue", "plan_in_file"]
 
 # How much of a function is looked at: in front of the site, where its start has to be, and behind it.
 _BEFORE_MAX = 1 << 14
@@ -28,6 +28,28 @@ _BEHIND_MAX = 1 << 12
 _AROUND = VOTES_FROM + WINDOW_MAX
 _FILES_MAX = 256
 _ENTRIES_MAX = 1 << 16
+
+
+def plan_in_file(code: CodeFile, offset: int, *, returns: bool = True) -> Plan | Refusal:
+    """Plan a site by the file that it is mapped from, which no process has written to.
+
+    :param offset: of the ``syscall`` instruction in the file.
+    :param returns: as for :func:`~trapline.rewriting.windows.plan`.
+    """
+    segment = code.segment_of(offset)
+    if segment is None:
+        low = max(0, offset - _AROUND)
+        return plan(code.read(low, offset + _AROUND - low), low, offset, starts=(), returns=returns)
+    # Everything is done where the file was linked to run: plans do not depend on it.
+    low, address, size = segment
+    at = address + offset - low
+    high = min(low + size, offset + _BEHIND_MAX)
+    function = code.function(at)
+    begin = offset - _AROUND
+    if function.start is not None and at - function.start <= _BEFORE_MAX:
+        begin = offset - (at - function.start)
+    low = max(low, begin)
+    return plan(code.read(low, high - low), at - (offset - low), at, starts=function.starts, returns=returns)
 
 
 class _Entry:
@@ -102,7 +124,7 @@ class SiteCatalogue:
             key: tuple[object, ...] = (identity, offset, returns)
             entry = self._entries.get(key)
             if entry is None:
-                entry = self._remember(key, self._plan_in_file(code, offset, mapping, site, returns))
+                entry = self._remember(key, plan_in_file(code, offset, returns=returns))
             return entry
         low = max(mapping.start, site - _AROUND)
         data = self._read(pid, low, min(mapping.end, site + _AROUND) - low)
@@ -117,31 +139,6 @@ class SiteCatalogue:
             self._entries.clear()
         entry = self._entries[key] = _Entry(found, self._gate)
         return entry
-
-    @staticmethod
-    def _plan_in_file(
-        code: CodeFile, offset: int, mapping: Mapping, site: int, returns: bool
-    ) -> Plan | Refusal:
-        # Everything is done where the file was linked to run: plans do not depend on it.
-        segment = code.segment_of(offset)
-        if segment is None:
-            low = max(mapping.offset, offset - _AROUND)
-            high = min(mapping.offset + mapping.end - mapping.start, offset + _AROUND)
-            return plan(code.read(low, high - low), site - (offset - low), site, starts=(), returns=returns)
-        # Of a whole segment, as a change of protection splits mappings.
-        low, address, size = segment
-        at = address + offset - low
-        high = min(low + size, offset + _BEHIND_MAX)
-        function = code.function(at)
-        start = function.start
-        if start is None or at - start > _BEFORE_MAX:
-            begin = offset - _AROUND
-        else:
-            begin = offset - (at - start)
-        low = max(low, begin)
-        return plan(
-            code.read(low, high - low), at - (offset - low), at, starts=function.starts, returns=returns
-        )
 
     def _file_of(self, pid: int, mapping: Mapping, site: int) -> tuple[tuple[int, ...], CodeFile] | None:
         """Open the file that is mapped, or find it open; None when it cannot be told for sure."""

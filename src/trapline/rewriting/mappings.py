@@ -32,7 +32,16 @@ class Mapping:
     __slots__ = ("device", "end", "inode", "is_shared", "is_writable", "offset", "path", "start")
 
     def __init__(
-        self, start: int, end: int, offset: int, device: int, inode: int, path: str, *, writable: bool, shared: bool
+        self,
+        start: int,
+        end: int,
+        offset: int,
+        device: int,
+        inode: int,
+        path: str,
+        *,
+        writable: bool,
+        shared: bool,
     ) -> None:
         self.start = start
         self.end = end
@@ -76,7 +85,14 @@ def _ask(fd: int, address: int) -> Mapping | None:
     _, _, _, start, end, flags, _, offset, inode, major, minor, length, _, _, _ = _QUERY.unpack(query)
     path = os.fsdecode(name[: max(0, length - 1)].tobytes())
     return Mapping(
-        start, end, offset, os.makedev(major, minor), inode, path, writable=bool(flags & 2), shared=bool(flags & 8)
+        start,
+        end,
+        offset,
+        os.makedev(major, minor),
+        inode,
+        path,
+        writable=bool(flags & 2),
+        shared=bool(flags & 8),
     )
 
 

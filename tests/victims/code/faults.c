@@ -1,21 +1,23 @@
-// Instructions right behind and in front of a hot `syscall` that fault: the handler sees them where they are, with
-// the registers they had, and goes on behind them.
+// Instructions right behind and in front of a hot `syscall` that fault: the handler sees them where they are,
+// with the registers they had, and goes on behind them.
 
 #include "exact.h"
 
-#define FAULTING(name, front, behind)                                                                             \
-    __asm__(".text\n.globl " #name "\n" #name ":\n mov %edi, %eax\n" front "\n syscall\n" behind "\n ret\n"        \
-            #name "_end:\n");                                                                                     \
-    long name(long number);                                                                                       \
+#define FAULTING(name, front, behind)                                                                        \
+    __asm__(".text\n.globl " #name "\n" #name ":\n mov %edi, %eax\n" front "\n syscall\n" behind             \
+            "\n ret\n" #name "_end:\n");                                                                     \
+    long name(long number);                                                                                  \
     extern unsigned char name##_fault[], name##_next[], name##_end[]
 
 FAULTING(reads, "xor %edx, %edx", "reads_fault: mov (%rdx), %edx\nreads_next: nop");
 FAULTING(writes, "xor %edx, %edx", "nop\nwrites_fault: mov %rax, 8(%rdx)\nwrites_next: nop\n nop");
-FAULTING(reads_front, "xor %edx, %edx\nreads_front_fault: mov (%rdx), %ecx\nreads_front_next:", "nop\n nop\n nop");
+FAULTING(reads_front,
+         "xor %edx, %edx\nreads_front_fault: mov (%rdx), %ecx\nreads_front_next:", "nop\n nop\n nop");
 FAULTING(undefined, "", "undefined_fault: ud2\nundefined_next: nop");
 FAULTING(breakpoint, "", "breakpoint_fault: int3\nbreakpoint_next: nop\n nop\n nop");
 FAULTING(privileged, "", "nop\nprivileged_fault: hlt\nprivileged_next: nop\n nop\n nop");
-FAULTING(divides, "xor %ecx, %ecx\n xor %edx, %edx", "xor %ecx, %ecx\ndivides_fault: div %ecx\ndivides_next: nop");
+FAULTING(divides, "xor %ecx, %ecx\n xor %edx, %edx",
+         "xor %ecx, %ecx\ndivides_fault: div %ecx\ndivides_next: nop");
 FAULTING(pushes, "mov %rsp, %r8", "mov $64, %esp\npushes_fault: push %rax\npushes_next: mov %r8, %rsp");
 FAULTING(jumps, "xor %edx, %edx", "jumps_fault: jmp *%rdx\njumps_next: nop\n nop");
 FAULTING(wild, "", "movabs $0x1234567812345678, %rdx\nwild_fault: mov (%rdx), %edx\nwild_next: nop");
@@ -53,7 +55,9 @@ static void run(const char *name, long (*function)(long), void *fault, void *beh
         same(rax, before ? number : value);
     }
     printf("%s: trap %d, code %d, address %s\n", name, trap, code,
-           address == at ? "its own" : address ? "another" : "none");
+           address == at ? "its own"
+           : address     ? "another"
+                         : "none");
 }
 
 int main(void)

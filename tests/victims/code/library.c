@@ -14,7 +14,7 @@ int main(void)
             fprintf(stderr, "%s\n", dlerror());
             return 1;
         }
-        pid_t (*parent)(void) = (pid_t(*)(void))dlsym(handle, "getppid");
+        pid_t (*parent)(void) = (pid_t (*)(void))dlsym(handle, "getppid");
         int (*closes)(int) = (int (*)(int))dlsym(handle, "close");
         long (*any)(long, ...) = (long (*)(long, ...))dlsym(handle, "syscall");
         for (int i = 0; i < HOT; i++) {

@@ -42,8 +42,9 @@ __asm__(".text\nloop:\n" ENTER
 // A branch from in front of the window to behind the `syscall`, as a library's cancellation check does.
 long skip(long number, void *place);
 extern unsigned char skip_0[], skip_1[], skip_2[];
-__asm__(".text\nskip:\n" ENTER
-        "skip_0: test %edx, %edx\n jnz skip_2\nskip_1: syscall\nskip_2: inc %rax\n dec %edx\n jz skip_1\n ret\n");
+__asm__(
+    ".text\nskip:\n" ENTER
+    "skip_0: test %edx, %edx\n jnz skip_2\nskip_1: syscall\nskip_2: inc %rax\n dec %edx\n jz skip_1\n ret\n");
 
 static void enter(const char *name, long (*function)(long, void *), int index, void *at, long number)
 {
@@ -55,14 +56,14 @@ static void enter(const char *name, long (*function)(long, void *), int index, v
            seen - (seen >= getppid() && seen < getppid() + 9 ? getppid() : 0));
 }
 
-#define ALL(name, places)                                                                                         \
-    for (int round = 0; round < 3; round++) {                                                                     \
-        for (size_t i = 0; i < sizeof places / sizeof *places; i++) {                                             \
-            enter(#name, name, (int)i, places[i], SYS_getppid);                                                   \
-            enter(#name, name, (int)i, places[i], 888);                                                           \
-        }                                                                                                         \
-        for (int i = 0; i < HOT; i++)                                                                             \
-            name(SYS_getppid, places[0]);                                                                         \
+#define ALL(name, places)                                                                                    \
+    for (int round = 0; round < 3; round++) {                                                                \
+        for (size_t i = 0; i < sizeof places / sizeof *places; i++) {                                        \
+            enter(#name, name, (int)i, places[i], SYS_getppid);                                              \
+            enter(#name, name, (int)i, places[i], 888);                                                      \
+        }                                                                                                    \
+        for (int i = 0; i < HOT; i++)                                                                        \
+            name(SYS_getppid, places[0]);                                                                    \
     }
 
 int main(void)

@@ -59,7 +59,8 @@ static void line_of(const void *at, char *text)
 static void moved(void)
 {
     for (int round = 0; round < 20; round++) {
-        unsigned char *from = make(3), *to = mmap(NULL, 8 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        unsigned char *from = make(3),
+                      *to = mmap(NULL, 8 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
         run(from + PAGE);
         check(mremap(from + PAGE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to + 2 * PAGE) == to + 2 * PAGE);
@@ -68,8 +69,8 @@ static void moved(void)
         run(from);
         run(from + 2 * PAGE);
         // Others take its place, larger and elsewhere.
-        check(mmap(from + PAGE, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
-              from + PAGE);
+        check(mmap(from + PAGE, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+                   0) == from + PAGE);
         memcpy(from + PAGE, "\xb8\x07\0\0\0\x90\x90\xc3", 8);
         mprotect(from + PAGE, PAGE, PROT_READ | PROT_EXEC);
         same(((long (*)(void))(void *)(from + PAGE))(), 7);

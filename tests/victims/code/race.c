@@ -2,8 +2,8 @@
 //
 //   race THREADS SITES CALLS   calls per thread and site; prints how many calls returned what
 //
-// A site is a function of its own in memory made at run time, of one of four shapes and at any distance from the
-// edge of a cache line; rdx tells that what is around the call was executed once.
+// A site is a function of its own in memory made at run time, of one of four shapes and at any distance from
+// the edge of a cache line; rdx tells that what is around the call was executed once.
 
 #include <pthread.h>
 
@@ -85,8 +85,8 @@ int main(int argc, char **argv)
         if (workers[i].other)
             other = workers[i].other;
     }
-    printf("%ld returned the parent's id, others such as %ld, %ld with something wrong around\n", parents, other,
-           wrong);
+    printf("%ld returned the parent's id, others such as %ld, %ld with something wrong around\n", parents,
+           other, wrong);
     same(wrong, 0);
     return argc > 4 ? 0 : finish();
 }

@@ -1,5 +1,5 @@
-// What may stand around a `syscall`: branches, calls, returns, other calls of the kernel, operands relative to
-// the instruction pointer, comparisons of what came back.
+// What may stand around a `syscall`: branches, calls, returns, other calls of the kernel, operands relative
+// to the instruction pointer, comparisons of what came back.
 
 #include "exact.h"
 
@@ -7,7 +7,9 @@ long word = 41, target_ran;
 void target(void);
 __asm__(".text\ntarget:\n incq target_ran(%rip)\n ret\n");
 
-#define SHAPE(name, body) __asm__(".text\n" #name ":\n" body "\n ret\n"); long name(long number, long *where)
+#define SHAPE(name, body)                                                                                    \
+    __asm__(".text\n" #name ":\n" body "\n ret\n");                                                          \
+    long name(long number, long *where)
 
 SHAPE(returns, "mov %edi, %eax\n syscall");
 SHAPE(jumps, "mov %edi, %eax\n syscall\n jmp 1f\n .fill 200, 1, 0xcc\n1:");
@@ -35,20 +37,23 @@ SHAPE(vector, "movq %rdi, %xmm3\n movq %xmm3, %rax\n syscall\n movq %rax, %xmm2\
 SHAPE(string, "mov %edi, %eax\n lea word(%rip), %rsi\n syscall\n mov %rax, %rdx\n lodsq\n sub $41, %rax\n"
               " add %rdx, %rax");
 SHAPE(conditional, "xor %edx, %edx\n 1: mov %edi, %eax\n syscall\n inc %edx\n cmp $4, %edx\n jb 1b");
-SHAPE(sets, "mov %edi, %eax\n cmp %eax, %eax\n syscall\n sete %dl\n movzbl %dl, %edx\n lea -1(%rax,%rdx), %rax");
-SHAPE(reads_flags, "mov %edi, %eax\n syscall\n pushf\n pop %rdx\n mov %r11, %rcx\n xor %edx, %ecx\n add %rcx, %rax");
+SHAPE(sets,
+      "mov %edi, %eax\n cmp %eax, %eax\n syscall\n sete %dl\n movzbl %dl, %edx\n lea -1(%rax,%rdx), %rax");
+SHAPE(reads_flags,
+      "mov %edi, %eax\n syscall\n pushf\n pop %rdx\n mov %r11, %rcx\n xor %edx, %ecx\n add %rcx, %rax");
 SHAPE(reads_rcx, "mov %edi, %eax\n syscall\n1: lea 1b(%rip), %rdx\n sub %rdx, %rcx\n add %rcx, %rax");
 
-#define RUN(name, expected)                                                                                       \
-    for (int i = 0; i < HOT; i++) {                                                                               \
-        long got_;                                                                                                \
-        __asm__ volatile("call " #name                                                                            \
-                         : "=a"(got_)                                                                             \
-                         : "D"(i % 10 == 9 ? 888L : (long)SYS_getppid)                                            \
-                         : "rbx", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "xmm2", "xmm3", "memory", "cc"); \
-        long value = i % 10 == 9 ? -ENOSYS : getppid();                                                           \
-        if (got_ != (expected))                                                                                   \
-            failed(__LINE__, #name, " returned %ld, not %ld", got_, (long)(expected));                            \
+#define RUN(name, expected)                                                                                  \
+    for (int i = 0; i < HOT; i++) {                                                                          \
+        long got_;                                                                                           \
+        __asm__ volatile("call " #name                                                                       \
+                         : "=a"(got_)                                                                        \
+                         : "D"(i % 10 == 9 ? 888L : (long)SYS_getppid)                                       \
+                         : "rbx", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "xmm2", "xmm3", "memory",   \
+                           "cc");                                                                            \
+        long value = i % 10 == 9 ? -ENOSYS : getppid();                                                      \
+        if (got_ != (expected))                                                                              \
+            failed(__LINE__, #name, " returned %ld, not %ld", got_, (long)(expected));                       \
     }
 
 int main(void)

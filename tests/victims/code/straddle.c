@@ -4,12 +4,14 @@
 
 int main(void)
 {
-    static const unsigned char bytes[] = {0x53, 0x5b, 0xb8, 0x6e, 0, 0, 0, 0x0f, 0x05, 0x90, 0x48, 0x89, 0xc2, 0xc3};
+    static const unsigned char bytes[] = {0x53, 0x5b, 0xb8, 0x6e, 0,    0,    0,
+                                          0x0f, 0x05, 0x90, 0x48, 0x89, 0xc2, 0xc3};
     static const unsigned char bare[] = {0x89, 0xf8, 0x0f, 0x05, 0x48, 0x3d, 0x01, 0xf0, 0xff, 0xff, 0xc3};
 
     for (int shape = 0; shape < 2; shape++) {
         for (size_t before = 0; before <= sizeof bytes; before++) {
-            unsigned char *pages = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            unsigned char *pages =
+                mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
             long (*function)(long) = (void *)(pages + PAGE - before);
 
             memset(pages, 0xcc, 3 * PAGE);

@@ -1,5 +1,6 @@
-// Every way to execute: by path, relative, by descriptor, by /proc, a script, a script of a script, from a thread, from
-// a child of vfork, after failures of every kind; with no arguments, huge ones, and a hundred times in a row.
+// Every way to execute: by path, relative, by descriptor, by /proc, a script, a script of a script, from a
+// thread, from a child of vfork, after failures of every kind; with no arguments, huge ones, and a hundred
+// times in a row.
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -70,18 +71,18 @@ static void *calls(void *unused)
     return unused;
 }
 
-#define FORM(name, ...)                                                                                           \
-    do {                                                                                                          \
-        char *argv[] = {"forms", name, "one", "two", NULL}, *env[] = {"A=1", "B=2", NULL};                         \
-        (void)argv, (void)env;                                                                                              \
-        pid_t child_ = begin();                                                                                   \
-        if (child_ == 0) {                                                                                        \
-            __VA_ARGS__;                                                                                          \
-            _exit(120);                                                                                           \
-        }                                                                                                         \
-        int status_ = ended(child_);                                                                              \
-        if (status_)                                                                                              \
-            failed(__LINE__, name, " ended with %d", status_);                                                    \
+#define FORM(name, ...)                                                                                      \
+    do {                                                                                                     \
+        char *argv[] = {"forms", name, "one", "two", NULL}, *env[] = {"A=1", "B=2", NULL};                   \
+        (void)argv, (void)env;                                                                               \
+        pid_t child_ = begin();                                                                              \
+        if (child_ == 0) {                                                                                   \
+            __VA_ARGS__;                                                                                     \
+            _exit(120);                                                                                      \
+        }                                                                                                    \
+        int status_ = ended(child_);                                                                         \
+        if (status_)                                                                                         \
+            failed(__LINE__, name, " ended with %d", status_);                                               \
     } while (0)
 
 static void failing(char **argv, char **env)
@@ -147,26 +148,34 @@ int main(int argc, char **argv)
         FORM("proc", execve("/proc/self/exe", argv, env));
         FORM("relative", if (chdir("/")) _exit(1); execve(self + 1, argv, env));
         FORM("execveat", call(SYS_execveat, AT_FDCWD, self, argv, env, 0));
-        FORM("directory", int fd = open("/", O_PATH | O_CLOEXEC); call(SYS_execveat, fd, self + 1, argv, env, 0));
-        FORM("descriptor", int fd = open(self, O_RDONLY | O_CLOEXEC); call(SYS_execveat, fd, "", argv, env, AT_EMPTY_PATH));
+        FORM("directory", int fd = open("/", O_PATH | O_CLOEXEC);
+             call(SYS_execveat, fd, self + 1, argv, env, 0));
+        FORM("descriptor", int fd = open(self, O_RDONLY | O_CLOEXEC);
+             call(SYS_execveat, fd, "", argv, env, AT_EMPTY_PATH));
         FORM("fexecve", int fd = open(self, O_PATH); fexecve(fd, argv, env));
         FORM("script", execve(script, argv, env));
         FORM("second", strcpy(script + strlen(script) - 6, "second"); execve(script, argv, env));
         FORM("thread", pthread_create(&id, NULL, in_thread, argv); for (;;) pause());
-        FORM("busy", for (int i = 0; i < 4; i++) pthread_create(&id, NULL, calls, NULL); execve(self, argv, env));
+        FORM("busy", for (int i = 0; i < 4; i++) pthread_create(&id, NULL, calls, NULL);
+             execve(self, argv, env));
         FORM("busy thread", for (int i = 0; i < 4; i++) pthread_create(&id, NULL, calls, NULL);
              pthread_create(&id, NULL, in_thread, argv); for (;;) pause());
         FORM("vfork", pid_t child = vfork(); if (child == 0) execve(self, argv, env); _exit(ended(child)));
         FORM("failing", failing(argv, env); if (failures) _exit(1); execve(self, argv, env));
-        FORM("failing in vfork", pid_t child = vfork(); if (child == 0) { call(SYS_execve, "/none", argv, env); execve(self, argv, env); }
-             _exit(ended(child)));
-        FORM("large", char *many[2002]; for (int i = 0; i < 2000; i++) many[i] = i == 1 ? "large" : "some argument";
-             many[2000] = NULL; execve(self, many, env));
+        FORM(
+            "failing in vfork", pid_t child = vfork(); if (child == 0) {
+                call(SYS_execve, "/none", argv, env);
+                execve(self, argv, env);
+            } _exit(ended(child)));
+        FORM("large", char *many[2002];
+             for (int i = 0; i < 2000; i++) many[i] = i == 1 ? "large" : "some argument"; many[2000] = NULL;
+             execve(self, many, env));
         FORM("nothing", call(SYS_execve, self, NULL, NULL));
         FORM("chain", execl(self, "forms", "chain", "60", "end", NULL));
     }
     for (int i = 0; i < 6; i++) {
-        snprintf(link, sizeof link, "%s/%s", folder, (const char *[]){"plain", "noexec", "nobody", "loop", "script", "second"}[i]);
+        snprintf(link, sizeof link, "%s/%s", folder,
+                 (const char *[]){"plain", "noexec", "nobody", "loop", "script", "second"}[i]);
         unlink(link);
     }
     rmdir(folder);

@@ -1,5 +1,5 @@
-// What an exec resets and what it keeps: handlers, ignored signals, mask, pending signals, timers, alternate stack,
-// descriptors, name, limits, working directory, the process's own settings.
+// What an exec resets and what it keeps: handlers, ignored signals, mask, pending signals, timers, alternate
+// stack, descriptors, name, limits, working directory, the process's own settings.
 
 #include <fcntl.h>
 #include <sys/prctl.h>
@@ -35,7 +35,8 @@ static int after(void)
     char name[17] = "";
 
     for (int number = 1; number <= 64; number++)
-        if (number != 32 && number != 33 && sigaction(number, NULL, &action) == 0 && action.sa_handler != SIG_DFL)
+        if (number != 32 && number != 33 && sigaction(number, NULL, &action) == 0 &&
+            action.sa_handler != SIG_DFL)
             printf("%d %s\n", number, action.sa_handler == SIG_IGN ? "ignored" : "handled");
     call(SYS_rt_sigpending, &pending, 8);
     sigaltstack(NULL, &stack);

@@ -5,8 +5,10 @@
 #include <elf.h>
 #include <stddef.h>
 
-__asm__(".globl _start\n_start:\n push %rax\n pushfq\n push %r15\n push %r14\n push %r13\n push %r12\n push %r11\n"
-        "push %r10\n push %r9\n push %r8\n push %rbp\n push %rdi\n push %rsi\n push %rdx\n push %rcx\n push %rbx\n"
+__asm__(".globl _start\n_start:\n push %rax\n pushfq\n push %r15\n push %r14\n push %r13\n push %r12\n push "
+        "%r11\n"
+        "push %r10\n push %r9\n push %r8\n push %rbp\n push %rdi\n push %rsi\n push %rdx\n push %rcx\n push "
+        "%rbx\n"
         "push %rax\n mov %rsp, %rdi\n and $-64, %rsp\n call begin\n");
 
 static long call(long nr, long a, long b, long c, long d)
@@ -14,7 +16,10 @@ static long call(long nr, long a, long b, long c, long d)
     register long r10 __asm__("r10") = d;
     long result;
 
-    __asm__ volatile("syscall" : "=a"(result) : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10) : "rcx", "r11", "memory");
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10)
+                     : "rcx", "r11", "memory");
     return result;
 }
 
@@ -34,8 +39,8 @@ static void say(const char *name, unsigned long value)
 
 __attribute__((used)) void begin(unsigned long *saved)
 {
-    static const char *const names[] = {"rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9",
-                                        "r10", "r11", "r12", "r13", "r14", "r15", "flags"};
+    static const char *const names[] = {"rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8",
+                                        "r9",  "r10", "r11", "r12", "r13", "r14", "r15", "flags"};
     static unsigned char legacy[512] __attribute__((aligned(16)));
     unsigned long *stack = saved + 17, nonzero = 0, state[4];
     int argc = (int)stack[0];

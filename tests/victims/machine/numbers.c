@@ -4,13 +4,14 @@
 
 #include "exact.h"
 
-static const unsigned long garbage[] = {0, 0xdeadbeef00000000, 0xffffffff00000000, 0x8000000000000000, 1UL << 32};
+static const unsigned long garbage[] = {0, 0xdeadbeef00000000, 0xffffffff00000000, 0x8000000000000000,
+                                        1UL << 32};
 
 static void numbers(void)
 {
-    static const unsigned long none[] = {512,        547,        600,        1023,       1024,       4096,
-                                         0xffff,     0x10000,    0x1006e,    0x7fffffff, 0x80000000, 0x8000006e,
-                                         0xfffffffe, 0xffffffff, 0x40000000 + 600, 0x4000ffff};
+    static const unsigned long none[] = {
+        512,     547,        600,        1023,       1024,       4096,       0xffff,           0x10000,
+        0x1006e, 0x7fffffff, 0x80000000, 0x8000006e, 0xfffffffe, 0xffffffff, 0x40000000 + 600, 0x4000ffff};
 
     for (size_t i = 0; i < sizeof none / sizeof *none; i++)
         for (size_t j = 0; j < sizeof garbage / sizeof *garbage; j++)

@@ -82,16 +82,16 @@ static void made_by_the_call(void)
 
 int main(void)
 {
-    same(run("\xb8\x6e\0\0\0\x48\x0f\x05\xc3", 9), getppid());             // rex.w
-    same(run("\xb8\x6e\0\0\0\x4f\x0f\x05\xc3", 9), getppid());             // rex.wrxb
-    same(run("\xb8\x6e\0\0\0\x66\x0f\x05\xc3", 9), getppid());             // operand size
-    same(run("\xb8\x6e\0\0\0\xf3\x0f\x05\xc3", 9), getppid());             // rep
-    same(run("\xb8\x6e\0\0\0\xf2\x0f\x05\xc3", 9), getppid());             // repne
-    same(run("\xb8\x6e\0\0\0\x2e\x66\x0f\x05\xc3", 10), getppid());        // two
-    same(run("\x66\xb8\x6e\0\x0f\xb7\xc0\x0f\x05\xc3", 10), getppid());    // mov $110,%ax; movzx
-    same(run("\x6a\x6e\x58\x0f\x05\xc3", 6), getppid());                   // push $110; pop %rax
-    same(run("\x48\xc7\xc0\x6e\0\0\0\x0f\x05\xc3", 10), getppid());        // mov $110,%rax
-    same(run("\x48\xb8\x6e\0\0\0\0\0\0\0\x0f\x05\xc3", 13), getppid());    // movabs $110,%rax
+    same(run("\xb8\x6e\0\0\0\x48\x0f\x05\xc3", 9), getppid());              // rex.w
+    same(run("\xb8\x6e\0\0\0\x4f\x0f\x05\xc3", 9), getppid());              // rex.wrxb
+    same(run("\xb8\x6e\0\0\0\x66\x0f\x05\xc3", 9), getppid());              // operand size
+    same(run("\xb8\x6e\0\0\0\xf3\x0f\x05\xc3", 9), getppid());              // rep
+    same(run("\xb8\x6e\0\0\0\xf2\x0f\x05\xc3", 9), getppid());              // repne
+    same(run("\xb8\x6e\0\0\0\x2e\x66\x0f\x05\xc3", 10), getppid());         // two
+    same(run("\x66\xb8\x6e\0\x0f\xb7\xc0\x0f\x05\xc3", 10), getppid());     // mov $110,%ax; movzx
+    same(run("\x6a\x6e\x58\x0f\x05\xc3", 6), getppid());                    // push $110; pop %rax
+    same(run("\x48\xc7\xc0\x6e\0\0\0\x0f\x05\xc3", 10), getppid());         // mov $110,%rax
+    same(run("\x48\xb8\x6e\0\0\0\0\0\0\0\x0f\x05\xc3", 13), getppid());     // movabs $110,%rax
     same(run("\x41\xb8\x6e\0\0\0\x44\x89\xc0\x0f\x05\xc3", 12), getppid()); // mov $110,%r8d; mov %r8d,%eax
     at_the_edge();
     made_by_the_call();

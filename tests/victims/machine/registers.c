@@ -9,24 +9,25 @@ struct registers {
 unsigned long stack_before;
 
 // Loads all registers of `in`, makes the call between `before` and `behind`, stores all of them in `out`.
-#define SITE(name, before, behind)                                                                                \
-    void name(void);                                                                                              \
-    extern char name##_behind[];                                                                                  \
-    __asm__(".text\n.globl " #name "\n" #name ":\n"                                                               \
-            "push %rbx\n push %rbp\n push %r12\n push %r13\n push %r14\n push %r15\n"                             \
-            "mov %rsp, stack_before(%rip)\n pushq in+128(%rip)\n popfq\n"                                         \
-            "mov in(%rip), %rax\n mov in+8(%rip), %rbx\n mov in+16(%rip), %rcx\n mov in+24(%rip), %rdx\n"         \
-            "mov in+32(%rip), %rsi\n mov in+40(%rip), %rdi\n mov in+48(%rip), %rbp\n mov in+56(%rip), %r8\n"      \
-            "mov in+64(%rip), %r9\n mov in+72(%rip), %r10\n mov in+80(%rip), %r11\n mov in+88(%rip), %r12\n"      \
-            "mov in+96(%rip), %r13\n mov in+104(%rip), %r14\n mov in+112(%rip), %r15\n" before "\n syscall\n"     \
-            #name "_behind:\n" behind "\n"                                                                        \
-            "mov %rax, out(%rip)\n mov %rbx, out+8(%rip)\n mov %rcx, out+16(%rip)\n mov %rdx, out+24(%rip)\n"     \
-            "mov %rsi, out+32(%rip)\n mov %rdi, out+40(%rip)\n mov %rbp, out+48(%rip)\n mov %r8, out+56(%rip)\n"  \
-            "mov %r9, out+64(%rip)\n mov %r10, out+72(%rip)\n mov %r11, out+80(%rip)\n mov %r12, out+88(%rip)\n"  \
-            "mov %r13, out+96(%rip)\n mov %r14, out+104(%rip)\n mov %r15, out+112(%rip)\n"                        \
-            "mov %rsp, out+120(%rip)\n mov stack_before(%rip), %rsp\n pushfq\n popq out+128(%rip)\n"              \
-            "pushq $0x202\n popfq\n"                                                                              \
-            "pop %r15\n pop %r14\n pop %r13\n pop %r12\n pop %rbp\n pop %rbx\n ret\n")
+#define SITE(name, before, behind)                                                                           \
+    void name(void);                                                                                         \
+    extern char name##_behind[];                                                                             \
+    __asm__(                                                                                                 \
+        ".text\n.globl " #name "\n" #name ":\n"                                                              \
+        "push %rbx\n push %rbp\n push %r12\n push %r13\n push %r14\n push %r15\n"                            \
+        "mov %rsp, stack_before(%rip)\n pushq in+128(%rip)\n popfq\n"                                        \
+        "mov in(%rip), %rax\n mov in+8(%rip), %rbx\n mov in+16(%rip), %rcx\n mov in+24(%rip), %rdx\n"        \
+        "mov in+32(%rip), %rsi\n mov in+40(%rip), %rdi\n mov in+48(%rip), %rbp\n mov in+56(%rip), %r8\n"     \
+        "mov in+64(%rip), %r9\n mov in+72(%rip), %r10\n mov in+80(%rip), %r11\n mov in+88(%rip), %r12\n"     \
+        "mov in+96(%rip), %r13\n mov in+104(%rip), %r14\n mov in+112(%rip), %r15\n" before                   \
+        "\n syscall\n" #name "_behind:\n" behind "\n"                                                        \
+        "mov %rax, out(%rip)\n mov %rbx, out+8(%rip)\n mov %rcx, out+16(%rip)\n mov %rdx, out+24(%rip)\n"    \
+        "mov %rsi, out+32(%rip)\n mov %rdi, out+40(%rip)\n mov %rbp, out+48(%rip)\n mov %r8, out+56(%rip)\n" \
+        "mov %r9, out+64(%rip)\n mov %r10, out+72(%rip)\n mov %r11, out+80(%rip)\n mov %r12, out+88(%rip)\n" \
+        "mov %r13, out+96(%rip)\n mov %r14, out+104(%rip)\n mov %r15, out+112(%rip)\n"                       \
+        "mov %rsp, out+120(%rip)\n mov stack_before(%rip), %rsp\n pushfq\n popq out+128(%rip)\n"             \
+        "pushq $0x202\n popfq\n"                                                                             \
+        "pop %r15\n pop %r14\n pop %r13\n pop %r12\n pop %rbp\n pop %rbx\n ret\n")
 
 SITE(plain, "", "");
 SITE(immediate, "mov $110, %eax", "");
@@ -49,8 +50,8 @@ static const struct site {
 };
 
 // CF PF AF ZF SF DF OF NT AC ID, alone and together.
-static const unsigned long flag_words[] = {0x202,  0x203,  0x206,   0x212,    0x242,    0x282,
-                                           0x602,  0xa02,  0x4202,  0x40202,  0x200202, 0xed7,
+static const unsigned long flag_words[] = {0x202,  0x203, 0x206,    0x212,    0x242,    0x282,
+                                           0x602,  0xa02, 0x4202,   0x40202,  0x200202, 0xed7,
                                            0x4602, 0xe56, 0x244ed7, 0x240ed7, 0x602,    0x202};
 
 // Some of these an agent has to do itself.

@@ -62,8 +62,12 @@ __attribute__((noinline, optimize("no-stack-protector"))) static long fs_base(vo
 
 static void local_table(void)
 {
-    struct user_desc segment = {.entry_number = 3, .base_addr = 0x20000000, .limit = 0xfffff, .seg_32bit = 1,
-                                .limit_in_pages = 1, .useable = 1};
+    struct user_desc segment = {.entry_number = 3,
+                                .base_addr = 0x20000000,
+                                .limit = 0xfffff,
+                                .seg_32bit = 1,
+                                .limit_in_pages = 1,
+                                .useable = 1};
     unsigned long *low = mmap((void *)0x20000000, PAGE, PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     unsigned selector = 3 << 3 | 7, seen, es;

@@ -2,10 +2,11 @@
 
 #include "exact.h"
 
-#define STEPPED(name, before, behind)                                                                             \
-    unsigned long name(unsigned long flags);                                                                      \
-    __asm__(".text\n" #name ":\n push %rbx\n pushfq\n pop %rbx\n or %rdi, %rbx\n push %rbx\n popfq\n nop\n"        \
-            before "\n syscall\n" behind "\n pushfq\n pop %rax\n push $0x202\n popfq\n shl $32, %rax\n"            \
+#define STEPPED(name, before, behind)                                                                        \
+    unsigned long name(unsigned long flags);                                                                 \
+    __asm__(".text\n" #name                                                                                  \
+            ":\n push %rbx\n pushfq\n pop %rbx\n or %rdi, %rbx\n push %rbx\n popfq\n nop\n" before           \
+            "\n syscall\n" behind "\n pushfq\n pop %rax\n push $0x202\n popfq\n shl $32, %rax\n"             \
             "mov %r11d, %r11d\n or %r11, %rax\n pop %rbx\n ret\n")
 
 STEPPED(immediate, "mov $110, %eax", "nop\n nop");

@@ -7,10 +7,11 @@
 extern char code_begin[], code_end[];
 
 // Lies at LOW: keeps rsp at LOW + 0xf00, calls the 32-bit part with edi in ebx, returns its eax.
-__asm__(".text\ncode_begin:\n push %rbx\n push %rbp\n mov %rsp, 0x20000f00\n mov $0x20000e00, %esp\n"
-        "mov %edi, %eax\n mov %esi, %ebx\n lcall *0x20000f10\n mov 0x20000f00, %rsp\n pop %rbp\n pop %rbx\n ret\n"
-        ".balign 64\n.code32\n mov %edx, %ecx\n int $0x80\n lret\n.code64\n"
-        "code_end:\n");
+__asm__(
+    ".text\ncode_begin:\n push %rbx\n push %rbp\n mov %rsp, 0x20000f00\n mov $0x20000e00, %esp\n"
+    "mov %edi, %eax\n mov %esi, %ebx\n lcall *0x20000f10\n mov 0x20000f00, %rsp\n pop %rbp\n pop %rbx\n ret\n"
+    ".balign 64\n.code32\n mov %edx, %ecx\n int $0x80\n lret\n.code64\n"
+    "code_end:\n");
 
 static volatile int handled;
 static volatile unsigned short selector;
@@ -47,7 +48,8 @@ int main(void)
         fflush(stdout);
         pid_t child = fork();
         if (child == 0) {
-            __asm__ volatile("mov $20, %%eax\n mov %%rsp, %%rbp\n sysenter" ::: "memory", "rax", "rcx", "rdx");
+            __asm__ volatile("mov $20, %%eax\n mov %%rsp, %%rbp\n sysenter" ::
+                                 : "memory", "rax", "rcx", "rdx");
             _exit(7);
         }
         printf("sysenter: %d\n", ended(child));

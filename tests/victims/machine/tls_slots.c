@@ -13,8 +13,12 @@ int main(void)
     int slot[4], result;
 
     for (int i = 0; i < 4; i++) {
-        *low = (struct user_desc){.entry_number = -1u, .base_addr = 0x20000000 + 8u * (unsigned)i, .limit = 0xfffff,
-                                  .seg_32bit = 1, .limit_in_pages = 1, .useable = 1};
+        *low = (struct user_desc){.entry_number = -1u,
+                                  .base_addr = 0x20000000 + 8u * (unsigned)i,
+                                  .limit = 0xfffff,
+                                  .seg_32bit = 1,
+                                  .limit_in_pages = 1,
+                                  .useable = 1};
         ((unsigned long *)page)[i] = 0x5550 + (unsigned)i;
         __asm__ volatile("int $0x80" : "=a"(result) : "a"(243), "b"(low) : "memory");
         slot[i] = result ? result : (int)low->entry_number;
@@ -30,4 +34,3 @@ int main(void)
     }
     return finish();
 }
-

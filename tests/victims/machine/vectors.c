@@ -14,14 +14,15 @@ __attribute__((noinline)) static long between(long number, long first, long seco
     unsigned long low = components & 0xffffffff, high = components >> 32;
     long result;
 
-    __asm__ volatile("mov %[low], %%rax\n mov %[high], %%rdx\n xrstor64 %[before]\n"
-                     "mov %[number], %%rax\n xor %%edx, %%edx\n xor %%r10d, %%r10d\n xor %%r8d, %%r8d\n syscall\n"
-                     "mov %%rax, %%rbx\n mov %[low], %%rax\n mov %[high], %%rdx\n xsave64 %[after]\n"
-                     "mov %%rbx, %[result]\n"
-                     : [after] "+m"(after), [result] "=&r"(result)
-                     : [before] "m"(before), [low] "r"(low), [high] "r"(high), [number] "r"(number), "D"(first),
-                       "S"(second)
-                     : "rax", "rbx", "rcx", "rdx", "r8", "r10", "r11", "memory");
+    __asm__ volatile(
+        "mov %[low], %%rax\n mov %[high], %%rdx\n xrstor64 %[before]\n"
+        "mov %[number], %%rax\n xor %%edx, %%edx\n xor %%r10d, %%r10d\n xor %%r8d, %%r8d\n syscall\n"
+        "mov %%rax, %%rbx\n mov %[low], %%rax\n mov %[high], %%rdx\n xsave64 %[after]\n"
+        "mov %%rbx, %[result]\n"
+        : [after] "+m"(after), [result] "=&r"(result)
+        : [before] "m"(before), [low] "r"(low), [high] "r"(high), [number] "r"(number), "D"(first),
+          "S"(second)
+        : "rax", "rbx", "rcx", "rdx", "r8", "r10", "r11", "memory");
     return result;
 }
 
@@ -34,10 +35,10 @@ static void prepare(unsigned seed)
         before[i] = (i - 32) % 16 < 10 ? (unsigned char)(seed = seed * 1103515245 + 12345) >> 1 : 0;
     for (int i = 160; i < 416; i++) // xmm0 to xmm15
         before[i] = (unsigned char)((seed = seed * 1103515245 + 12345) >> 16);
-    *(uint16_t *)before = 0x027f;           // control word: double precision
-    *(uint16_t *)(before + 2) = 0x3000;     // top of stack
-    before[4] = 0xff;                       // all registers valid
-    *(uint32_t *)(before + 24) = 0x7fa1;    // mxcsr: round to zero, flush, a sticky flag
+    *(uint16_t *)before = 0x027f;        // control word: double precision
+    *(uint16_t *)(before + 2) = 0x3000;  // top of stack
+    before[4] = 0xff;                    // all registers valid
+    *(uint32_t *)(before + 24) = 0x7fa1; // mxcsr: round to zero, flush, a sticky flag
     *(uint64_t *)(before + 512) = components;
     for (int part = 2; part < 63; part++) {
         if (!(components >> part & 1))

@@ -1,5 +1,5 @@
-// The program's own Syscall User Dispatch: the selector in its own memory, what its handler is told, an allowed
-// range, children, and switching it off.
+// The program's own Syscall User Dispatch: the selector in its own memory, what its handler is told, an
+// allowed range, children, and switching it off.
 
 #include <sys/prctl.h>
 
@@ -65,8 +65,12 @@ static void expect(long number)
 
 int main(void)
 {
-    struct { void *handler; unsigned long flags; void *restorer; unsigned long mask; } action = {
-        on_sigsys, SA_SIGINFO | 0x04000000, allowed_end - 7, 0};
+    struct {
+        void *handler;
+        unsigned long flags;
+        void *restorer;
+        unsigned long mask;
+    } action = {on_sigsys, SA_SIGINFO | 0x04000000, allowed_end - 7, 0};
 
     for (int i = 0; i < HOT; i++)
         same(caller(SYS_getppid, 0, 0), getppid());
@@ -80,7 +84,8 @@ int main(void)
     same(prctl(PR_SET_SYSCALL_USER_DISPATCH, 1, 0L, 0L, -1L), -1);
     same(errno, EFAULT);
     for (int round = 0; round < 10; round++) {
-        same(prctl(PR_SET_SYSCALL_USER_DISPATCH, 1, allowed_begin, allowed_end - allowed_begin, &selector), 0);
+        same(prctl(PR_SET_SYSCALL_USER_DISPATCH, 1, allowed_begin, allowed_end - allowed_begin, &selector),
+             0);
         for (int i = 0; i < 20; i++) {
             expect(SYS_getppid);
             expect(1234);

@@ -1,5 +1,5 @@
-// Programs that make their text unchangeable: no new executable memory (PR_SET_MDWE), sealed mappings (mseal), no
-// dumps (PR_SET_DUMPABLE); calls from code that ran before and from code that did not.
+// Programs that make their text unchangeable: no new executable memory (PR_SET_MDWE), sealed mappings
+// (mseal), no dumps (PR_SET_DUMPABLE); calls from code that ran before and from code that did not.
 
 #include <sys/prctl.h>
 

@@ -25,7 +25,8 @@ int main(void)
     if (child == 0) {
         prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
         prctl(0x59616d61 /* PR_SET_PTRACER */, parent, 0, 0, 0);
-        int listener = (int)call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+        int listener =
+            (int)call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
         if (write(ready[1], &listener, sizeof listener) != sizeof listener)
             _exit(9);
         for (long i = 0; i < 2 * HOT; i++) {

@@ -1,5 +1,5 @@
-// The program's own filter judges by the instruction pointer, by numbers and by arguments: hot calls are what they
-// were, wherever trapline makes them.
+// The program's own filter judges by the instruction pointer, by numbers and by arguments: hot calls are what
+// they were, wherever trapline makes them.
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -14,10 +14,12 @@ extern unsigned char one_behind[], two_behind[];
 __asm__(".text\n.balign 4096\none:\n mov %rdi, %rax\n syscall\none_behind: nop\n nop\n nop\n ret\n"
         "two:\n mov %rdi, %rax\n syscall\ntwo_behind: nop\n nop\n nop\n ret\n");
 
-#define ONLY(condition, number, action)                                                                           \
-    {                                                                                                             \
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, condition), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 1, 0),         \
-            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW), BPF_STMT(BPF_RET | BPF_K, action),                      \
+#define ONLY(condition, number, action)                                                                      \
+    {                                                                                                        \
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, condition),                                                       \
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 1, 0),                                                   \
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),                                                        \
+        BPF_STMT(BPF_RET | BPF_K, action),                                                                   \
     }
 
 static void install(struct sock_filter *code, unsigned short length)
@@ -71,9 +73,12 @@ static void by_pointer(void)
 static void by_number(void)
 {
     struct sock_filter error[] = ONLY(offsetof(struct seccomp_data, nr), SYS_getuid, SECCOMP_RET_ERRNO | 13);
-    struct sock_filter arg[] = ONLY(offsetof(struct seccomp_data, args[0]), 0x7fff7777, SECCOMP_RET_ERRNO | 14);
-    struct sock_filter kill_it[] = ONLY(offsetof(struct seccomp_data, nr), SYS_getgid, SECCOMP_RET_KILL_PROCESS);
-    struct sock_filter thread_only[] = ONLY(offsetof(struct seccomp_data, nr), SYS_getegid, SECCOMP_RET_KILL_THREAD);
+    struct sock_filter arg[] =
+        ONLY(offsetof(struct seccomp_data, args[0]), 0x7fff7777, SECCOMP_RET_ERRNO | 14);
+    struct sock_filter kill_it[] =
+        ONLY(offsetof(struct seccomp_data, nr), SYS_getgid, SECCOMP_RET_KILL_PROCESS);
+    struct sock_filter thread_only[] =
+        ONLY(offsetof(struct seccomp_data, nr), SYS_getegid, SECCOMP_RET_KILL_THREAD);
 
     install(error, 4);
     install(arg, 4);

@@ -1,5 +1,5 @@
-// Restartable sequences: counters per processor are right although threads are interrupted by each other, by signals
-// and by calls; a handler never finds itself inside a sequence.
+// Restartable sequences: counters per processor are right although threads are interrupted by each other, by
+// signals and by calls; a handler never finds itself inside a sequence.
 
 #include <pthread.h>
 #include <sys/rseq.h>
@@ -16,7 +16,8 @@ __asm__(".text\ncount:\n1: lea sequence(%rip), %rax\n lea counters(%rip), %rdx\n
         " mov %rax, (%rdx,%rcx)\n"
         "sequence_end: movq $0, 8(%rdi)\n ret\n"
         ".long 0x53053053\nsequence_abort: jmp 1b\n"
-        ".data\n.balign 32\nsequence: .long 0, 0\n .quad sequence_begin, sequence_end - sequence_begin, sequence_abort\n"
+        ".data\n.balign 32\nsequence: .long 0, 0\n .quad sequence_begin, sequence_end - sequence_begin, "
+        "sequence_abort\n"
         ".text\n");
 
 static volatile long handled;

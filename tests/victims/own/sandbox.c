@@ -1,5 +1,5 @@
-// Programs that lock themselves in: seccomp's strict mode, and a filter that allows next to nothing and kills, fails
-// or traps for everything else. Whoever else lives in the process must get along with that.
+// Programs that lock themselves in: seccomp's strict mode, and a filter that allows next to nothing and
+// kills, fails or traps for everything else. Whoever else lives in the process must get along with that.
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>

@@ -1,5 +1,5 @@
-// The program traces a child's calls with ptrace: each entry and exit once, with the registers that the child has;
-// numbers and results that it changes; what PTRACE_GET_SYSCALL_INFO says.
+// The program traces a child's calls with ptrace: each entry and exit once, with the registers that the child
+// has; numbers and results that it changes; what PTRACE_GET_SYSCALL_INFO says.
 
 #include <linux/audit.h>
 #include <sys/ptrace.h>

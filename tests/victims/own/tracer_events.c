@@ -1,5 +1,5 @@
-// The program traces a child in other ways: breakpoints in hot code, single steps, stops while it waits, its signals,
-// its forks and execs, seize and detach.
+// The program traces a child in other ways: breakpoints in hot code, single steps, stops while it waits, its
+// signals, its forks and execs, seize and detach.
 
 #include <elf.h>
 #include <sys/ptrace.h>
@@ -10,8 +10,9 @@
 
 long parent_id(void);
 extern unsigned char parent_id_at[], parent_id_behind[], parent_id_end[];
-__asm__(".text\n.balign 16\nparent_id: mov $110, %eax\nparent_id_at: syscall\nparent_id_behind: nop\n nop\n nop\n"
-        "ret\nparent_id_end:\n");
+__asm__(
+    ".text\n.balign 16\nparent_id: mov $110, %eax\nparent_id_at: syscall\nparent_id_behind: nop\n nop\n nop\n"
+    "ret\nparent_id_end:\n");
 
 static volatile int handled;
 static int fds[2];
@@ -98,7 +99,8 @@ int main(int argc, char **argv)
     if (child == 0)
         traced();
     wait_stop(__LINE__, child, SIGSTOP);
-    ptrace(PTRACE_SETOPTIONS, child, 0, PTRACE_O_EXITKILL | PTRACE_O_TRACEFORK | PTRACE_O_TRACEEXEC | PTRACE_O_TRACEEXIT);
+    ptrace(PTRACE_SETOPTIONS, child, 0,
+           PTRACE_O_EXITKILL | PTRACE_O_TRACEFORK | PTRACE_O_TRACEEXEC | PTRACE_O_TRACEEXIT);
     breakpoint(child, (unsigned char *)parent_id);
     // Steps from here to the end: each instruction of the function, none of anybody else.
     for (int i = 0; i < 6; i++) {

@@ -1,5 +1,5 @@
-// The program's own seccomp filter with SECCOMP_RET_TRAP and SIGSYS handler: what the handler is told, and what it
-// answers instead. Calls that the filter allows stay as they are.
+// The program's own seccomp filter with SECCOMP_RET_TRAP and SIGSYS handler: what the handler is told, and
+// what it answers instead. Calls that the filter allows stay as they are.
 
 #include <linux/audit.h>
 #include <linux/filter.h>

@@ -1,6 +1,6 @@
 // build: -no-pie
-// Addresses that programs count on: below 4 GiB, where Go, sanitizers, Java and Wine put their things, brk behind the
-// heap, and large reservations. Prints which of them can be had.
+// Addresses that programs count on: below 4 GiB, where Go, sanitizers, Java and Wine put their things, brk
+// behind the heap, and large reservations. Prints which of them can be had.
 
 #include "exact.h"
 

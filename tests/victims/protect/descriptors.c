@@ -1,5 +1,5 @@
-// Whatever the program does to descriptors: it closes all that it has and has not, puts its own over every number,
-// asks about every number, runs out of them, lowers its limit. Calls go on as before.
+// Whatever the program does to descriptors: it closes all that it has and has not, puts its own over every
+// number, asks about every number, runs out of them, lowers its limit. Calls go on as before.
 //
 // Prints what getppid returns in the end, so that a rule for it shows whether anybody still looks.
 

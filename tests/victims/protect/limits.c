@@ -1,5 +1,5 @@
-// Lowered limits: address space, stack, data, locked memory, processes, pending signals, open files, core files; all
-// memory locked. A child for each, with calls, threads and children in it.
+// Lowered limits: address space, stack, data, locked memory, processes, pending signals, open files, core
+// files; all memory locked. A child for each, with calls, threads and children in it.
 
 #include <pthread.h>
 #include <sys/resource.h>

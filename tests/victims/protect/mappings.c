@@ -1,6 +1,6 @@
 // build: -static -no-pie
-// Whatever the program does to mappings that are not its own: it unmaps, protects, moves, drops, replaces all that it
-// finds in /proc/self/maps and does not know. Natively there is nothing of the kind.
+// Whatever the program does to mappings that are not its own: it unmaps, protects, moves, drops, replaces all
+// that it finds in /proc/self/maps and does not know. Natively there is nothing of the kind.
 //
 // Prints what getppid returns in the end, so that a rule for it shows whether anybody still looks.
 
@@ -29,7 +29,8 @@ static void find(void)
     for (char *line = text; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
         unsigned long from = strtoul(line, &line, 16), to = strtoul(line + 1, &line, 16);
         char *stop = strchr(line, '\n'), *name = memchr(line, '[', (size_t)(stop - line));
-        if (name && (memcmp(name, "[heap", 5) == 0 || memcmp(name, "[stack", 6) == 0 || memcmp(name, "[v", 2) == 0))
+        if (name &&
+            (memcmp(name, "[heap", 5) == 0 || memcmp(name, "[stack", 6) == 0 || memcmp(name, "[v", 2) == 0))
             continue;
         if (from >= (unsigned long)__executable_start - PAGE && to <= (unsigned long)end + 2 * PAGE)
             continue;
@@ -87,7 +88,8 @@ static void attack(int kind, unsigned long at, unsigned long size)
         call(SYS_munmap, at + size / 2 / PAGE * PAGE, PAGE);
         break;
     case 8: // what is mapped there is the program's
-        if (call(SYS_mmap, at, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == (long)at) {
+        if (call(SYS_mmap, at, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+                 0) == (long)at) {
             memset((void *)at, 0, size);
             call(SYS_munmap, at, size);
         }
@@ -126,7 +128,8 @@ int main(void)
         }
     }
     // Wide ranges that hold nothing of the program's.
-    unsigned long low = (unsigned long)call(SYS_brk, 0) + (1ul << 34), high = (unsigned long)&low - (1ul << 34);
+    unsigned long low = (unsigned long)call(SYS_brk, 0) + (1ul << 34),
+                  high = (unsigned long)&low - (1ul << 34);
     same(call(SYS_munmap, low & -PAGE, (high - low) & -PAGE), 0);
     go_on(__LINE__);
     same(call(SYS_munmap, 0x10000, 0x300000), 0);

@@ -1,6 +1,6 @@
 // build: -static
-// Programs that give up what they have: another root, other namespaces, another user, daemons that detach from all.
-// Calls, threads, children and execs go on there. As root more of it is possible.
+// Programs that give up what they have: another root, other namespaces, another user, daemons that detach
+// from all. Calls, threads, children and execs go on there. As root more of it is possible.
 
 #include <fcntl.h>
 #include <grp.h>
@@ -74,8 +74,8 @@ static int child_of(int kind)
         done = chroot(folder) || chdir("/");
         break;
     case 2: // a server: another root and another user
-        done = chroot(folder) || chdir("/") || setgroups(0, NULL) ||
-               setresgid(65534, 65534, 65534) || setresuid(65534, 65534, 65534);
+        done = chroot(folder) || chdir("/") || setgroups(0, NULL) || setresgid(65534, 65534, 65534) ||
+               setresuid(65534, 65534, 65534);
         break;
     case 3:
         done = unshare(CLONE_NEWUSER);

@@ -1,5 +1,5 @@
-// Readers of /proc/self and of the auxiliary vector: maps that parse and are sorted, the program's own lines as they
-// are natively, exe, comm, cmdline, environ, auxv, stat, status, and its own text.
+// Readers of /proc/self and of the auxiliary vector: maps that parse and are sorted, the program's own lines
+// as they are natively, exe, comm, cmdline, environ, auxv, stat, status, and its own text.
 
 #include <ctype.h>
 #include <elf.h>
@@ -33,7 +33,8 @@ static void maps(void)
     read_file("/proc/self/maps", text, sizeof text);
     for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
         int name = 0;
-        if (sscanf(line, "%lx-%lx %4s %lx %lx:%lx %lu %n", &from, &to, rights, &offset, &major, &minor, &inode, &name) < 7 ||
+        if (sscanf(line, "%lx-%lx %4s %lx %lx:%lx %lu %n", &from, &to, rights, &offset, &major, &minor,
+                   &inode, &name) < 7 ||
             from < last || from >= to || !(rights[0] == 'r' || rights[0] == '-')) {
             bad++;
             continue;
@@ -87,8 +88,9 @@ int main(int argc, char **argv)
     dl_iterate_phdr(object, NULL);
     printf("%d\n", objects);
     read_file("/proc/self/status", text, sizeof text);
-    static const char *const fields[] = {"Name:", "Umask:", "State:", "TracerPid:", "Threads:", "SigQ:", "SigPnd:", "ShdPnd:",
-                                         "SigBlk:", "SigIgn:", "CapEff:", "NoNewPrivs:", "Seccomp:", "Seccomp_filters:"};
+    static const char *const fields[] = {
+        "Name:",   "Umask:",  "State:",  "TracerPid:", "Threads:",    "SigQ:",    "SigPnd:",
+        "ShdPnd:", "SigBlk:", "SigIgn:", "CapEff:",    "NoNewPrivs:", "Seccomp:", "Seccomp_filters:"};
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         char *at = strstr(text, fields[i]);
         if (at && strcmp(fields[i], "SigQ:"))
@@ -97,7 +99,9 @@ int main(int argc, char **argv)
     // The file and what is mapped of it are the same, wherever nothing was called.
     int fd = open("/proc/self/exe", O_RDONLY);
     same(pread(fd, text, 64, 0), 64);
-    struct dl_find { unsigned char bytes[64]; } *header = (void *)(getauxval(AT_PHDR) - 64);
+    struct dl_find {
+        unsigned char bytes[64];
+    } *header = (void *)(getauxval(AT_PHDR) - 64);
     same(memcmp(header, text, 64), 0);
     close(fd);
     // Its own memory, as its own file.

@@ -1,5 +1,5 @@
-// sigaction as the program sees it: what it set comes back, for every signal, SIGSYS among them; flags that the
-// kernel does not know; its own restorer; SA_RESETHAND, SA_SIGINFO or not, errors.
+// sigaction as the program sees it: what it set comes back, for every signal, SIGSYS among them; flags that
+// the kernel does not know; its own restorer; SA_RESETHAND, SA_SIGINFO or not, errors.
 
 #include "exact.h"
 
@@ -32,7 +32,8 @@ static long set(int number, const struct kernel_action *new, struct kernel_actio
 static void all(void)
 {
     for (int number = 1; number <= 64; number++) {
-        struct kernel_action new = {on_signal, 0xffffffff & ~(unsigned)SA_ONSTACK, own_restorer, ~0ul}, old, again;
+        struct kernel_action new = {on_signal, 0xffffffff & ~(unsigned)SA_ONSTACK, own_restorer, ~0ul}, old,
+                             again;
         bool fixed = number == SIGKILL || number == SIGSTOP;
 
         same(set(number, NULL, &old), 0);

@@ -1,5 +1,6 @@
-// What a handler sees of the call that it interrupts: instruction pointer, rax, rcx, r11 and all arguments; and
-// what comes of it, for calls that fail with EINTR, that start again, and that start again only sometimes.
+// What a handler sees of the call that it interrupts: instruction pointer, rax, rcx, r11 and all arguments;
+// and what comes of it, for calls that fail with EINTR, that start again, and that start again only
+// sometimes.
 
 #include <poll.h>
 #include <sys/epoll.h>
@@ -31,13 +32,14 @@ static void alarms(long microseconds)
     setitimer(ITIMER_REAL, &timer, NULL);
 }
 
-// A signal may come before the call has begun. Then there will be another.
+// A signal may come before the call has begun. Then there will be another; and perhaps one too many.
 static void on_signal(int number, siginfo_t *info, void *context)
 {
     greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
 
     (void)number, (void)info;
-    if (regs[REG_RIP] != (greg_t)blocking_behind && !(at_it && regs[REG_RIP] == (greg_t)blocking_at))
+    if (handled ||
+        (regs[REG_RIP] != (greg_t)blocking_behind && !(at_it && regs[REG_RIP] == (greg_t)blocking_at)))
         return;
     alarms(0);
     memcpy(seen, regs, sizeof seen);

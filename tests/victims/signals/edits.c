@@ -1,5 +1,5 @@
-// Handlers that edit the context: instruction and stack pointer, result, other registers, flags, vector registers,
-// mask; after interrupting a call, a loop of calls, and a fault.
+// Handlers that edit the context: instruction and stack pointer, result, other registers, flags, vector
+// registers, mask; after interrupting a call, a loop of calls, and a fault.
 
 #include <sys/time.h>
 
@@ -29,7 +29,7 @@ static void on_signal(int number, siginfo_t *info, void *context)
     greg_t *regs = uc->uc_mcontext.gregs;
 
     (void)number, (void)info;
-    if (regs[REG_RIP] != (greg_t)blocking_behind)
+    if (done || regs[REG_RIP] != (greg_t)blocking_behind)
         return;
     alarms(0);
     done++;

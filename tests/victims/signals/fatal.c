@@ -1,5 +1,5 @@
-// How processes end: by each signal's default action, by faults with a handler that cannot run, on exhausted stacks,
-// by limits, by their own exit. Prints all statuses.
+// How processes end: by each signal's default action, by faults with a handler that cannot run, on exhausted
+// stacks, by limits, by their own exit. Prints all statuses.
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -143,8 +143,10 @@ static void bad_return(int unused)
     // A handler whose stack is gone.
     struct sigaction action = {.sa_handler = says};
     sigaction(SIGUSR1, &action, NULL);
-    __asm__ volatile("mov $8, %%rsp\n mov $39, %%eax\n syscall\n mov %%eax, %%edi\n mov $10, %%esi\n mov $62, %%eax\n"
-                     "syscall\n ud2" ::: "memory");
+    __asm__ volatile(
+        "mov $8, %%rsp\n mov $39, %%eax\n syscall\n mov %%eax, %%edi\n mov $10, %%esi\n mov $62, %%eax\n"
+        "syscall\n ud2" ::
+            : "memory");
 }
 
 static void exits(int kind)

@@ -31,7 +31,8 @@ int main(int argc, char **argv)
     if (argc > 1) {
         for (int number = 1; number <= 64; number++) {
             struct sigaction now;
-            if (number != 32 && number != 33 && sigaction(number, NULL, &now) == 0 && now.sa_handler != SIG_DFL)
+            if (number != 32 && number != 33 && sigaction(number, NULL, &now) == 0 &&
+                now.sa_handler != SIG_DFL)
                 printf("%d ", number);
         }
         return argv[1][0] != 'a';

@@ -1,5 +1,5 @@
-// Leaving handlers and calls by jumps: siglongjmp out of a handler that interrupted a call, thousands of times, and
-// contexts that are swapped, also from within handlers.
+// Leaving handlers and calls by jumps: siglongjmp out of a handler that interrupted a call, thousands of
+// times, and contexts that are swapped, also from within handlers.
 
 #include <setjmp.h>
 #include <sys/time.h>

@@ -1,5 +1,5 @@
-// Handlers in handlers: with calls in each, with SA_NODEFER, with masks that come back level by level, from an
-// alternate stack to others, and a handler that interrupts the call of another handler.
+// Handlers in handlers: with calls in each, with SA_NODEFER, with masks that come back level by level, from
+// an alternate stack to others, and a handler that interrupts the call of another handler.
 
 #include <sys/ioctl.h>
 
@@ -29,7 +29,7 @@ static void on_first(int number, siginfo_t *info, void *context)
     check(blocked(SIGUSR1) && !blocked(SIGUSR2));
     if (more-- > 0)
         raise(SIGUSR1); // waits
-    raise(SIGUSR2); // now
+    raise(SIGUSR2);     // now
     same(call(SYS_getppid), getppid());
     check(blocked(SIGUSR1) && !blocked(SIGUSR2));
     add(-number);

@@ -1,5 +1,5 @@
-// The program returns from no signal: it makes frames of its own anywhere in memory and calls rt_sigreturn with
-// them. Every register comes out of the frame, also rcx and r11, rip and rsp.
+// The program returns from no signal: it makes frames of its own anywhere in memory and calls rt_sigreturn
+// with them. Every register comes out of the frame, also rcx and r11, rip and rsp.
 
 #include "exact.h"
 
@@ -20,7 +20,8 @@ unsigned long resume_rsp;
 __asm__(".text\ndepart:\n push %rbx\n push %rbp\n push %r12\n push %r13\n push %r14\n push %r15\n"
         "mov %rsp, resume_rsp(%rip)\n lea 8(%rdi), %rsp\n mov $15, %eax\n syscall\ndepart_behind: ud2\n"
         "landing:\n"
-        "mov %r8, landed(%rip)\n mov %r9, landed+8(%rip)\n mov %r10, landed+16(%rip)\n mov %r11, landed+24(%rip)\n"
+        "mov %r8, landed(%rip)\n mov %r9, landed+8(%rip)\n mov %r10, landed+16(%rip)\n mov %r11, "
+        "landed+24(%rip)\n"
         "mov %r12, landed+32(%rip)\n mov %r13, landed+40(%rip)\n mov %r14, landed+48(%rip)\n"
         "mov %r15, landed+56(%rip)\n mov %rdi, landed+64(%rip)\n mov %rsi, landed+72(%rip)\n"
         "mov %rbp, landed+80(%rip)\n mov %rbx, landed+88(%rip)\n mov %rdx, landed+96(%rip)\n"

@@ -1,11 +1,12 @@
-// A timer interrupts a tight loop of calls. Its handler must see, each time, an instruction of the loop and the
-// registers that belong there: never a place that the program does not have, nor half of a call.
+// A timer interrupts a tight loop of calls. Its handler must see, each time, an instruction of the loop and
+// the registers that belong there: never a place that the program does not have, nor half of a call.
 
 #include <sys/time.h>
 
 #include "exact.h"
 
-extern unsigned char loop_begin[], loop_end[], loop_0[], loop_1[], loop_2[], loop_3[], loop_4[], loop_5[], loop_6[];
+extern unsigned char loop_begin[], loop_end[], loop_0[], loop_1[], loop_2[], loop_3[], loop_4[], loop_5[],
+    loop_6[];
 long loop(long times);
 // rbx: calls to go; r12: calls done; rax, rdx, r13: what belongs to the place in the loop.
 __asm__(".text\nloop:\n push %rbx\n push %r12\n push %r13\n mov %rdi, %rbx\n xor %r12d, %r12d\n"

@@ -1,5 +1,5 @@
-// Alternate signal stacks: which stack handlers run on, what sigaltstack says there, SS_AUTODISARM, frames of the
-// size and in the place that they have natively, children, threads, and leaving by a jump.
+// Alternate signal stacks: which stack handlers run on, what sigaltstack says there, SS_AUTODISARM, frames of
+// the size and in the place that they have natively, children, threads, and leaving by a jump.
 
 #include <pthread.h>
 #include <setjmp.h>

@@ -1,5 +1,5 @@
-// Calls that are stopped and continued: they start again by themselves, with the time that is left, and nobody sees
-// an EINTR. A child waits in each; its parent stops and continues it.
+// Calls that are stopped and continued: they start again by themselves, with the time that is left, and
+// nobody sees an EINTR. A child waits in each; its parent stops and continues it.
 
 #include <poll.h>
 #include <sys/epoll.h>

@@ -1,5 +1,6 @@
-// clone by hand, without the C library: with and without a thread-local storage of its own, thread ids stored and
-// cleared, a futex that says that it ended, children that share memory but are no threads, clone3 with all of that.
+// clone by hand, without the C library: with and without a thread-local storage of its own, thread ids stored
+// and cleared, a futex that says that it ended, children that share memory but are no threads, clone3 with
+// all of that.
 
 #include <linux/futex.h>
 #include <linux/sched.h>
@@ -79,9 +80,13 @@ static void by_clone(int round, long flags, long kind)
 
 static void by_clone3(int round, unsigned long flags, long kind, size_t size)
 {
-    struct clone_args args = {.flags = flags, .stack = (unsigned long)stacks, .stack_size = STACK - 64,
-                              .parent_tid = (unsigned long)&parent_tid, .child_tid = (unsigned long)&child_tid,
-                              .tls = (unsigned long)storage, .exit_signal = flags & CLONE_THREAD ? 0 : SIGCHLD};
+    struct clone_args args = {.flags = flags,
+                              .stack = (unsigned long)stacks,
+                              .stack_size = STACK - 64,
+                              .parent_tid = (unsigned long)&parent_tid,
+                              .child_tid = (unsigned long)&child_tid,
+                              .tls = (unsigned long)storage,
+                              .exit_signal = flags & CLONE_THREAD ? 0 : SIGCHLD};
     int pidfd = -1;
 
     (void)round;

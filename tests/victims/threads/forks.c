@@ -1,5 +1,5 @@
-// Forks from everywhere: from threads while others call, in handlers, on alternate stacks, with unshared tables; a
-// child that returns from the handler it was forked in; orphans; CLONE_PARENT.
+// Forks from everywhere: from threads while others call, in handlers, on alternate stacks, with unshared
+// tables; a child that returns from the handler it was forked in; orphans; CLONE_PARENT.
 
 #include <pthread.h>
 #include <sched.h>
@@ -122,7 +122,8 @@ int main(void)
     pid_t child = fork();
     if (child == 0) {
         if (fork() == 0) {
-            while (getppid() == (pid_t)call(SYS_getppid) && write(fds[1], "", 0) == 0 && read(fds[0], &byte, 1) != 1)
+            while (getppid() == (pid_t)call(SYS_getppid) && write(fds[1], "", 0) == 0 &&
+                   read(fds[0], &byte, 1) != 1)
                 ;
             for (int i = 0; i < HOT; i++)
                 call(SYS_getppid);

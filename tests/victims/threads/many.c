@@ -1,5 +1,5 @@
-// Threads by the thousand: one after another, and hundreds at once, whose memory is given back; threads that end by a
-// plain exit; a first thread that ends before the others; processes that end while others call.
+// Threads by the thousand: one after another, and hundreds at once, whose memory is given back; threads that
+// end by a plain exit; a first thread that ends before the others; processes that end while others call.
 //
 //   many AFTER_ANOTHER AT_ONCE
 

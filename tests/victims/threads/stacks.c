@@ -1,5 +1,5 @@
-// Calls where there is hardly a stack, or none: with 256 bytes left in front of an unmapped page, with stack pointers
-// that point nowhere; in threads and after clone.
+// Calls where there is hardly a stack, or none: with 256 bytes left in front of an unmapped page, with stack
+// pointers that point nowhere; in threads and after clone.
 
 #include <pthread.h>
 
@@ -14,9 +14,19 @@ __asm__(".text\nwith_stack:\n push %rbx\n push %rbp\n mov %rsp, %rbx\n mov %rdi,
 static void bad_stacks(void)
 {
     unsigned char *none = mmap(NULL, 3 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    unsigned long bad[] = {0, 1, 8, -8ul, -1ul, 0x8000000000000000, 0x0000800000000000, 0x7ffffffffff8,
-                           0xffffffffff600000, (unsigned long)none + PAGE, (unsigned long)none + PAGE + 3,
-                           (unsigned long)&with_stack, 0xdeadbeefdeadbeef};
+    unsigned long bad[] = {0,
+                           1,
+                           8,
+                           -8ul,
+                           -1ul,
+                           0x8000000000000000,
+                           0x0000800000000000,
+                           0x7ffffffffff8,
+                           0xffffffffff600000,
+                           (unsigned long)none + PAGE,
+                           (unsigned long)none + PAGE + 3,
+                           (unsigned long)&with_stack,
+                           0xdeadbeefdeadbeef};
 
     mprotect(none, PAGE, PROT_READ | PROT_WRITE);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

@@ -1,12 +1,12 @@
-// vfork by hand: the child overwrites the stack that it shares with its parent, calls functions on it, makes calls
-// from the same instructions, execs or exits, and forks in turn.
+// vfork by hand: the child overwrites the stack that it shares with its parent, calls functions on it, makes
+// calls from the same instructions, execs or exits, and forks in turn.
 
 #include <spawn.h>
 
 #include "exact.h"
 
-// The child stores junk in 4 KiB around the stack pointer, then exits with 20 or execs. Nothing here needs a return
-// address that was pushed before.
+// The child stores junk in 4 KiB around the stack pointer, then exits with 20 or execs. Nothing here needs a
+// return address that was pushed before.
 long clobbering(char *path, char **argv);
 __asm__(".text\nclobbering:\n"
         "pop %rdx\n mov %rdi, %r8\n mov %rsi, %r9\n" // nothing on the stack is needed from here on

@@ -1,0 +1,139 @@
+// Signal masks as the program sees them. SIGSYS is never really blocked, since the kernel ends a program whose
+// call traps while it is: what the program believes is in tl_thread.sigsys_blocked, and a SIGSYS that somebody
+// sends meanwhile waits in tl_thread.sigsys_info.
+#include "inside.h"
+
+#include <asm/unistd.h>
+
+enum { SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK };
+
+tl_sigset tl_mask_seen(const struct tl_thread *thread)
+{
+    return thread->mask | (thread->sigsys_blocked ? tl_bit(SIGSYS) : 0);
+}
+
+// A SIGSYS that has waited comes now: it finds the agent at work, and so the program when that ends.
+static void release_sigsys(struct tl_thread *thread)
+{
+    if (!thread->sigsys_pending || thread->sigsys_blocked)
+        return;
+    thread->sigsys_pending = false;
+    tl_send(thread, &thread->sigsys_info);
+}
+
+long tl_call_rt_sigprocmask(struct tl_thread *thread)
+{
+    tl_sigset set, old = tl_mask_seen(thread), mask = old;
+    uint64_t set_at = thread->args[1], old_at = thread->args[2];
+
+    if (thread->args[3] != sizeof set)
+        return -EINVAL;
+    if (set_at) {
+        if (!tl_read(&set, set_at, sizeof set))
+            return -EFAULT;
+        set &= ~(tl_bit(SIGKILL) | tl_bit(SIGSTOP));
+        switch ((int)thread->args[0]) {
+        case SIG_BLOCK:
+            mask |= set;
+            break;
+        case SIG_UNBLOCK:
+            mask &= ~set;
+            break;
+        case SIG_SETMASK:
+            mask = set;
+            break;
+        default:
+            return -EINVAL;
+        }
+        thread->sigsys_blocked = mask & tl_bit(SIGSYS);
+        mask &= ~tl_bit(SIGSYS);
+        if (mask != thread->mask) {
+            thread->mask = mask;
+            // With a signal pending here, the mask is set when that is delivered.
+            if (!thread->pending)
+                tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&thread->mask, 0, 8, 0, 0);
+        }
+        release_sigsys(thread);
+    }
+    if (old_at && !tl_write(old_at, &old, sizeof old))
+        return -EFAULT;
+    return 0;
+}
+
+long tl_call_rt_sigpending(struct tl_thread *thread)
+{
+    uint64_t size = thread->args[1];
+    tl_sigset set;
+    long result = tl_perform(thread);
+
+    if (result || !thread->sigsys_pending || size != sizeof set || !tl_read(&set, thread->args[0], sizeof set))
+        return result;
+    set |= tl_bit(SIGSYS);
+    return tl_write(thread->args[0], &set, sizeof set) ? 0 : -EFAULT;
+}
+
+long tl_call_rt_sigtimedwait(struct tl_thread *thread)
+{
+    tl_sigset set;
+
+    if (!thread->sigsys_pending || thread->args[3] != sizeof set || !tl_read(&set, thread->args[0], sizeof set) ||
+        !(set & tl_bit(SIGSYS)))
+        return tl_perform(thread);
+    if (thread->args[1] && !tl_write(thread->args[1], &thread->sigsys_info, sizeof thread->sigsys_info))
+        return -EFAULT;
+    thread->sigsys_pending = false;
+    return SIGSYS;
+}
+
+// Calls that wait with a mask of their own: SIGSYS must stay out of it.
+long tl_call_masked(struct tl_thread *thread)
+{
+    unsigned argument = 3;
+    bool is_indirect = false;
+    tl_sigset mask;
+    uint64_t indirect[2];
+
+    switch (thread->nr) {
+    case __NR_rt_sigsuspend:
+        argument = 0;
+        break;
+    case __NR_epoll_pwait:
+    case __NR_epoll_pwait2:
+        argument = 4;
+        break;
+    case __NR_pselect6:
+    case __NR_io_pgetevents:
+        argument = 5;
+        is_indirect = true;
+        break;
+    }
+    uint64_t at = thread->args[argument];
+    if (is_indirect) {
+        if (!at || !tl_read(indirect, at, sizeof indirect))
+            return tl_perform(thread);
+        at = indirect[0];
+    }
+    if (!at || !tl_read(&mask, at, sizeof mask))
+        return tl_perform(thread);
+    thread->scratch[0] = mask & ~tl_bit(SIGSYS);
+    if (is_indirect) {
+        thread->scratch[1] = (uint64_t)&thread->scratch[0];
+        thread->scratch[2] = indirect[1];
+        thread->args[argument] = (uint64_t)&thread->scratch[1];
+    } else {
+        thread->args[argument] = (uint64_t)&thread->scratch[0];
+    }
+    thread->temporary_mask = thread->scratch[0];
+    thread->temporary_sigsys_blocked = mask & tl_bit(SIGSYS);
+    thread->has_temporary_mask = true;
+    long result = -EINTR;
+    if (thread->sigsys_pending && !thread->temporary_sigsys_blocked) {
+        thread->sigsys_pending = false;
+        tl_send(thread, &thread->sigsys_info);
+    } else {
+        result = tl_perform(thread);
+    }
+    if (!thread->pending || thread->aborted || result != -EINTR)
+        thread->has_temporary_mask = false;
+    return result;
+}
