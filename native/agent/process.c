@@ -172,6 +172,9 @@ _Noreturn void tl_begin(struct tl_thread *thread)
         set_segment(thread);
     }
     tl_install_handlers(thread->handlers, true);
+    for (int number = 1; number <= signals; number++)
+        if (process->start.ignored & tl_bit(number))
+            thread->handlers->action[number].handler = 1;
     tl_arm(thread);
     tl_resume_with(thread, thread->mask);
 }
