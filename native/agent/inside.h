@@ -233,7 +233,7 @@ void tl_block_signals(struct tl_thread *thread);
 void tl_restore_signals(struct tl_thread *thread);
 _Noreturn void tl_deliver(struct tl_thread *thread);
 _Noreturn void tl_resume_with(struct tl_thread *thread, tl_sigset mask);
-void tl_show_signals(struct tl_thread *thread, bool alone);
+void tl_show_signals(struct tl_thread *thread, bool alone, tl_sigset mask);
 void tl_hide_signals(struct tl_thread *thread);
 void tl_install_handlers(struct tl_handlers *handlers, bool ask);
 bool tl_read(void *to, uint64_t from, size_t size);

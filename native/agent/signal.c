@@ -124,13 +124,10 @@ void tl_install_handlers(struct tl_handlers *handlers, bool ask)
     }
 }
 
-// The kernel's state becomes what the program believes it to be, until tl_hide_signals.
-void tl_show_signals(struct tl_thread *thread, bool alone)
+// The kernel's state becomes what the program believes it to be, until tl_hide_signals; but for the mask.
+void tl_show_signals(struct tl_thread *thread, bool alone, tl_sigset mask)
 {
-    tl_sigset mask = tl_mask_seen(thread);
-
-    if (thread->sigsys_blocked)
-        tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, 8, 0, 0);
+    tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, 8, 0, 0);
     if (thread->sigsys_pending)
         tl_send(thread, &thread->sigsys_info);
     for (int number = 1; number <= signals; number++) {
@@ -146,8 +143,7 @@ void tl_hide_signals(struct tl_thread *thread)
         if (is_ours(number) && thread->handlers->action[number].handler == 1)
             install(number, &thread->handlers->action[number]);
     thread->sigsys_pending = false; // what waits in the kernel comes now
-    if (thread->sigsys_blocked && !thread->pending)
-        tl_restore_signals(thread);
+    tl_restore_signals(thread);
 }
 
 void tl_block_signals(struct tl_thread *thread)
