@@ -18,6 +18,7 @@ enum {
     SA_NODEFER = 0x40000000,
     SS_ONSTACK = 1,
     SS_DISABLE = 2,
+    SIG_BLOCK = 0,
     SIG_UNBLOCK = 1,
     SIG_SETMASK = 2,
     user_dispatch_code = 2,
@@ -55,7 +56,7 @@ static bool may_not_fault(void)
 {
     const struct tl_thread *thread = tl_this_thread();
 
-    return ((thread->mask_is_full ? 0 : thread->mask) | thread->waiting) & (tl_bit(SIGSEGV) | tl_bit(SIGBUS));
+    return (thread->mask | thread->waiting) & (tl_bit(SIGSEGV) | tl_bit(SIGBUS));
 }
 
 static bool copy_by_kernel(int nr, uint64_t here, uint64_t there, size_t size)
@@ -150,7 +151,7 @@ void tl_block_signals(struct tl_thread *thread)
     tl_sigset mask = all_signals();
 
     thread->mask_is_full = true;
-    tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, 8, 0, 0);
+    tl_raw(__NR_rt_sigprocmask, SIG_BLOCK, (long)&mask, 0, 8, 0, 0); // what the program blocks stays blocked
 }
 
 void tl_restore_signals(struct tl_thread *thread)
@@ -314,7 +315,7 @@ static void defer(struct tl_thread *thread, const struct tl_siginfo *info, struc
 
     if (thread->pending) { // waits in the kernel then, blocked until the first one is delivered
         thread->waiting |= tl_bit(info->number);
-        context->mask = all_signals() | thread->waiting;
+        context->mask |= tl_bit(info->number);
         tl_raw(__NR_rt_tgsigqueueinfo, thread->pid, thread->tid, info->number, (long)info, 0, 0);
         return;
     }
@@ -325,7 +326,7 @@ static void defer(struct tl_thread *thread, const struct tl_siginfo *info, struc
     __builtin_memcpy((void *)save, (const void *)context->fpstate, size);
     thread->deferred.context.fpstate = size ? save : 0;
     thread->pending = 1;
-    context->mask = all_signals();
+    context->mask |= all_signals();
     uint64_t *rip = &context->regs[RIP];
     if (*rip >= (uint64_t)tl_perform_window && *rip <= (uint64_t)tl_perform_call)
         *rip = (uint64_t)tl_perform_window; // sees that a signal is pending
