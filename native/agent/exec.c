@@ -196,7 +196,7 @@ static long execute(struct tl_thread *thread)
 
 long tl_call_execve(struct tl_thread *thread)
 {
-    bool at = thread->nr == __NR_execveat;
+    bool at = thread->kind == __NR_execveat;
     long dirfd = at ? (int)thread->args[0] : AT_FDCWD, flags = at ? (long)thread->args[4] : 0;
     uint64_t path = thread->args[at ? 1 : 0];
     struct status status;

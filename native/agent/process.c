@@ -226,7 +226,7 @@ static bool clone_arguments(struct tl_thread *thread, uint64_t *flags, uint64_t 
     uint64_t fields[8];
 
     *stack = 0;
-    switch (thread->nr) {
+    switch (thread->kind) {
     case __NR_fork:
         *flags = 0;
         return true;

@@ -166,7 +166,7 @@ static bool is_on_stack(const struct tl_stack *stack, uint64_t sp)
     return !((uint64_t)(uint32_t)stack->flags & SS_AUTODISARM) && sp - stack->sp - 1 < stack->size;
 }
 
-static struct tl_stack stack_seen(const struct tl_thread *thread, uint64_t sp)
+struct tl_stack tl_stack_seen(const struct tl_thread *thread, uint64_t sp)
 {
     struct tl_stack seen = thread->stack;
 
@@ -267,7 +267,7 @@ static bool enter_handler(struct tl_thread *thread, int number, const struct tl_
 
     frame.context = *context;
     frame.context.link = 0;
-    frame.context.stack = stack_seen(thread, at[RSP]);
+    frame.context.stack = tl_stack_seen(thread, at[RSP]);
     frame.context.fpstate = size ? vectors : 0;
     frame.context.mask = tl_mask_seen(thread);
     __builtin_memcpy(frame.context.regs, at, sizeof frame.context.regs);
@@ -444,9 +444,30 @@ _Noreturn void tl_resume_with(struct tl_thread *thread, tl_sigset mask)
     tl_sigreturn((uint64_t)context);
 }
 
+long tl_change_action(struct tl_thread *thread, int number, const struct tl_action *wanted, struct tl_action *old)
+{
+    if (number < 1 || number > signals || (wanted && (number == SIGKILL || number == SIGSTOP)))
+        return -EINVAL;
+    tl_block_signals(thread);
+    struct tl_action *action = &thread->handlers->action[number];
+    *old = *action;
+    if (wanted) {
+        struct tl_action new = *wanted;
+        new.flags &= kept_flags;
+        new.mask &= ~(tl_bit(SIGKILL) | tl_bit(SIGSTOP));
+        if (new.handler > 1)
+            *action = new;
+        install(number, &new);
+        *action = new;
+        if (number == SIGSYS && new.handler == 1)
+            thread->sigsys_pending = false;
+    }
+    tl_restore_signals(thread);
+    return 0;
+}
+
 long tl_call_rt_sigaction(struct tl_thread *thread)
 {
-    int number = (int)thread->args[0];
     uint64_t new_at = thread->args[1], old_at = thread->args[2];
     struct tl_action wanted, old;
 
@@ -454,25 +475,10 @@ long tl_call_rt_sigaction(struct tl_thread *thread)
         return -EINVAL;
     if (new_at && !tl_read(&wanted, new_at, sizeof wanted))
         return -EFAULT;
-    if (number < 1 || number > signals || (new_at && (number == SIGKILL || number == SIGSTOP)))
-        return -EINVAL;
-    tl_block_signals(thread);
-    struct tl_action *action = &thread->handlers->action[number];
-    old = *action;
-    if (new_at) {
-        wanted.flags &= kept_flags;
-        wanted.mask &= ~(tl_bit(SIGKILL) | tl_bit(SIGSTOP));
-        if (wanted.handler > 1)
-            *action = wanted;
-        install(number, &wanted);
-        *action = wanted;
-        if (number == SIGSYS && wanted.handler == 1)
-            thread->sigsys_pending = false;
-    }
-    tl_restore_signals(thread);
-    if (old_at && !tl_write(old_at, &old, sizeof old))
+    long result = tl_change_action(thread, (int)thread->args[0], new_at ? &wanted : NULL, &old);
+    if (!result && old_at && !tl_write(old_at, &old, sizeof old))
         return -EFAULT;
-    return 0;
+    return result;
 }
 
 long tl_call_rt_sigreturn(struct tl_thread *thread)
@@ -517,25 +523,34 @@ long tl_call_rt_sigreturn(struct tl_thread *thread)
     tl_sigreturn(at);
 }
 
+long tl_change_stack(struct tl_thread *thread, const struct tl_stack *wanted)
+{
+    uint32_t mode = (uint32_t)wanted->flags & ~(uint32_t)SS_AUTODISARM;
+    enum { minimum = 2048 };
+
+    if (thread->stack.size && is_on_stack(&thread->stack, thread->regs[RSP]))
+        return -EPERM;
+    if (mode > SS_DISABLE)
+        return -EINVAL;
+    if (mode != SS_DISABLE && wanted->size < minimum)
+        return -ENOMEM;
+    thread->stack = *wanted;
+    if (mode == SS_DISABLE)
+        thread->stack.size = thread->stack.sp = 0;
+    return 0;
+}
+
 long tl_call_sigaltstack(struct tl_thread *thread)
 {
-    uint64_t new_at = thread->args[0], old_at = thread->args[1], sp = thread->regs[RSP];
-    struct tl_stack wanted, old = stack_seen(thread, sp);
-    enum { minimum = 2048 };
+    uint64_t new_at = thread->args[0], old_at = thread->args[1];
+    struct tl_stack wanted, old = tl_stack_seen(thread, thread->regs[RSP]);
 
     if (new_at) {
         if (!tl_read(&wanted, new_at, sizeof wanted))
             return -EFAULT;
-        if (thread->stack.size && is_on_stack(&thread->stack, sp))
-            return -EPERM;
-        uint32_t mode = (uint32_t)wanted.flags & ~(uint32_t)SS_AUTODISARM;
-        if (mode > SS_DISABLE)
-            return -EINVAL;
-        if (mode == SS_DISABLE)
-            wanted.size = wanted.sp = 0;
-        else if (wanted.size < minimum)
-            return -ENOMEM;
-        thread->stack = wanted;
+        long result = tl_change_stack(thread, &wanted);
+        if (result)
+            return result;
     }
     if (old_at && !tl_write(old_at, &old, sizeof old))
         return -EFAULT;
