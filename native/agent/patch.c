@@ -21,10 +21,13 @@ enum {
     MEMBARRIER_PRIVATE_EXPEDITED_SYNC_CORE = 32,
     MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE = 64,
     jump_size = 5,
+    alignment = 16, // of second pieces, which hold an address
     syscall_bytes = 0x050f,
     int3 = 0xcc,
     keeps_syscall = 1,
-    near_distance = 1 << 30,
+    near_step = 1 << 24,
+    near_steps = 120, // just under 2 GB
+    lowest_near = 0x10000,
 };
 
 static const uint8_t trapping[] = {0x06, 0x07, 0x0e, 0x16, 0x17, 0x1e, 0x1f, 0x27,
@@ -101,6 +104,7 @@ static bool overlaps_block(uint64_t start, uint64_t size, uint64_t *end)
 static uint64_t find_room(const struct tl_plan *plan, uint64_t site, uint64_t low, uint64_t high, uint64_t size)
 {
     for (uint64_t at = low, next; at + size <= high && at >= low; at = next) {
+        at = plan ? at : (at + alignment - 1) & -(uint64_t)alignment;
         if (plan && !is_allowed(plan, site, at, &next))
             continue;
         if (!overlaps_block(at, size, &next))
@@ -109,37 +113,44 @@ static uint64_t find_room(const struct tl_plan *plan, uint64_t site, uint64_t lo
     return 0;
 }
 
-// Room for a block's first piece near a site that the region is too far away from.
+// Maps room for blocks at a distance from a site, if it is free, and finds a place in it.
+static uint64_t open_near(const struct tl_plan *plan, uint64_t site, int64_t distance, uint64_t size)
+{
+    struct tl_process *process = &tl_process;
+    uint64_t start = (site + (uint64_t)distance) & -(uint64_t)tl_near_size;
+
+    // Where a byte of the upper half has to trap, each of these offsets brings another value of it.
+    start += (uint64_t)trapping[(uint64_t)(distance / near_step) % sizeof trapping] << 16;
+    if ((int64_t)start < lowest_near)
+        return 0;
+    long got = tl_raw(__NR_mmap, (long)start, tl_near_size, PROT_READ | PROT_EXEC,
+                      MAP_PRIVATE_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    if (tl_is_error(got))
+        return 0;
+    uint64_t at = (uint64_t)got == start ? find_room(plan, site, start, start + tl_near_size, size) : 0;
+    if (at)
+        process->nears[process->near_count++] = (struct tl_near){start};
+    else
+        tl_call3(__NR_munmap, got, tl_near_size, 0);
+    return at;
+}
+
+// Room for a block's first piece near a site that the region is too far away from. Below the code, where nothing
+// grows; else as far above it as a jump reaches, since the heap comes from there.
 static uint64_t find_near(const struct tl_plan *plan, uint64_t site, uint64_t size)
 {
     struct tl_process *process = &tl_process;
+    uint64_t at = 0;
 
-    for (uint32_t i = 0; i < process->near_count; i++) {
-        uint64_t start = process->nears[i].page, at = find_room(plan, site, start, start + tl_near_size, size);
-        if (at)
-            return at;
-    }
-    for (int64_t step = 1; process->near_count < near_max && step <= 64; step++) {
-        // Below the code first: above it the heap may be.
-        for (int sign = -1; sign <= 1; sign += 2) {
-            uint64_t start = (site + (uint64_t)(sign * step * (near_distance / 64))) & -(uint64_t)tl_near_size;
-            // Where a byte of the upper half has to trap, one step of 16 MB holds one place for each.
-            start += (uint64_t)trapping[(uint64_t)step % sizeof trapping] << 16;
-            if ((int64_t)start < 0x10000)
-                continue;
-            long got = tl_raw(__NR_mmap, (long)start, tl_near_size, PROT_READ | PROT_EXEC,
-                              MAP_PRIVATE_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-            if (tl_is_error(got))
-                continue;
-            uint64_t at = find_room(plan, site, start, start + tl_near_size, size);
-            if ((uint64_t)got == start && at) {
-                process->nears[process->near_count++] = (struct tl_near){start, 0};
-                return at;
-            }
-            tl_call3(__NR_munmap, got, tl_near_size, 0);
-        }
-    }
-    return 0;
+    for (uint32_t i = 0; i < process->near_count && !at; i++)
+        at = find_room(plan, site, process->nears[i].page, process->nears[i].page + tl_near_size, size);
+    if (process->near_count == near_max)
+        return at;
+    for (int64_t step = 1; step <= near_steps && !at; step++)
+        at = open_near(plan, site, -step * near_step, size);
+    for (int64_t step = near_steps; step > 0 && !at; step--)
+        at = open_near(plan, site, step * near_step, size);
+    return at;
 }
 
 static void put(uint64_t at, uint64_t value, size_t size)

@@ -56,8 +56,9 @@ bool tl_show_program(uint64_t at[registers])
         is_done = true;
     }
     at[RIP] = patch->site + (is_done ? 2 : 0);
-    if (is_done) {
-        at[RCX] = at[RIP];
+    // The kernel leaves these also where it makes the call again.
+    if (is_done || here == tl_gate_pass) {
+        at[RCX] = patch->site + 2;
         at[R11] = at[EFLAGS];
     }
     return true;

@@ -10,7 +10,9 @@ enum {
     MAP_PRIVATE = 2,
     MAP_FIXED = 0x10,
     MAP_ANONYMOUS = 0x20,
-    MAP_32BIT = 0x40,
+    MAP_FIXED_NOREPLACE = 0x100000,
+    highest_low = 0x7fe00000,
+    low_step = 0x10000,
     PR_SET_SYSCALL_USER_DISPATCH = 59,
     CLONE_VM = 0x100,
     CLONE_SIGHAND = 0x800,
@@ -52,12 +54,36 @@ void tl_arm(struct tl_thread *thread)
     tl_raw(__NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, 1, (long)tl_image, tl_data, 0, 0);
 }
 
+// Once for each record: by the thread that ends, or by whoever finds that it has ended otherwise.
+static void handlers_leave(struct tl_thread *thread)
+{
+    struct tl_handlers *handlers = __atomic_exchange_n(&thread->handlers, NULL, __ATOMIC_ACQ_REL);
+
+    if (handlers)
+        __atomic_sub_fetch(&handlers->users, 1, __ATOMIC_RELEASE);
+}
+
+// Processes that share this memory may end without a call of theirs.
+static void reap(struct tl_process *process)
+{
+    for (uint32_t i = 0; i < process->thread_count; i++) {
+        struct tl_thread *thread = process->threads[i];
+        if (thread->state == TL_THREAD_LIVE && thread->tid && thread->pid != process->pid &&
+            tl_call3(__NR_tgkill, thread->pid, thread->tid, 0) == -ESRCH) {
+            handlers_leave(thread);
+            thread->state = TL_THREAD_UNUSED;
+        }
+    }
+}
+
 struct tl_thread *tl_thread_new(void)
 {
     struct tl_process *process = &tl_process;
     struct tl_thread *thread = NULL;
 
     tl_lock(&process->lock);
+    if (process->thread_count % 64 == 63)
+        reap(process);
     for (uint32_t i = 0; i < process->thread_count && !thread; i++) {
         struct tl_thread *old = process->threads[i];
         if (old->state == TL_THREAD_ENDING && tl_call3(__NR_tgkill, old->pid, old->tid, 0) == -ESRCH)
@@ -93,9 +119,13 @@ static struct tl_handlers *handlers_copy(const struct tl_handlers *from)
     struct tl_handlers *copy = NULL;
 
     tl_lock(&process->lock);
-    for (size_t i = 0; i < sizeof process->handlers / sizeof *process->handlers && !copy; i++)
-        if (!process->handlers[i].users)
-            copy = &process->handlers[i];
+    for (int tries = 0; tries < 2 && !copy; tries++) {
+        for (size_t i = 0; i < sizeof process->handlers / sizeof *process->handlers && !copy; i++)
+            if (!process->handlers[i].users)
+                copy = &process->handlers[i];
+        if (!copy)
+            reap(process);
+    }
     if (copy) {
         *copy = *from;
         copy->users = 1;
@@ -104,9 +134,16 @@ static struct tl_handlers *handlers_copy(const struct tl_handlers *from)
     return copy;
 }
 
-static void handlers_leave(struct tl_handlers *handlers)
+// As high as 31 bits reach, since heaps grow from below; NULL where all is taken.
+static uint32_t *map_low_page(void)
 {
-    __atomic_sub_fetch(&handlers->users, 1, __ATOMIC_RELEASE);
+    for (long at = highest_low; at > highest_low / 2; at -= low_step) {
+        long got =
+            tl_raw(__NR_mmap, at, page, PROT_RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        if (got == at)
+            return (uint32_t *)got;
+    }
+    return NULL;
 }
 
 // The first thread of a new program.
@@ -131,11 +168,13 @@ _Noreturn void tl_begin(struct tl_thread *thread)
     process->thread_count = 1;
     process->report = tl_report_new(process->pid);
     if (tl_session.flags & TL_ENGINE_REWRITES) {
-        long low = tl_raw(__NR_mmap, 0, page, PROT_RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
-        process->low_page = tl_is_error(low) ? NULL : (uint32_t *)low;
+        process->low_page = map_low_page();
         set_segment(thread);
     }
     tl_install_handlers(thread->handlers, true);
+    for (int number = 1; number <= signals; number++)
+        if (process->start.ignored & tl_bit(number))
+            thread->handlers->action[number].handler = 1;
     tl_arm(thread);
     tl_resume_with(thread, thread->mask);
 }
@@ -159,6 +198,8 @@ void tl_child_start(struct tl_thread *thread)
         // The other threads were not forked.
         for (uint32_t i = 0; i < process->thread_count; i++)
             process->threads[i]->state = process->threads[i] == thread ? TL_THREAD_LIVE : TL_THREAD_UNUSED;
+        for (size_t i = 0; i < sizeof process->handlers / sizeof *process->handlers; i++)
+            process->handlers[i].users = &process->handlers[i] == thread->handlers;
         process->pid = thread->pid;
         process->lock = process->patch_lock = 0;
         process->report = tl_report_new(process->pid);
@@ -185,7 +226,7 @@ static bool clone_arguments(struct tl_thread *thread, uint64_t *flags, uint64_t 
     uint64_t fields[8];
 
     *stack = 0;
-    switch (thread->nr) {
+    switch (thread->kind) {
     case __NR_fork:
         *flags = 0;
         return true;
@@ -259,7 +300,7 @@ long tl_call_clone(struct tl_thread *thread)
     if (!(flags & CLONE_VM)) {
         tl_unlock(&process->lock);
     } else if (tl_is_error(result) || flags & CLONE_VFORK) {
-        handlers_leave(child->handlers);
+        handlers_leave(child);
         child->state = TL_THREAD_UNUSED;
     }
     tl_restore_signals(thread);
@@ -270,6 +311,6 @@ long tl_call_exit(struct tl_thread *thread)
 {
     tl_block_signals(thread);
     tl_mailbox_leave(thread);
-    handlers_leave(thread->handlers);
+    handlers_leave(thread);
     tl_exit_thread((long)thread->args[0], &thread->state);
 }

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+from calling import _leaves_nothing, sys
 
 import trapline as library
-from trapline import abi, features
+from trapline import features
 from trapline.engines.base import ENGINES, STARTABLE
+
+__all__ = ["_leaves_nothing", "sys"]
 
 #: What an engine cannot do without, where some kernel may lack it.
 NEEDS = {
@@ -34,21 +37,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for name, engines in (("every", EVERY), ("with_results", WITH_RESULTS), ("with_agent", WITH_AGENT)):
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, engines)
-
-
-@pytest.fixture(autouse=True)
-def _leaves_nothing(leaves_nothing: None) -> None:
-    """No test here may leave a process or a descriptor behind."""
-
-
-@pytest.fixture
-def sys() -> Callable[..., str]:
-    """``sys("openat", -100, "s:/etc/hosts", 0)`` is the caller victim's word for that call."""
-
-    def word(name: str, *arguments: object) -> str:
-        return " ".join(["sys", str(abi.number(name, "x86_64")), *map(str, arguments)])
-
-    return word
 
 
 class Program:
