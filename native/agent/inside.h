@@ -57,7 +57,7 @@ struct tl_frame {
     struct tl_siginfo info;
 };
 
-enum { signals = 64 };
+enum { signals = 64, tl_arch_i386 = 0x40000003 };
 
 // The signal actions that the program believes to have. Threads share one, and so do no two processes.
 struct tl_handlers {
@@ -94,7 +94,7 @@ struct tl_thread {
     uint32_t state;         // enum tl_thread_state
     uint32_t index;         // in tl_process.threads, and in this thread's segment
     uint32_t arch;
-    bool via_int80;
+    int32_t kind;           // the native number of what the call is, by whatever convention it is made
     bool mask_is_full;      // all signals are blocked by the agent
     bool sigsys_blocked;    // as the program believes
     bool sigsys_pending;    // a SIGSYS waits in sigsys_info until the program unblocks it
@@ -195,7 +195,7 @@ extern const char tl_image[], tl_blocks_start[], tl_region_end[];
 
 // entry.S
 long tl_raw(long nr, long a, long b, long c, long d, long e, long f);
-long tl_perform(struct tl_thread *thread);
+long tl_perform_native(struct tl_thread *thread);
 long tl_clone(struct tl_thread *thread, struct tl_thread *child);
 _Noreturn void tl_exit_thread(long status, uint32_t *state);
 _Noreturn void tl_resume(struct tl_thread *thread);
@@ -213,6 +213,9 @@ extern const char tl_body[];
 void tl_from_trap(struct tl_thread *thread);
 void tl_from_block(struct tl_thread *thread);
 long tl_do_call(struct tl_thread *thread); // without asking anybody
+
+// i386.c
+bool tl_do_i386(struct tl_thread *thread, long *result); // false: as the native call of its kind
 
 // hooks.c
 bool tl_is_wanted(const struct tl_thread *thread, unsigned wants);
@@ -233,7 +236,7 @@ void tl_block_signals(struct tl_thread *thread);
 void tl_restore_signals(struct tl_thread *thread);
 _Noreturn void tl_deliver(struct tl_thread *thread);
 _Noreturn void tl_resume_with(struct tl_thread *thread, tl_sigset mask);
-void tl_show_signals(struct tl_thread *thread, bool alone);
+void tl_show_signals(struct tl_thread *thread, bool alone, tl_sigset mask);
 void tl_hide_signals(struct tl_thread *thread);
 void tl_install_handlers(struct tl_handlers *handlers, bool ask);
 bool tl_read(void *to, uint64_t from, size_t size);
@@ -241,15 +244,24 @@ bool tl_write(uint64_t to, const void *from, size_t size);
 void tl_send(struct tl_thread *thread, const struct tl_siginfo *info);
 void tl_force(struct tl_thread *thread, const struct tl_siginfo *info);
 long tl_call_rt_sigaction(struct tl_thread *thread);
+long tl_change_action(struct tl_thread *thread, int number, const struct tl_action *wanted, struct tl_action *old);
 long tl_call_rt_sigreturn(struct tl_thread *thread);
 long tl_call_sigaltstack(struct tl_thread *thread);
+long tl_change_stack(struct tl_thread *thread, const struct tl_stack *wanted);
+struct tl_stack tl_stack_seen(const struct tl_thread *thread, uint64_t sp);
 
 // masks.c
 tl_sigset tl_mask_seen(const struct tl_thread *thread);
+long tl_change_mask(struct tl_thread *thread, int how, tl_sigset set);
 long tl_call_rt_sigprocmask(struct tl_thread *thread);
 long tl_call_rt_sigpending(struct tl_thread *thread);
 long tl_call_rt_sigtimedwait(struct tl_thread *thread);
 long tl_call_masked(struct tl_thread *thread);
+
+static inline long tl_perform(struct tl_thread *thread)
+{
+    return thread->arch == tl_arch_i386 ? tl_perform_int80(thread) : tl_perform_native(thread);
+}
 
 static inline tl_sigset tl_bit(int number)
 {
@@ -277,6 +289,7 @@ void tl_mailbox_leave(struct tl_thread *thread);
 long tl_call_close(struct tl_thread *thread);
 long tl_call_close_range(struct tl_thread *thread);
 long tl_call_dup2(struct tl_thread *thread);
+long tl_call_fcntl(struct tl_thread *thread);
 long tl_call_memory(struct tl_thread *thread);
 
 // dispatching.c: the program's own Syscall User Dispatch.

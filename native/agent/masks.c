@@ -21,9 +21,39 @@ static void release_sigsys(struct tl_thread *thread)
     tl_send(thread, &thread->sigsys_info);
 }
 
+long tl_change_mask(struct tl_thread *thread, int how, tl_sigset set)
+{
+    tl_sigset mask = tl_mask_seen(thread);
+
+    set &= ~(tl_bit(SIGKILL) | tl_bit(SIGSTOP));
+    switch (how) {
+    case SIG_BLOCK:
+        mask |= set;
+        break;
+    case SIG_UNBLOCK:
+        mask &= ~set;
+        break;
+    case SIG_SETMASK:
+        mask = set;
+        break;
+    default:
+        return -EINVAL;
+    }
+    thread->sigsys_blocked = mask & tl_bit(SIGSYS);
+    mask &= ~tl_bit(SIGSYS);
+    if (mask != thread->mask) {
+        thread->mask = mask;
+        // With a signal pending here, the mask is set when that is delivered.
+        if (!thread->pending)
+            tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&thread->mask, 0, 8, 0, 0);
+    }
+    release_sigsys(thread);
+    return 0;
+}
+
 long tl_call_rt_sigprocmask(struct tl_thread *thread)
 {
-    tl_sigset set, old = tl_mask_seen(thread), mask = old;
+    tl_sigset set, old = tl_mask_seen(thread);
     uint64_t set_at = thread->args[1], old_at = thread->args[2];
 
     if (thread->args[3] != sizeof set)
@@ -31,33 +61,11 @@ long tl_call_rt_sigprocmask(struct tl_thread *thread)
     if (set_at) {
         if (!tl_read(&set, set_at, sizeof set))
             return -EFAULT;
-        set &= ~(tl_bit(SIGKILL) | tl_bit(SIGSTOP));
-        switch ((int)thread->args[0]) {
-        case SIG_BLOCK:
-            mask |= set;
-            break;
-        case SIG_UNBLOCK:
-            mask &= ~set;
-            break;
-        case SIG_SETMASK:
-            mask = set;
-            break;
-        default:
-            return -EINVAL;
-        }
-        thread->sigsys_blocked = mask & tl_bit(SIGSYS);
-        mask &= ~tl_bit(SIGSYS);
-        if (mask != thread->mask) {
-            thread->mask = mask;
-            // With a signal pending here, the mask is set when that is delivered.
-            if (!thread->pending)
-                tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&thread->mask, 0, 8, 0, 0);
-        }
-        release_sigsys(thread);
+        long result = tl_change_mask(thread, (int)thread->args[0], set);
+        if (result)
+            return result;
     }
-    if (old_at && !tl_write(old_at, &old, sizeof old))
-        return -EFAULT;
-    return 0;
+    return old_at && !tl_write(old_at, &old, sizeof old) ? -EFAULT : 0;
 }
 
 long tl_call_rt_sigpending(struct tl_thread *thread)
@@ -93,7 +101,7 @@ long tl_call_masked(struct tl_thread *thread)
     tl_sigset mask;
     uint64_t indirect[2];
 
-    switch (thread->nr) {
+    switch (thread->kind) {
     case __NR_rt_sigsuspend:
         argument = 0;
         break;

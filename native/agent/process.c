@@ -172,6 +172,9 @@ _Noreturn void tl_begin(struct tl_thread *thread)
         set_segment(thread);
     }
     tl_install_handlers(thread->handlers, true);
+    for (int number = 1; number <= signals; number++)
+        if (process->start.ignored & tl_bit(number))
+            thread->handlers->action[number].handler = 1;
     tl_arm(thread);
     tl_resume_with(thread, thread->mask);
 }
@@ -223,7 +226,7 @@ static bool clone_arguments(struct tl_thread *thread, uint64_t *flags, uint64_t 
     uint64_t fields[8];
 
     *stack = 0;
-    switch (thread->nr) {
+    switch (thread->kind) {
     case __NR_fork:
         *flags = 0;
         return true;

@@ -18,6 +18,7 @@ enum {
     SA_NODEFER = 0x40000000,
     SS_ONSTACK = 1,
     SS_DISABLE = 2,
+    SIG_BLOCK = 0,
     SIG_UNBLOCK = 1,
     SIG_SETMASK = 2,
     user_dispatch_code = 2,
@@ -55,7 +56,7 @@ static bool may_not_fault(void)
 {
     const struct tl_thread *thread = tl_this_thread();
 
-    return ((thread->mask_is_full ? 0 : thread->mask) | thread->waiting) & (tl_bit(SIGSEGV) | tl_bit(SIGBUS));
+    return (thread->mask | thread->waiting) & (tl_bit(SIGSEGV) | tl_bit(SIGBUS));
 }
 
 static bool copy_by_kernel(int nr, uint64_t here, uint64_t there, size_t size)
@@ -123,13 +124,10 @@ void tl_install_handlers(struct tl_handlers *handlers, bool ask)
     }
 }
 
-// The kernel's state becomes what the program believes it to be, until tl_hide_signals.
-void tl_show_signals(struct tl_thread *thread, bool alone)
+// The kernel's state becomes what the program believes it to be, until tl_hide_signals; but for the mask.
+void tl_show_signals(struct tl_thread *thread, bool alone, tl_sigset mask)
 {
-    tl_sigset mask = tl_mask_seen(thread);
-
-    if (thread->sigsys_blocked)
-        tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, 8, 0, 0);
+    tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, 8, 0, 0);
     if (thread->sigsys_pending)
         tl_send(thread, &thread->sigsys_info);
     for (int number = 1; number <= signals; number++) {
@@ -145,8 +143,7 @@ void tl_hide_signals(struct tl_thread *thread)
         if (is_ours(number) && thread->handlers->action[number].handler == 1)
             install(number, &thread->handlers->action[number]);
     thread->sigsys_pending = false; // what waits in the kernel comes now
-    if (thread->sigsys_blocked && !thread->pending)
-        tl_restore_signals(thread);
+    tl_restore_signals(thread);
 }
 
 void tl_block_signals(struct tl_thread *thread)
@@ -154,7 +151,7 @@ void tl_block_signals(struct tl_thread *thread)
     tl_sigset mask = all_signals();
 
     thread->mask_is_full = true;
-    tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, 8, 0, 0);
+    tl_raw(__NR_rt_sigprocmask, SIG_BLOCK, (long)&mask, 0, 8, 0, 0); // what the program blocks stays blocked
 }
 
 void tl_restore_signals(struct tl_thread *thread)
@@ -169,7 +166,7 @@ static bool is_on_stack(const struct tl_stack *stack, uint64_t sp)
     return !((uint64_t)(uint32_t)stack->flags & SS_AUTODISARM) && sp - stack->sp - 1 < stack->size;
 }
 
-static struct tl_stack stack_seen(const struct tl_thread *thread, uint64_t sp)
+struct tl_stack tl_stack_seen(const struct tl_thread *thread, uint64_t sp)
 {
     struct tl_stack seen = thread->stack;
 
@@ -270,7 +267,7 @@ static bool enter_handler(struct tl_thread *thread, int number, const struct tl_
 
     frame.context = *context;
     frame.context.link = 0;
-    frame.context.stack = stack_seen(thread, at[RSP]);
+    frame.context.stack = tl_stack_seen(thread, at[RSP]);
     frame.context.fpstate = size ? vectors : 0;
     frame.context.mask = tl_mask_seen(thread);
     __builtin_memcpy(frame.context.regs, at, sizeof frame.context.regs);
@@ -318,7 +315,7 @@ static void defer(struct tl_thread *thread, const struct tl_siginfo *info, struc
 
     if (thread->pending) { // waits in the kernel then, blocked until the first one is delivered
         thread->waiting |= tl_bit(info->number);
-        context->mask = all_signals() | thread->waiting;
+        context->mask |= tl_bit(info->number);
         tl_raw(__NR_rt_tgsigqueueinfo, thread->pid, thread->tid, info->number, (long)info, 0, 0);
         return;
     }
@@ -329,7 +326,7 @@ static void defer(struct tl_thread *thread, const struct tl_siginfo *info, struc
     __builtin_memcpy((void *)save, (const void *)context->fpstate, size);
     thread->deferred.context.fpstate = size ? save : 0;
     thread->pending = 1;
-    context->mask = all_signals();
+    context->mask |= all_signals();
     uint64_t *rip = &context->regs[RIP];
     if (*rip >= (uint64_t)tl_perform_window && *rip <= (uint64_t)tl_perform_call)
         *rip = (uint64_t)tl_perform_window; // sees that a signal is pending
@@ -447,9 +444,30 @@ _Noreturn void tl_resume_with(struct tl_thread *thread, tl_sigset mask)
     tl_sigreturn((uint64_t)context);
 }
 
+long tl_change_action(struct tl_thread *thread, int number, const struct tl_action *wanted, struct tl_action *old)
+{
+    if (number < 1 || number > signals || (wanted && (number == SIGKILL || number == SIGSTOP)))
+        return -EINVAL;
+    tl_block_signals(thread);
+    struct tl_action *action = &thread->handlers->action[number];
+    *old = *action;
+    if (wanted) {
+        struct tl_action new = *wanted;
+        new.flags &= kept_flags;
+        new.mask &= ~(tl_bit(SIGKILL) | tl_bit(SIGSTOP));
+        if (new.handler > 1)
+            *action = new;
+        install(number, &new);
+        *action = new;
+        if (number == SIGSYS && new.handler == 1)
+            thread->sigsys_pending = false;
+    }
+    tl_restore_signals(thread);
+    return 0;
+}
+
 long tl_call_rt_sigaction(struct tl_thread *thread)
 {
-    int number = (int)thread->args[0];
     uint64_t new_at = thread->args[1], old_at = thread->args[2];
     struct tl_action wanted, old;
 
@@ -457,25 +475,10 @@ long tl_call_rt_sigaction(struct tl_thread *thread)
         return -EINVAL;
     if (new_at && !tl_read(&wanted, new_at, sizeof wanted))
         return -EFAULT;
-    if (number < 1 || number > signals || (new_at && (number == SIGKILL || number == SIGSTOP)))
-        return -EINVAL;
-    tl_block_signals(thread);
-    struct tl_action *action = &thread->handlers->action[number];
-    old = *action;
-    if (new_at) {
-        wanted.flags &= kept_flags;
-        wanted.mask &= ~(tl_bit(SIGKILL) | tl_bit(SIGSTOP));
-        if (wanted.handler > 1)
-            *action = wanted;
-        install(number, &wanted);
-        *action = wanted;
-        if (number == SIGSYS && wanted.handler == 1)
-            thread->sigsys_pending = false;
-    }
-    tl_restore_signals(thread);
-    if (old_at && !tl_write(old_at, &old, sizeof old))
+    long result = tl_change_action(thread, (int)thread->args[0], new_at ? &wanted : NULL, &old);
+    if (!result && old_at && !tl_write(old_at, &old, sizeof old))
         return -EFAULT;
-    return 0;
+    return result;
 }
 
 long tl_call_rt_sigreturn(struct tl_thread *thread)
@@ -520,25 +523,34 @@ long tl_call_rt_sigreturn(struct tl_thread *thread)
     tl_sigreturn(at);
 }
 
+long tl_change_stack(struct tl_thread *thread, const struct tl_stack *wanted)
+{
+    uint32_t mode = (uint32_t)wanted->flags & ~(uint32_t)SS_AUTODISARM;
+    enum { minimum = 2048 };
+
+    if (thread->stack.size && is_on_stack(&thread->stack, thread->regs[RSP]))
+        return -EPERM;
+    if (mode > SS_DISABLE)
+        return -EINVAL;
+    if (mode != SS_DISABLE && wanted->size < minimum)
+        return -ENOMEM;
+    thread->stack = *wanted;
+    if (mode == SS_DISABLE)
+        thread->stack.size = thread->stack.sp = 0;
+    return 0;
+}
+
 long tl_call_sigaltstack(struct tl_thread *thread)
 {
-    uint64_t new_at = thread->args[0], old_at = thread->args[1], sp = thread->regs[RSP];
-    struct tl_stack wanted, old = stack_seen(thread, sp);
-    enum { minimum = 2048 };
+    uint64_t new_at = thread->args[0], old_at = thread->args[1];
+    struct tl_stack wanted, old = tl_stack_seen(thread, thread->regs[RSP]);
 
     if (new_at) {
         if (!tl_read(&wanted, new_at, sizeof wanted))
             return -EFAULT;
-        if (thread->stack.size && is_on_stack(&thread->stack, sp))
-            return -EPERM;
-        uint32_t mode = (uint32_t)wanted.flags & ~(uint32_t)SS_AUTODISARM;
-        if (mode > SS_DISABLE)
-            return -EINVAL;
-        if (mode == SS_DISABLE)
-            wanted.size = wanted.sp = 0;
-        else if (wanted.size < minimum)
-            return -ENOMEM;
-        thread->stack = wanted;
+        long result = tl_change_stack(thread, &wanted);
+        if (result)
+            return result;
     }
     if (old_at && !tl_write(old_at, &old, sizeof old))
         return -EFAULT;

@@ -107,6 +107,7 @@ static long trace_me(struct tl_thread *thread)
     struct tl_mailbox *box = tl_mailbox_of(thread);
     if (box) {
         box->args[1] = EBUSY;
+        box->args[4] = 0;
         tl_ask(thread, TL_REQUEST_WARNING);
     }
     if (!borrows_memory)

@@ -1,6 +1,7 @@
 // _native.Agent: the session of an in-process engine, as its supervisor sees it.
 #include "module.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "agent.h"
@@ -12,7 +13,7 @@ struct agent_object {
     PyObject_HEAD
     struct tl_agent agent;
     struct tl_transport *transport; // owned by its listener
-    PyObject *on_unhooked;          // (pid, errno): a program runs without hooks
+    PyObject *on_unhooked;          // (pid, reason, errno, name): a program runs without hooks
 };
 
 static struct agent_object *as_agent(PyObject *object)
@@ -32,11 +33,11 @@ static void agent_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-static void unhooked(void *context, pid_t pid, int reason)
+static void unhooked(void *context, pid_t pid, enum tl_unhooked reason, int error, const char *name)
 {
     struct agent_object *self = context;
     PyGILState_STATE state = PyGILState_Ensure();
-    PyObject *result = PyObject_CallFunction(self->on_unhooked, "ii", (int)pid, reason);
+    PyObject *result = PyObject_CallFunction(self->on_unhooked, "iiiy", (int)pid, (int)reason, error, name);
 
     if (!result)
         PyErr_WriteUnraisable(self->on_unhooked);
@@ -186,25 +187,29 @@ static void release(void *context)
     tl_spawn_release(context);
 }
 
-// enter(spawn): lets a command that is held go on to its execve and puts the agent into it.
+// enter(spawn): lets a command that is held go on to its execve and puts the agent into it. The reason why that could
+// not be, and an errno; (0, 0): it has an agent, or was not executed.
 static PyObject *agent_enter(PyObject *object, PyObject *spawn)
 {
     struct agent_object *self = as_agent(object);
     struct tl_spawn *core = tl_spawn_core(spawn);
-    enum tl_injection outcome = TL_INJECTED;
+    enum tl_unhooked reason;
     struct tl_error *error;
 
     if (!core)
         return NULL;
     pid_t pid = tl_spawn_pid(core);
+    const struct tl_exec exec = {.pid = pid, .command = pid, .release = release, .context = core};
     tl_agent_transport_set_command(self->transport, pid);
     Py_BEGIN_ALLOW_THREADS;
-    error = tl_agent_follow_exec(&self->agent, pid, pid, NULL, release, core, &outcome);
+    error = tl_agent_follow_exec(&self->agent, &exec, &reason);
     Py_END_ALLOW_THREADS;
     tl_agent_close_peer(&self->agent);
-    if (error)
+    if (error && reason == TL_HOOKED && error->code != ESRCH)
         return tl_raise(error);
-    return PyLong_FromLong(outcome);
+    int code = error ? error->code : 0;
+    tl_error_free(error);
+    return Py_BuildValue("(ii)", (int)reason, code);
 }
 
 // gate(): the template of blocks as (code, offset of its system call, ((offset, kind, addend), ...)).

@@ -7,7 +7,6 @@ execve. It shares the program's memory, so it is no security boundary.
 
 from __future__ import annotations
 
-import errno
 import os
 
 from trapline import _native, abi
@@ -39,6 +38,21 @@ _EPERM = 1
 _TABLE_SIZE = 1024
 
 
+#: Why a program runs without hooks, by enum tl_unhooked.
+_PRIVILEGES, _32_BIT, _TRACED, _REFUSED, _NO_ROOM = range(1, 6)
+
+
+def _why(reason: int, number: int) -> str:
+    text = {
+        _PRIVILEGES: "it gets privileges from its file (set-user-ID or the like), or its user may not read it",
+        _32_BIT: "it is a 32-bit program",
+        _TRACED: "another program traces it",
+        _REFUSED: "ptrace is not permitted here; `trapline doctor` says how to allow it",
+        _NO_ROOM: "there is no room in its memory (a limit such as `ulimit -v`)",
+    }.get(reason)
+    return text or os.strerror(number)
+
+
 class AgentEngine:
     """One program with an agent in each of its processes."""
 
@@ -55,17 +69,13 @@ class AgentEngine:
         self._spawn: _native.Spawn | None = None
         self._planner: Planner | None = None
 
-    def _unhooked(self, pid: int, number: int) -> None:
-        """A program runs without hooks: say so once."""
-        if number in self._warned:
-            return
-        self._warned.add(number)
-        reason = {
-            errno.EPERM: "it gets privileges from its file (set-user-ID), or its user may not read it",
-            errno.ENOEXEC: "it is a 32-bit program",
-            errno.EBUSY: "another program traces it",
-        }.get(number, os.strerror(number))
-        os.write(2, f"trapline: process {pid} runs a program without hooks: {reason}\n".encode())
+    def _unhooked(self, pid: int, reason: int, number: int, name: bytes) -> None:
+        """A program runs without hooks: say so, once for each reason."""
+        if reason not in self._warned:
+            self._warned.add(reason)
+            what = f"{os.fsdecode(name)!r} (process {pid})" if name else f"process {pid}"
+            text = f"trapline: {what} runs without hooks: {_why(reason, number)}\n"
+            os.write(2, text.encode(errors="surrogateescape"))
 
     def launch(self, command: Command) -> Program:
         """Create the process; it is held before its execve."""
@@ -95,13 +105,17 @@ class AgentEngine:
 
             self._planner = Planner(self.agent)
         try:
-            self.agent.enter(self._spawn)
+            reason, number = self.agent.enter(self._spawn)
         except OSError as error:
-            raise EngineStartError(
-                error.errno or 0,
-                f"engine {self.name!r} cannot enter the program: {error.strerror}. Use --engine notify, or run "
-                "`trapline doctor`",
-            ) from None
+            raise self._error(error.errno or 0, str(error.strerror)) from None
+        if reason:
+            raise self._error(number, _why(reason, number))
+
+    def _error(self, number: int, why: str) -> EngineStartError:
+        return EngineStartError(
+            number,
+            f"engine {self.name!r} cannot enter the program: {why}. Use --engine notify, or run `trapline doctor`",
+        )
 
     def _classify(self) -> None:
         """Tell the agent which calls may go straight to the kernel."""
