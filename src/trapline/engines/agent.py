@@ -136,9 +136,9 @@ class AgentEngine:
 
     def _set_rules(self, chains: RuleChains) -> None:
         """Have rules applied by the agent; those that it does not find are the supervisor's."""
-        constants = dict(chains.constants)
-        if None in constants:
-            everywhere = constants.pop(None)
+        constants = {nr: result for nr, result in chains.constants.items() if nr is not None}
+        everywhere = chains.constants.get(None)
+        if everywhere is not None:
             others = {nr for arch, nr in chains.calls() if arch == _NATIVE}
             constants |= {nr: everywhere for nr in range(_TABLE_SIZE) if nr not in others}
         for key in sorted(chains.calls(), key=lambda key: key[1] is not None):
