@@ -214,8 +214,7 @@ static bool leave(struct release *r, const struct held *held, bool is_first)
         return false;
     for (int i = 0; i < 18; i++)
         *order[i] = leaving.registers[i];
-    if (leaving.blocks_sigsys)
-        mask |= 1ull << (SIGSYS - 1);
+    mask |= leaving.held_blocked;
     return set_registers(held->tid, &regs) &&
            ptrace(PTRACE_SETSIGMASK, held->tid, (void *)sizeof mask, &mask) == 0;
 }
