@@ -48,6 +48,8 @@ long tl_do_call(struct tl_thread *thread)
     case __NR_execve:
     case __NR_execveat:
         return tl_call_execve(thread);
+    case __NR_ptrace:
+        return tl_call_ptrace(thread);
     case __NR_prctl:
         return tl_call_prctl(thread);
     case __NR_close:
@@ -120,6 +122,10 @@ static void handle(struct tl_thread *thread)
         thread->args[i] = thread->regs[order[i]];
     thread->aborted = 0;
     thread->is_filtered = false;
+    if (thread->unhooked) {
+        thread->regs[RAX] = (uint64_t)tl_call_unhooked(thread);
+        return;
+    }
     if (thread->dispatch_mode && tl_is_dispatched(thread))
         return;
     long result = 0;

@@ -85,16 +85,6 @@ static bool is_alone(void)
     return live == 1;
 }
 
-// A signal that waits for the end of the call goes back to the kernel, where it survives the execve.
-static void queue_again(struct tl_thread *thread)
-{
-    if (!thread->pending)
-        return;
-    thread->pending = 0;
-    tl_raw(__NR_rt_tgsigqueueinfo, thread->pid, thread->tid, thread->deferred.info.number,
-           (long)&thread->deferred.info, 0, 0);
-}
-
 static tl_sigset ignored(const struct tl_thread *thread)
 {
     tl_sigset set = 0;
@@ -169,7 +159,7 @@ static long execute(struct tl_thread *thread)
     struct permission permission = {0};
     long result;
 
-    queue_again(thread);
+    tl_queue_again(thread);
     switch (ask_to_be_followed(thread, &permission)) {
     case TL_ANSWER_GO_ON: {
         // Once it has succeeded the mailbox is the supervisor's, and this memory perhaps our parent's.
@@ -211,12 +201,8 @@ long tl_call_execve(struct tl_thread *thread)
     bool out_of_reach = is_out_of_reach(dirfd, path, flags, &status);
     tl_block_signals(thread);
     if (out_of_reach) {
-        struct tl_mailbox *box = tl_mailbox_of(thread);
-        if (box) {
-            box->args[4] = path;
-            tl_ask(thread, TL_REQUEST_WARNING);
-        }
-        queue_again(thread);
+        tl_warn(thread, TL_UNHOOKED_PRIVILEGES, path);
+        tl_queue_again(thread);
         result = leave_alone(thread);
     } else {
         result = execute(thread);

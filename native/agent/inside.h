@@ -98,6 +98,7 @@ struct tl_thread {
     bool mask_is_full;      // all signals are blocked by the agent
     bool sigsys_blocked;    // as the program believes
     bool sigsys_pending;    // a SIGSYS waits in sigsys_info until the program unblocks it
+    bool unhooked;          // it is on its own
     bool is_filtered;       // a filter of the program's own has trapped the call
     int32_t sent;           // the signal that the agent sends itself, for the program
     tl_sigset mask;         // as the program set it, without SIGSYS
@@ -212,6 +213,12 @@ void tl_from_trap(struct tl_thread *thread);
 void tl_from_block(struct tl_thread *thread);
 long tl_do_call(struct tl_thread *thread); // without asking anybody
 
+// leave.c
+void tl_disarm(struct tl_thread *thread);
+void tl_queue_again(struct tl_thread *thread);
+long tl_call_ptrace(struct tl_thread *thread);
+long tl_call_unhooked(struct tl_thread *thread);
+
 // hooks.c
 bool tl_is_wanted(const struct tl_thread *thread, unsigned wants);
 bool tl_ask_hooks(struct tl_thread *thread, enum tl_request request, long *result); // true: RESULT is decided
@@ -234,6 +241,8 @@ _Noreturn void tl_resume_with(struct tl_thread *thread, tl_sigset mask);
 void tl_show_signals(struct tl_thread *thread, bool alone, tl_sigset mask);
 void tl_hide_signals(struct tl_thread *thread);
 void tl_install_handlers(struct tl_handlers *handlers, bool ask);
+void tl_uninstall_handlers(const struct tl_handlers *handlers);
+void tl_set_mask(tl_sigset mask);
 bool tl_read(void *to, uint64_t from, size_t size);
 bool tl_write(uint64_t to, const void *from, size_t size);
 void tl_send(struct tl_thread *thread, const struct tl_siginfo *info);
@@ -267,6 +276,7 @@ _Noreturn void tl_begin_thread(struct tl_thread *thread);
 // ask.c: -1 when there is nobody to ask.
 int tl_ask(struct tl_thread *thread, enum tl_request request);
 int tl_ask_again(struct tl_thread *thread);
+void tl_warn(struct tl_thread *thread, enum tl_unhooked reason, uint64_t path);
 void tl_ring(void);
 struct tl_mailbox *tl_mailbox_of(struct tl_thread *thread);
 void tl_mailbox_leave(struct tl_thread *thread);

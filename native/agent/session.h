@@ -51,7 +51,18 @@ enum tl_request {
     TL_REQUEST_EXEC,    // about to execute a program; args: numbers of the agent's descriptors, the program's
                         // signal mask, the signals that it ignores, address of the path, address
                         // of a pointer to this mailbox; sp: that pointer
-    TL_REQUEST_WARNING, // something that the user should know
+    TL_REQUEST_WARNING, // args: why a program runs without hooks; the fifth: address of its path
+};
+
+// Why a program runs without hooks.
+enum tl_unhooked {
+    TL_HOOKED,
+    TL_UNHOOKED_PRIVILEGES, // it gets some by being executed, or may not be read
+    TL_UNHOOKED_32_BIT,
+    TL_UNHOOKED_TRACED,  // by somebody else
+    TL_UNHOOKED_REFUSED, // the kernel does not let us trace it
+    TL_UNHOOKED_NO_ROOM, // for the agent in its memory
+    TL_UNHOOKED_FAILED,  // see the error
 };
 
 enum tl_answer {

@@ -123,6 +123,17 @@ void tl_install_handlers(struct tl_handlers *handlers, bool ask)
     }
 }
 
+void tl_uninstall_handlers(const struct tl_handlers *handlers)
+{
+    for (int number = 1; number <= signals; number++)
+        kernel_action(number, &handlers->action[number], NULL);
+}
+
+void tl_set_mask(tl_sigset mask)
+{
+    tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, sizeof mask, 0, 0);
+}
+
 // The kernel's state becomes what the program believes it to be, until tl_hide_signals; but for the mask.
 void tl_show_signals(struct tl_thread *thread, bool alone, tl_sigset mask)
 {
