@@ -16,9 +16,13 @@ enum {
 // What the agent must do itself for the program not to notice it.
 long tl_do_call(struct tl_thread *thread)
 {
-    if (thread->arch == arch_i386)
-        return tl_perform_int80(thread);
-    switch ((int)thread->nr) {
+    thread->kind = (int)thread->nr;
+    if (thread->arch == arch_i386) {
+        long result;
+        if (tl_do_i386(thread, &result))
+            return result;
+    }
+    switch (thread->kind) {
     case __NR_rt_sigaction:
         return tl_call_rt_sigaction(thread);
     case __NR_rt_sigprocmask:
@@ -52,6 +56,9 @@ long tl_do_call(struct tl_thread *thread)
         return tl_call_ptrace(thread);
     case __NR_prctl:
         return tl_call_prctl(thread);
+    case __NR_fcntl:
+    case __NR_dup:
+        return tl_call_fcntl(thread);
     case __NR_close:
         return tl_call_close(thread);
     case __NR_close_range:
@@ -122,10 +129,6 @@ static void handle(struct tl_thread *thread)
         thread->args[i] = thread->regs[order[i]];
     thread->aborted = 0;
     thread->is_filtered = false;
-    if (thread->unhooked) {
-        thread->regs[RAX] = (uint64_t)tl_call_unhooked(thread);
-        return;
-    }
     if (thread->dispatch_mode && tl_is_dispatched(thread))
         return;
     long result = 0;

@@ -12,6 +12,7 @@ enum {
     F_SETFD = 2,
     FD_CLOEXEC = 1,
     O_CLOEXEC = 02000000,
+    SIG_SETMASK = 2,
     S_IFMT = 0170000,
     S_IFREG = 0100000,
     S_ISUID = 04000,
@@ -83,6 +84,19 @@ static bool is_alone(void)
     for (uint32_t i = 0; i < process->thread_count; i++)
         live += process->threads[i]->state == TL_THREAD_LIVE;
     return live == 1;
+}
+
+// A signal that waits for the end of the call goes back to the kernel, where it survives the execve.
+static void queue_again(struct tl_thread *thread)
+{
+    if (!thread->pending)
+        return;
+    // All of them, or one that the agent never blocks would be here again at once.
+    const tl_sigset all = ~(tl_sigset)0;
+    tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&all, 0, sizeof all, 0, 0);
+    thread->pending = 0;
+    tl_raw(__NR_rt_tgsigqueueinfo, thread->pid, thread->tid, thread->deferred.info.number,
+           (long)&thread->deferred.info, 0, 0);
 }
 
 static tl_sigset ignored(const struct tl_thread *thread)
@@ -159,7 +173,7 @@ static long execute(struct tl_thread *thread)
     struct permission permission = {0};
     long result;
 
-    tl_queue_again(thread);
+    queue_again(thread);
     switch (ask_to_be_followed(thread, &permission)) {
     case TL_ANSWER_GO_ON: {
         // Once it has succeeded the mailbox is the supervisor's, and this memory perhaps our parent's.
@@ -186,7 +200,7 @@ static long execute(struct tl_thread *thread)
 
 long tl_call_execve(struct tl_thread *thread)
 {
-    bool at = thread->nr == __NR_execveat;
+    bool at = thread->kind == __NR_execveat;
     long dirfd = at ? (int)thread->args[0] : AT_FDCWD, flags = at ? (long)thread->args[4] : 0;
     uint64_t path = thread->args[at ? 1 : 0];
     struct status status;
@@ -201,8 +215,13 @@ long tl_call_execve(struct tl_thread *thread)
     bool out_of_reach = is_out_of_reach(dirfd, path, flags, &status);
     tl_block_signals(thread);
     if (out_of_reach) {
-        tl_warn(thread, TL_UNHOOKED_PRIVILEGES, path);
-        tl_queue_again(thread);
+        struct tl_mailbox *box = tl_mailbox_of(thread);
+        if (box) {
+            box->args[1] = EPERM;
+            box->args[4] = path;
+            tl_ask(thread, TL_REQUEST_WARNING);
+        }
+        queue_again(thread);
         result = leave_alone(thread);
     } else {
         result = execute(thread);

@@ -24,6 +24,12 @@ long tl_call_close(struct tl_thread *thread)
     return is_ours_fd((int)thread->args[0]) ? -EBADF : tl_perform(thread);
 }
 
+// Programs ask for every number whether it is open.
+long tl_call_fcntl(struct tl_thread *thread)
+{
+    return is_ours_fd((int)thread->args[0]) ? -EBADF : tl_perform(thread);
+}
+
 // The range without our descriptors.
 long tl_call_close_range(struct tl_thread *thread)
 {
@@ -138,7 +144,7 @@ static long do_memory(struct tl_thread *thread)
     uint64_t start = thread->args[0], size = thread->args[1];
     struct tl_bounds ours;
 
-    switch (thread->nr) {
+    switch (thread->kind) {
     case __NR_mmap:
         if (!(thread->args[3] & (MAP_FIXED | MAP_FIXED_NOREPLACE)) || !find_ours(start, size, &ours))
             break;
@@ -165,10 +171,10 @@ long tl_call_memory(struct tl_thread *thread)
 
     __builtin_memcpy(args, thread->args, sizeof args);
     // Code that the program may write to is its own again, and what moves is left as it was.
-    bool is_writable = (thread->nr == __NR_mprotect || thread->nr == __NR_pkey_mprotect) && args[2] & PROT_WRITE;
-    if (tl_process.patch_count && (is_writable || thread->nr == __NR_mremap))
+    bool is_writable = (thread->kind == __NR_mprotect || thread->kind == __NR_pkey_mprotect) && args[2] & PROT_WRITE;
+    if (tl_process.patch_count && (is_writable || thread->kind == __NR_mremap))
         tl_patches_undo(args[0], args[0] + args[1]);
     long result = do_memory(thread);
-    forget(thread, thread->nr, args, result);
+    forget(thread, thread->kind, args, result);
     return result;
 }

@@ -57,7 +57,7 @@ struct tl_frame {
     struct tl_siginfo info;
 };
 
-enum { signals = 64 };
+enum { signals = 64, tl_arch_i386 = 0x40000003 };
 
 // The signal actions that the program believes to have. Threads share one, and so do no two processes.
 struct tl_handlers {
@@ -94,14 +94,14 @@ struct tl_thread {
     uint32_t state;         // enum tl_thread_state
     uint32_t index;         // in tl_process.threads, and in this thread's segment
     uint32_t arch;
-    bool via_int80;
+    int32_t kind;           // the native number of what the call is, by whatever convention it is made
     bool mask_is_full;      // all signals are blocked by the agent
-    bool sigsys_blocked;    // as the program believes
-    bool sigsys_pending;    // a SIGSYS waits in sigsys_info until the program unblocks it
-    bool unhooked;          // it is on its own
+    tl_sigset held_blocked; // of tl_held_signals: what the program believes to block
+    tl_sigset held_pending; // of these: sent, and waiting in held_info until the program unblocks them
     bool is_filtered;       // a filter of the program's own has trapped the call
     int32_t sent;           // the signal that the agent sends itself, for the program
-    tl_sigset mask;         // as the program set it, without SIGSYS
+    tl_sigset mask;         // as the program set it, without tl_held_signals
+    tl_sigset waiting;      // arrived while another signal is pending, and are in the kernel until that is delivered
     struct tl_stack stack;  // the alternate stack that the program set
     struct tl_handlers *handlers;
     struct tl_mailbox *mailbox;
@@ -109,10 +109,10 @@ struct tl_thread {
     uint32_t in_copy;
     struct tl_frame deferred; // the frame of the signal that waits
     uint64_t room, room_size; // for copies of changed arguments
-    struct tl_siginfo sigsys_info;
+    struct tl_siginfo held_info[3];
     tl_sigset temporary_mask; // what rt_sigsuspend and its like wait with
     bool has_temporary_mask;
-    bool temporary_sigsys_blocked;
+    tl_sigset temporary_held;
     int32_t pid;
     uint64_t scratch[4];
     uint64_t clone_flags;
@@ -169,6 +169,7 @@ struct tl_process {
     uint16_t has_segment;
     uint32_t reserved;
     struct tl_thread *threads[threads_max];
+    struct tl_leaving leaving;
     int32_t pid;
     uint32_t lock;         // of the lists below
     uint32_t thread_count; // indexes given out so far
@@ -194,7 +195,7 @@ extern const char tl_image[], tl_blocks_start[], tl_region_end[];
 
 // entry.S
 long tl_raw(long nr, long a, long b, long c, long d, long e, long f);
-long tl_perform(struct tl_thread *thread);
+long tl_perform_native(struct tl_thread *thread);
 long tl_clone(struct tl_thread *thread, struct tl_thread *child);
 _Noreturn void tl_exit_thread(long status, uint32_t *state);
 _Noreturn void tl_resume(struct tl_thread *thread);
@@ -213,11 +214,8 @@ void tl_from_trap(struct tl_thread *thread);
 void tl_from_block(struct tl_thread *thread);
 long tl_do_call(struct tl_thread *thread); // without asking anybody
 
-// leave.c
-void tl_disarm(struct tl_thread *thread);
-void tl_queue_again(struct tl_thread *thread);
-long tl_call_ptrace(struct tl_thread *thread);
-long tl_call_unhooked(struct tl_thread *thread);
+// i386.c
+bool tl_do_i386(struct tl_thread *thread, long *result); // false: as the native call of its kind
 
 // hooks.c
 bool tl_is_wanted(const struct tl_thread *thread, unsigned wants);
@@ -241,22 +239,31 @@ _Noreturn void tl_resume_with(struct tl_thread *thread, tl_sigset mask);
 void tl_show_signals(struct tl_thread *thread, bool alone, tl_sigset mask);
 void tl_hide_signals(struct tl_thread *thread);
 void tl_install_handlers(struct tl_handlers *handlers, bool ask);
-void tl_uninstall_handlers(const struct tl_handlers *handlers);
-void tl_set_mask(tl_sigset mask);
 bool tl_read(void *to, uint64_t from, size_t size);
 bool tl_write(uint64_t to, const void *from, size_t size);
 void tl_send(struct tl_thread *thread, const struct tl_siginfo *info);
 void tl_force(struct tl_thread *thread, const struct tl_siginfo *info);
 long tl_call_rt_sigaction(struct tl_thread *thread);
+long tl_change_action(struct tl_thread *thread, int number, const struct tl_action *wanted, struct tl_action *old);
 long tl_call_rt_sigreturn(struct tl_thread *thread);
 long tl_call_sigaltstack(struct tl_thread *thread);
+long tl_change_stack(struct tl_thread *thread, const struct tl_stack *wanted);
+struct tl_stack tl_stack_seen(const struct tl_thread *thread, uint64_t sp);
 
 // masks.c
+// Sends what has waited and is not in BLOCKED.
+void tl_release_held(struct tl_thread *thread, tl_sigset blocked);
 tl_sigset tl_mask_seen(const struct tl_thread *thread);
+long tl_change_mask(struct tl_thread *thread, int how, tl_sigset set);
 long tl_call_rt_sigprocmask(struct tl_thread *thread);
 long tl_call_rt_sigpending(struct tl_thread *thread);
 long tl_call_rt_sigtimedwait(struct tl_thread *thread);
 long tl_call_masked(struct tl_thread *thread);
+
+static inline long tl_perform(struct tl_thread *thread)
+{
+    return thread->arch == tl_arch_i386 ? tl_perform_int80(thread) : tl_perform_native(thread);
+}
 
 static inline tl_sigset tl_bit(int number)
 {
@@ -276,7 +283,6 @@ _Noreturn void tl_begin_thread(struct tl_thread *thread);
 // ask.c: -1 when there is nobody to ask.
 int tl_ask(struct tl_thread *thread, enum tl_request request);
 int tl_ask_again(struct tl_thread *thread);
-void tl_warn(struct tl_thread *thread, enum tl_unhooked reason, uint64_t path);
 void tl_ring(void);
 struct tl_mailbox *tl_mailbox_of(struct tl_thread *thread);
 void tl_mailbox_leave(struct tl_thread *thread);
@@ -285,11 +291,16 @@ void tl_mailbox_leave(struct tl_thread *thread);
 long tl_call_close(struct tl_thread *thread);
 long tl_call_close_range(struct tl_thread *thread);
 long tl_call_dup2(struct tl_thread *thread);
+long tl_call_fcntl(struct tl_thread *thread);
 long tl_call_memory(struct tl_thread *thread);
 
 // dispatching.c: the program's own Syscall User Dispatch.
 long tl_call_prctl(struct tl_thread *thread);
 bool tl_is_dispatched(struct tl_thread *thread); // true: its SIGSYS is on its way
+
+// tracing.c
+long tl_call_ptrace(struct tl_thread *thread);
+void tl_leave_thread(void);
 
 // patch.c
 void tl_site_trapped(uint64_t address);
@@ -309,6 +320,20 @@ struct tl_report *tl_report_new(int32_t pid);
 // Native signal numbers and bits: libc's headers clash with the kernel's structures here.
 enum { SIGILL = 4, SIGTRAP = 5, SIGBUS = 7, SIGKILL = 9, SIGSEGV = 11, SIGCHLD = 17, SIGSTOP = 19, SIGSYS = 31 };
 enum { EPERM = 1, ESRCH = 3, EINTR = 4, EBADF = 9, EAGAIN = 11, ENOMEM = 12, EFAULT = 14, EINVAL = 22, ENOSYS = 38 };
+
+// Signals that the agent must get whatever the program blocks: the kernel ends a program that raises one of them
+// while it is blocked. With rewriting, traps in windows are among them.
+static inline tl_sigset tl_held_signals(void)
+{
+    tl_sigset traps = (tl_sigset)1 << (SIGTRAP - 1) | (tl_sigset)1 << (SIGILL - 1);
+
+    return (tl_sigset)1 << (SIGSYS - 1) | (tl_session.flags & TL_ENGINE_REWRITES ? traps : 0);
+}
+
+static inline struct tl_siginfo *tl_held_info(struct tl_thread *thread, int number)
+{
+    return &thread->held_info[number == SIGSYS ? 0 : number == SIGTRAP ? 1 : 2];
+}
 
 static inline bool tl_is_error(long result)
 {

@@ -21,6 +21,7 @@ enum {
     MEMBARRIER_PRIVATE_EXPEDITED_SYNC_CORE = 32,
     MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE = 64,
     jump_size = 5,
+    alignment = 16, // of second pieces, which hold an address
     syscall_bytes = 0x050f,
     int3 = 0xcc,
     keeps_syscall = 1,
@@ -103,6 +104,7 @@ static bool overlaps_block(uint64_t start, uint64_t size, uint64_t *end)
 static uint64_t find_room(const struct tl_plan *plan, uint64_t site, uint64_t low, uint64_t high, uint64_t size)
 {
     for (uint64_t at = low, next; at + size <= high && at >= low; at = next) {
+        at = plan ? at : (at + alignment - 1) & -(uint64_t)alignment;
         if (plan && !is_allowed(plan, site, at, &next))
             continue;
         if (!overlaps_block(at, size, &next))

@@ -11,7 +11,7 @@ enum {
     MAP_FIXED = 0x10,
     MAP_ANONYMOUS = 0x20,
     MAP_FIXED_NOREPLACE = 0x100000,
-    highest_low = 0x7ffe0000,
+    highest_low = 0x7fe00000,
     low_step = 0x10000,
     PR_SET_SYSCALL_USER_DISPATCH = 59,
     CLONE_VM = 0x100,
@@ -54,12 +54,36 @@ void tl_arm(struct tl_thread *thread)
     tl_raw(__NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, 1, (long)tl_image, tl_data, 0, 0);
 }
 
+// Once for each record: by the thread that ends, or by whoever finds that it has ended otherwise.
+static void handlers_leave(struct tl_thread *thread)
+{
+    struct tl_handlers *handlers = __atomic_exchange_n(&thread->handlers, NULL, __ATOMIC_ACQ_REL);
+
+    if (handlers)
+        __atomic_sub_fetch(&handlers->users, 1, __ATOMIC_RELEASE);
+}
+
+// Processes that share this memory may end without a call of theirs.
+static void reap(struct tl_process *process)
+{
+    for (uint32_t i = 0; i < process->thread_count; i++) {
+        struct tl_thread *thread = process->threads[i];
+        if (thread->state == TL_THREAD_LIVE && thread->tid && thread->pid != process->pid &&
+            tl_call3(__NR_tgkill, thread->pid, thread->tid, 0) == -ESRCH) {
+            handlers_leave(thread);
+            thread->state = TL_THREAD_UNUSED;
+        }
+    }
+}
+
 struct tl_thread *tl_thread_new(void)
 {
     struct tl_process *process = &tl_process;
     struct tl_thread *thread = NULL;
 
     tl_lock(&process->lock);
+    if (process->thread_count % 64 == 63)
+        reap(process);
     for (uint32_t i = 0; i < process->thread_count && !thread; i++) {
         struct tl_thread *old = process->threads[i];
         if (old->state == TL_THREAD_ENDING && tl_call3(__NR_tgkill, old->pid, old->tid, 0) == -ESRCH)
@@ -95,20 +119,19 @@ static struct tl_handlers *handlers_copy(const struct tl_handlers *from)
     struct tl_handlers *copy = NULL;
 
     tl_lock(&process->lock);
-    for (size_t i = 0; i < sizeof process->handlers / sizeof *process->handlers && !copy; i++)
-        if (!process->handlers[i].users)
-            copy = &process->handlers[i];
+    for (int tries = 0; tries < 2 && !copy; tries++) {
+        for (size_t i = 0; i < sizeof process->handlers / sizeof *process->handlers && !copy; i++)
+            if (!process->handlers[i].users)
+                copy = &process->handlers[i];
+        if (!copy)
+            reap(process);
+    }
     if (copy) {
         *copy = *from;
         copy->users = 1;
     }
     tl_unlock(&process->lock);
     return copy;
-}
-
-static void handlers_leave(struct tl_handlers *handlers)
-{
-    __atomic_sub_fetch(&handlers->users, 1, __ATOMIC_RELEASE);
 }
 
 // As high as 31 bits reach, since heaps grow from below; NULL where all is taken.
@@ -135,8 +158,8 @@ _Noreturn void tl_begin(struct tl_thread *thread)
     __builtin_memcpy(thread->regs, process->start.registers, sizeof thread->regs);
     thread->self = thread;
     thread->state = TL_THREAD_LIVE;
-    thread->mask = process->start.signal_mask & ~tl_bit(SIGSYS);
-    thread->sigsys_blocked = process->start.signal_mask & tl_bit(SIGSYS);
+    thread->mask = process->start.signal_mask & ~tl_held_signals();
+    thread->held_blocked = process->start.signal_mask & tl_held_signals();
     thread->pid = process->pid = (int32_t)tl_call3(__NR_getpid, 0, 0, 0);
     thread->tid = (int32_t)tl_call3(__NR_gettid, 0, 0, 0);
     thread->handlers = &process->handlers[0];
@@ -175,12 +198,14 @@ void tl_child_start(struct tl_thread *thread)
         // The other threads were not forked.
         for (uint32_t i = 0; i < process->thread_count; i++)
             process->threads[i]->state = process->threads[i] == thread ? TL_THREAD_LIVE : TL_THREAD_UNUSED;
+        for (size_t i = 0; i < sizeof process->handlers / sizeof *process->handlers; i++)
+            process->handlers[i].users = &process->handlers[i] == thread->handlers;
         process->pid = thread->pid;
         process->lock = process->patch_lock = 0;
         process->report = tl_report_new(process->pid);
         thread->mailbox = NULL;
         thread->dispatch_mode = 0; // not inherited
-        thread->sigsys_pending = false;
+        thread->held_pending = 0;
         for (size_t i = 0; i < sizeof process->handlers / sizeof *process->handlers; i++)
             process->handlers[i].users = &process->handlers[i] == thread->handlers;
     } else {
@@ -203,7 +228,7 @@ static bool clone_arguments(struct tl_thread *thread, uint64_t *flags, uint64_t 
     uint64_t fields[8];
 
     *stack = 0;
-    switch (thread->nr) {
+    switch (thread->kind) {
     case __NR_fork:
         *flags = 0;
         return true;
@@ -246,7 +271,7 @@ long tl_call_clone(struct tl_thread *thread)
         }
         struct tl_thread fresh = {
             .self = child, .index = child->index, .state = TL_THREAD_LIVE, .mask = thread->mask,
-            .sigsys_blocked = thread->sigsys_blocked, .handlers = thread->handlers, .arch = thread->arch,
+            .held_blocked = thread->held_blocked, .handlers = thread->handlers, .arch = thread->arch,
             .block = thread->block, .exact = thread->exact, .segments = thread->segments,
         };
         __builtin_memcpy(fresh.regs, thread->regs, sizeof fresh.regs);
@@ -277,7 +302,7 @@ long tl_call_clone(struct tl_thread *thread)
     if (!(flags & CLONE_VM)) {
         tl_unlock(&process->lock);
     } else if (tl_is_error(result) || flags & CLONE_VFORK) {
-        handlers_leave(child->handlers);
+        handlers_leave(child);
         child->state = TL_THREAD_UNUSED;
     }
     tl_restore_signals(thread);
@@ -288,6 +313,6 @@ long tl_call_exit(struct tl_thread *thread)
 {
     tl_block_signals(thread);
     tl_mailbox_leave(thread);
-    handlers_leave(thread->handlers);
+    handlers_leave(thread);
     tl_exit_thread((long)thread->args[0], &thread->state);
 }

@@ -46,7 +46,7 @@ static bool sleep_until(struct tl_thread *thread, uint64_t until)
     thread->args[1] = TIMER_ABSTIME;
     thread->args[2] = (uint64_t)&time;
     thread->args[3] = 0;
-    tl_perform(thread);
+    tl_perform_native(thread);
     thread->nr = nr;
     __builtin_memcpy(thread->args, args, sizeof args);
     thread->aborted = 0;

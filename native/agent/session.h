@@ -51,18 +51,8 @@ enum tl_request {
     TL_REQUEST_EXEC,    // about to execute a program; args: numbers of the agent's descriptors, the program's
                         // signal mask, the signals that it ignores, address of the path, address
                         // of a pointer to this mailbox; sp: that pointer
-    TL_REQUEST_WARNING, // args: why a program runs without hooks; the fifth: address of its path
-};
-
-// Why a program runs without hooks.
-enum tl_unhooked {
-    TL_HOOKED,
-    TL_UNHOOKED_PRIVILEGES, // it gets some by being executed, or may not be read
-    TL_UNHOOKED_32_BIT,
-    TL_UNHOOKED_TRACED,  // by somebody else
-    TL_UNHOOKED_REFUSED, // the kernel does not let us trace it
-    TL_UNHOOKED_NO_ROOM, // for the agent in its memory
-    TL_UNHOOKED_FAILED,  // see the error
+    TL_REQUEST_WARNING, // a program runs without hooks; args[1]: why, args[4]: where its name is
+    TL_REQUEST_RELEASE, // another program is about to trace a thread (args): the agent must leave it
 };
 
 enum tl_answer {
@@ -227,7 +217,19 @@ struct tl_image_header {
     uint32_t gate;         // the template of every block
     uint32_t gate_info;    // struct tl_gate_info
     uint32_t entry;        // where a block goes with a call that it cannot do
+    uint32_t leave;        // takes the agent out of a stopped thread, with its registers in struct tl_leaving
+    uint32_t leaving;      // that structure; its end is a stack
+    uint32_t performed;    // where a thread is that waits for the result of the program's call,
+    uint32_t performed_int80, pending; // if the word at `pending` in its record is 0
     uint32_t reserved;
+};
+
+// What becomes of a thread when the agent leaves it.
+struct tl_leaving {
+    uint64_t registers[18]; // in the order of the kernel's signal frames; on return those of the program
+    uint64_t is_first;      // of its process
+    uint64_t held_blocked;  // on return: what the program believes to block, and the kernel does not know
+    uint64_t stack[381];
 };
 
 struct tl_gate_info {

@@ -18,6 +18,7 @@ enum {
     SA_NODEFER = 0x40000000,
     SS_ONSTACK = 1,
     SS_DISABLE = 2,
+    SIG_BLOCK = 0,
     SIG_UNBLOCK = 1,
     SIG_SETMASK = 2,
     user_dispatch_code = 2,
@@ -55,7 +56,7 @@ static bool may_not_fault(void)
 {
     const struct tl_thread *thread = tl_this_thread();
 
-    return !thread->mask_is_full && thread->mask & (tl_bit(SIGSEGV) | tl_bit(SIGBUS));
+    return (thread->mask | thread->waiting) & (tl_bit(SIGSEGV) | tl_bit(SIGBUS));
 }
 
 static bool copy_by_kernel(int nr, uint64_t here, uint64_t there, size_t size)
@@ -123,23 +124,11 @@ void tl_install_handlers(struct tl_handlers *handlers, bool ask)
     }
 }
 
-void tl_uninstall_handlers(const struct tl_handlers *handlers)
-{
-    for (int number = 1; number <= signals; number++)
-        kernel_action(number, &handlers->action[number], NULL);
-}
-
-void tl_set_mask(tl_sigset mask)
-{
-    tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, sizeof mask, 0, 0);
-}
-
 // The kernel's state becomes what the program believes it to be, until tl_hide_signals; but for the mask.
 void tl_show_signals(struct tl_thread *thread, bool alone, tl_sigset mask)
 {
     tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, 8, 0, 0);
-    if (thread->sigsys_pending)
-        tl_send(thread, &thread->sigsys_info);
+    tl_release_held(thread, 0);
     for (int number = 1; number <= signals; number++) {
         const struct tl_action *action = &thread->handlers->action[number];
         if (is_ours(number) && action->handler == 1 && (alone || number != SIGSYS))
@@ -152,7 +141,7 @@ void tl_hide_signals(struct tl_thread *thread)
     for (int number = 1; number <= signals; number++)
         if (is_ours(number) && thread->handlers->action[number].handler == 1)
             install(number, &thread->handlers->action[number]);
-    thread->sigsys_pending = false; // what waits in the kernel comes now
+    thread->held_pending = 0; // what waits in the kernel comes now
     tl_restore_signals(thread);
 }
 
@@ -161,7 +150,7 @@ void tl_block_signals(struct tl_thread *thread)
     tl_sigset mask = all_signals();
 
     thread->mask_is_full = true;
-    tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, 8, 0, 0);
+    tl_raw(__NR_rt_sigprocmask, SIG_BLOCK, (long)&mask, 0, 8, 0, 0); // what the program blocks stays blocked
 }
 
 void tl_restore_signals(struct tl_thread *thread)
@@ -176,7 +165,7 @@ static bool is_on_stack(const struct tl_stack *stack, uint64_t sp)
     return !((uint64_t)(uint32_t)stack->flags & SS_AUTODISARM) && sp - stack->sp - 1 < stack->size;
 }
 
-static struct tl_stack stack_seen(const struct tl_thread *thread, uint64_t sp)
+struct tl_stack tl_stack_seen(const struct tl_thread *thread, uint64_t sp)
 {
     struct tl_stack seen = thread->stack;
 
@@ -234,6 +223,19 @@ static bool is_fault(int number, const struct tl_siginfo *info)
     return info->code > 0 && is_ours(number);
 }
 
+// A handler runs in the usual code segment, but with the stack segment that it interrupts, if that is any good.
+static uint64_t handler_segments(uint64_t interrupted)
+{
+    enum { of_interest = 0xfe00, data = 0xf200, data_expanding_down = 0xf600 }; // ring 3, present, writable
+    uint32_t selector = (uint32_t)(interrupted >> 48), rights = 0;
+
+    __asm__("lar %1, %0" : "+r"(rights) : "r"(selector) : "cc");
+    rights &= of_interest;
+    if (rights != data && rights != data_expanding_down)
+        return plain_segments;
+    return (plain_segments & 0xffffffffffff) | (uint64_t)selector << 48;
+}
+
 // Changes CONTEXT, from which a sigreturn follows, so that it enters the program's handler for a signal that
 // found the program with the registers AT. False: there is no handler to enter.
 static bool enter_handler(struct tl_thread *thread, int number, const struct tl_siginfo *info,
@@ -244,10 +246,15 @@ static bool enter_handler(struct tl_thread *thread, int number, const struct tl_
     uint64_t sp = at[RSP], vectors;
     size_t size = vector_size(context);
 
-    bool sigsys_blocked = thread->has_temporary_mask ? thread->temporary_sigsys_blocked : thread->sigsys_blocked;
-    if (number == SIGSYS && sigsys_blocked && info->code <= 0) {
-        thread->sigsys_info = *info;
-        thread->sigsys_pending = true;
+    tl_sigset held = thread->has_temporary_mask ? thread->temporary_held : thread->held_blocked;
+    if (held & tl_bit(number)) {
+        if (info->code > 0) {
+            thread->handlers->action[number].handler = 0; // as the kernel does with a fault that is blocked
+            fall_back(thread, info);
+        } else {
+            *tl_held_info(thread, number) = *info;
+            thread->held_pending |= tl_bit(number);
+        }
         return false;
     }
     if (action.handler <= 1) {
@@ -264,7 +271,7 @@ static bool enter_handler(struct tl_thread *thread, int number, const struct tl_
 
     frame.context = *context;
     frame.context.link = 0;
-    frame.context.stack = stack_seen(thread, at[RSP]);
+    frame.context.stack = tl_stack_seen(thread, at[RSP]);
     frame.context.fpstate = size ? vectors : 0;
     frame.context.mask = tl_mask_seen(thread);
     __builtin_memcpy(frame.context.regs, at, sizeof frame.context.regs);
@@ -280,8 +287,8 @@ static bool enter_handler(struct tl_thread *thread, int number, const struct tl_
     mask |= action.mask;
     if (!(action.flags & SA_NODEFER))
         mask |= tl_bit(number);
-    thread->sigsys_blocked = sigsys_blocked || mask & tl_bit(SIGSYS);
-    thread->mask = mask & ~tl_bit(SIGSYS);
+    thread->held_blocked = held | (mask & tl_held_signals());
+    thread->mask = mask & ~tl_held_signals();
     thread->has_temporary_mask = false;
     if (action.flags & SA_RESETHAND) {
         thread->handlers->action[number].handler = 0;
@@ -298,7 +305,7 @@ static bool enter_handler(struct tl_thread *thread, int number, const struct tl_
     context->regs[RDX] = sp + offsetof(struct tl_frame, context);
     context->regs[RAX] = 0;
     context->regs[EFLAGS] &= ~(uint64_t)(trap_flag | direction_flag | resume_flag);
-    context->segments = plain_segments;
+    context->segments = handler_segments(context->segments);
     context->fpstate = 0; // a handler begins with a fresh vector state
     context->mask = thread->mask;
     return true;
@@ -310,9 +317,11 @@ static void defer(struct tl_thread *thread, const struct tl_siginfo *info, struc
     uint64_t save = (uint64_t)thread + tl_vector_save;
     size_t size = vector_size(context);
 
-    if (thread->pending) { // waits in the kernel then
-        const struct tl_siginfo *first = &thread->deferred.info;
-        tl_raw(__NR_rt_tgsigqueueinfo, thread->pid, thread->tid, first->number, (long)first, 0, 0);
+    if (thread->pending) { // waits in the kernel then, blocked until the first one is delivered
+        thread->waiting |= tl_bit(info->number);
+        context->mask |= tl_bit(info->number);
+        tl_raw(__NR_rt_tgsigqueueinfo, thread->pid, thread->tid, info->number, (long)info, 0, 0);
+        return;
     }
     thread->deferred.context = *context;
     thread->deferred.info = *info;
@@ -321,7 +330,7 @@ static void defer(struct tl_thread *thread, const struct tl_siginfo *info, struc
     __builtin_memcpy((void *)save, (const void *)context->fpstate, size);
     thread->deferred.context.fpstate = size ? save : 0;
     thread->pending = 1;
-    context->mask = all_signals();
+    context->mask |= all_signals();
     uint64_t *rip = &context->regs[RIP];
     if (*rip >= (uint64_t)tl_perform_window && *rip <= (uint64_t)tl_perform_call)
         *rip = (uint64_t)tl_perform_window; // sees that a signal is pending
@@ -422,6 +431,7 @@ _Noreturn void tl_deliver(struct tl_thread *thread)
         tl_rules_handled(thread, thread->regs[RIP], thread->regs[RSP]);
     }
     thread->pending = 0;
+    thread->waiting = 0;
     tl_sigreturn((uint64_t)context);
 }
 
@@ -438,9 +448,30 @@ _Noreturn void tl_resume_with(struct tl_thread *thread, tl_sigset mask)
     tl_sigreturn((uint64_t)context);
 }
 
+long tl_change_action(struct tl_thread *thread, int number, const struct tl_action *wanted, struct tl_action *old)
+{
+    if (number < 1 || number > signals || (wanted && (number == SIGKILL || number == SIGSTOP)))
+        return -EINVAL;
+    tl_block_signals(thread);
+    struct tl_action *action = &thread->handlers->action[number];
+    *old = *action;
+    if (wanted) {
+        struct tl_action new = *wanted;
+        new.flags &= kept_flags;
+        new.mask &= ~(tl_bit(SIGKILL) | tl_bit(SIGSTOP));
+        if (new.handler > 1)
+            *action = new;
+        install(number, &new);
+        *action = new;
+        if (new.handler == 1)
+            thread->held_pending &= ~tl_bit(number);
+    }
+    tl_restore_signals(thread);
+    return 0;
+}
+
 long tl_call_rt_sigaction(struct tl_thread *thread)
 {
-    int number = (int)thread->args[0];
     uint64_t new_at = thread->args[1], old_at = thread->args[2];
     struct tl_action wanted, old;
 
@@ -448,25 +479,10 @@ long tl_call_rt_sigaction(struct tl_thread *thread)
         return -EINVAL;
     if (new_at && !tl_read(&wanted, new_at, sizeof wanted))
         return -EFAULT;
-    if (number < 1 || number > signals || (new_at && (number == SIGKILL || number == SIGSTOP)))
-        return -EINVAL;
-    tl_block_signals(thread);
-    struct tl_action *action = &thread->handlers->action[number];
-    old = *action;
-    if (new_at) {
-        wanted.flags &= kept_flags;
-        wanted.mask &= ~(tl_bit(SIGKILL) | tl_bit(SIGSTOP));
-        if (wanted.handler > 1)
-            *action = wanted;
-        install(number, &wanted);
-        *action = wanted;
-        if (number == SIGSYS && wanted.handler == 1)
-            thread->sigsys_pending = false;
-    }
-    tl_restore_signals(thread);
-    if (old_at && !tl_write(old_at, &old, sizeof old))
+    long result = tl_change_action(thread, (int)thread->args[0], new_at ? &wanted : NULL, &old);
+    if (!result && old_at && !tl_write(old_at, &old, sizeof old))
         return -EFAULT;
-    return 0;
+    return result;
 }
 
 long tl_call_rt_sigreturn(struct tl_thread *thread)
@@ -488,19 +504,21 @@ long tl_call_rt_sigreturn(struct tl_thread *thread)
     struct tl_stack stack = context.stack;
     context.stack = (struct tl_stack){.sp = (uint64_t)thread + tl_signal_stack,
                                       .size = tl_thread_size - tl_signal_stack};
-    thread->sigsys_blocked = context.mask & tl_bit(SIGSYS);
-    context.mask &= ~(tl_bit(SIGSYS) | tl_bit(SIGKILL) | tl_bit(SIGSTOP));
+    thread->held_blocked = context.mask & tl_held_signals();
+    context.mask &= ~(tl_held_signals() | tl_bit(SIGKILL) | tl_bit(SIGSTOP));
     thread->mask = context.mask;
     if (!is_on_stack(&thread->stack, at)) {
         stack.flags &= ~SS_ONSTACK;
         thread->stack = stack.flags & SS_DISABLE ? (struct tl_stack){0} : stack;
     }
-    if (thread->sigsys_pending && !thread->sigsys_blocked) {
+    tl_sigset due = thread->held_pending & ~thread->held_blocked;
+    if (due) {
         // It comes at the very place where the frame leads to.
-        thread->sigsys_pending = false;
+        int number = __builtin_ctzll(due) + 1;
+        thread->held_pending &= ~tl_bit(number);
         tl_rules_handled(thread, context.regs[RIP], context.regs[RSP]);
         thread->deferred.context = context;
-        thread->deferred.info = thread->sigsys_info;
+        thread->deferred.info = *tl_held_info(thread, number);
         thread->pending = 1;
         __builtin_memcpy(thread->regs, context.regs, sizeof thread->regs);
         return (long)context.regs[RAX];
@@ -511,25 +529,34 @@ long tl_call_rt_sigreturn(struct tl_thread *thread)
     tl_sigreturn(at);
 }
 
+long tl_change_stack(struct tl_thread *thread, const struct tl_stack *wanted)
+{
+    uint32_t mode = (uint32_t)wanted->flags & ~(uint32_t)SS_AUTODISARM;
+    enum { minimum = 2048 };
+
+    if (thread->stack.size && is_on_stack(&thread->stack, thread->regs[RSP]))
+        return -EPERM;
+    if (mode > SS_DISABLE)
+        return -EINVAL;
+    if (mode != SS_DISABLE && wanted->size < minimum)
+        return -ENOMEM;
+    thread->stack = *wanted;
+    if (mode == SS_DISABLE)
+        thread->stack.size = thread->stack.sp = 0;
+    return 0;
+}
+
 long tl_call_sigaltstack(struct tl_thread *thread)
 {
-    uint64_t new_at = thread->args[0], old_at = thread->args[1], sp = thread->regs[RSP];
-    struct tl_stack wanted, old = stack_seen(thread, sp);
-    enum { minimum = 2048 };
+    uint64_t new_at = thread->args[0], old_at = thread->args[1];
+    struct tl_stack wanted, old = tl_stack_seen(thread, thread->regs[RSP]);
 
     if (new_at) {
         if (!tl_read(&wanted, new_at, sizeof wanted))
             return -EFAULT;
-        if (thread->stack.size && is_on_stack(&thread->stack, sp))
-            return -EPERM;
-        uint32_t mode = (uint32_t)wanted.flags & ~(uint32_t)SS_AUTODISARM;
-        if (mode > SS_DISABLE)
-            return -EINVAL;
-        if (mode == SS_DISABLE)
-            wanted.size = wanted.sp = 0;
-        else if (wanted.size < minimum)
-            return -ENOMEM;
-        thread->stack = wanted;
+        long result = tl_change_stack(thread, &wanted);
+        if (result)
+            return result;
     }
     if (old_at && !tl_write(old_at, &old, sizeof old))
         return -EFAULT;

@@ -17,6 +17,17 @@ struct tl_agent {
     size_t image_size;
 };
 
+// Why a program runs without hooks.
+enum tl_unhooked {
+    TL_HOOKED,
+    TL_UNHOOKED_PRIVILEGES, // it gets some by being executed, or may not be read
+    TL_UNHOOKED_32_BIT,
+    TL_UNHOOKED_TRACED,  // by somebody else
+    TL_UNHOOKED_REFUSED, // the kernel does not let us trace it
+    TL_UNHOOKED_NO_ROOM, // for the agent in its memory
+    TL_UNHOOKED_FAILED,  // see the error
+};
+
 // What the supervisor does for the agents of one program, and tells.
 struct tl_agent_events {
     // A program, NAME, runs without hooks. Called from any thread.
@@ -57,6 +68,10 @@ struct tl_exec {
 // execute. With an error and TL_HOOKED it could not be traced, and still waits.
 struct tl_error *tl_agent_follow_exec(const struct tl_agent *agent, const struct tl_exec *exec,
                                       enum tl_unhooked *reason);
+
+// Takes the agent out of the process of a thread, all of it. The calling thread becomes its tracer meanwhile.
+// COMMAND as above. False: it had none, or nothing could be done.
+bool tl_agent_release(pid_t tid, pid_t command);
 
 // Gives the caller that waits in BOX its answer.
 void tl_mailbox_answer(struct tl_mailbox *box, enum tl_answer answer);

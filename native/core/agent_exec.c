@@ -240,13 +240,26 @@ static void follow(struct agent_transport *a, struct tl_mailbox *box)
     tl_error_free(error);
 }
 
+// Another program is about to trace one of ours: the agent leaves it alone.
+static void release(struct agent_transport *a, struct tl_mailbox *box)
+{
+    pid_t traced = (pid_t)box->args[0];
+
+    if (tl_agent_release(traced, a->command))
+        tell(a, traced, NULL, TL_UNHOOKED_TRACED, 0);
+    tl_mailbox_answer(box, TL_ANSWER_GO_ON);
+}
+
 static void *follower_main(void *argument)
 {
     struct follower follower = *(struct follower *)argument;
     struct agent_transport *a = follower.transport;
 
     free(argument);
-    follow(a, follower.box);
+    if (follower.box->request == TL_REQUEST_RELEASE)
+        release(a, follower.box);
+    else
+        follow(a, follower.box);
     pthread_mutex_lock(&a->lock);
     a->execs--;
     pthread_cond_broadcast(&a->change);

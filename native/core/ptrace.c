@@ -404,12 +404,19 @@ bool tl_tracer_exit_status(struct tl_tracer *tracer, int *status)
 
 int tl_tracer_stopped_by(struct tl_tracer *tracer)
 {
+    pthread_mutex_lock(&tracer->lock);
+    int number = tracer->stopped_by;
+    pthread_mutex_unlock(&tracer->lock);
+    return number;
+}
+
+int tl_tracer_take_stop(struct tl_tracer *tracer)
+{
     uint64_t count;
 
     pthread_mutex_lock(&tracer->lock);
-    ssize_t ignored = read(tracer->stop_fd, &count, sizeof count);
-    int number = tracer->stopped_by;
+    bool news = read(tracer->stop_fd, &count, sizeof count) > 0;
+    int number = news ? tracer->stopped_by : 0;
     pthread_mutex_unlock(&tracer->lock);
-    (void)ignored;
     return number;
 }

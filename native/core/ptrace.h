@@ -58,7 +58,8 @@ int tl_tracer_exit_fd(const struct tl_tracer *tracer);
 int tl_tracer_stop_fd(const struct tl_tracer *tracer);
 // Its wait status; false when it has not ended.
 bool tl_tracer_exit_status(struct tl_tracer *tracer, int *status);
-// Empties STOP_FD; the signal that stops it now, or 0.
+// The signal that stops it now, or 0; and the same when that is news, which empties STOP_FD.
 int tl_tracer_stopped_by(struct tl_tracer *tracer);
+int tl_tracer_take_stop(struct tl_tracer *tracer);
 
 #endif

@@ -203,7 +203,9 @@ class Session:
         while True:
             self.engine = left.pop(0)
             if left and not is_possible(self.engine):
-                self.engine_reason = f"the cheapest of those that work here ({self.engine} does not: `trapline doctor`)"
+                self.engine_reason = (
+                    f"the cheapest of those that work here ({self.engine} does not: `trapline doctor`)"
+                )
                 continue
             engine = new_engine(self.engine, self._plan)
             try:

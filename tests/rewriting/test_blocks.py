@@ -101,15 +101,16 @@ def test_a_block_in_two_pieces() -> None:
     block = encode(planned("0f05 483d01f0ffff 7305 c3"), GATE, in_two=True)
     near, far = block.at(SITE, SITE + 0x1000, 0x10000)
     assert block.in_two
-    assert read(near[:6], SITE + 0x1000) == ["jmp qword ptr [7F1234568006h]"]
-    assert struct.unpack_from("<Q", near, 6) == (0x10000,)
-    assert read(near[14:], SITE + 0x100E) == ["cmp rax,0FFFFFFFFFFFFF001h", "jmp near ptr 00007F1234567008h"]
-    assert read(far[:-8], 0x10000)[-2:] == ["mov rcx,7F1234567002h", "jmp qword ptr [10017h]"]
-    assert far[-8:] == struct.pack("<Q", SITE + 0x100E)
+    assert read(near[:12], SITE + 0x1000) == ["mov rcx,10000h", "jmp rcx"]
+    assert read(near[12:], SITE + 0x100C) == ["cmp rax,0FFFFFFFFFFFFF001h", "jmp near ptr 00007F1234567008h"]
+    back = [line for line in read(far[:-8], 0x10000) if line != "nop"][-2:]
+    assert back == ["mov rcx,7F1234567002h", f"jmp qword ptr [{0x10000 + len(far) - 8:X}h]"]
+    assert len(far) % 8 == 0, "with alignment checks on, the address has to be aligned"
+    assert far[-8:] == struct.pack("<Q", SITE + 0x100C)
     assert block.entry(0) == 0
-    assert block.entry(2) == 14
+    assert block.entry(2) == 12
     assert [
-        block.position(at) for at in (0, 14, 20, block.split, block.pass_syscall, len(block.code) - 1)
+        block.position(at) for at in (0, 12, 18, block.split, block.pass_syscall, len(block.code) - 1)
     ] == [
         0,
         2,
@@ -123,7 +124,7 @@ def test_a_block_in_two_pieces() -> None:
 def test_without_anything_behind_the_second_piece_goes_back_by_itself() -> None:
     block = encode(planned("b827000000 0f05 c3"), GATE, in_two=True)
     near, far = block.at(SITE, SITE + 0x1000, 0x10000)
-    assert len(near) == 5 + 14
+    assert len(near) == 5 + 12
     assert far[-8:] == struct.pack("<Q", SITE + 2)
 
 

@@ -121,10 +121,10 @@ tl_raw:
 
 // The program's call. A signal that arrives before the instruction aborts it, so that nothing sleeps while a
 // handler is due.
-    .globl tl_perform, tl_perform_window, tl_perform_call, tl_perform_abort, tl_perform_done
-    .hidden tl_perform, tl_perform_window, tl_perform_call, tl_perform_abort, tl_perform_done
-    .type tl_perform, @function
-tl_perform:
+    .globl tl_perform_native, tl_perform_window, tl_perform_call, tl_perform_abort, tl_perform_done
+    .hidden tl_perform_native, tl_perform_window, tl_perform_call, tl_perform_abort, tl_perform_done
+    .type tl_perform_native, @function
+tl_perform_native:
     pushq %rbx
     movq %rdi, %rbx
     movq THREAD_ARGS+8(%rbx), %rsi
@@ -250,5 +250,13 @@ tl_start:
 tl_start_thread:
     call tl_begin_thread
     ud2
+
+// Where the supervisor has a stopped thread begin that the agent shall leave. It waits for the trap.
+    .globl tl_leave_stopped
+    .hidden tl_leave_stopped
+tl_leave_stopped:
+    andq $-16, %rsp
+    call tl_leave_thread
+    int3
 
     .section .note.GNU-stack, "", @progbits

@@ -13,7 +13,7 @@ static const unsigned short tl_own_calls[] = {
     // new tasks and programs
     __NR_fork, __NR_vfork, __NR_clone, __NR_clone3, __NR_exit, __NR_execve, __NR_execveat,
     // the agent's descriptors and memory
-    __NR_close, __NR_close_range, __NR_dup2, __NR_dup3,
+    __NR_close, __NR_close_range, __NR_dup, __NR_dup2, __NR_dup3, __NR_fcntl,
     __NR_munmap, __NR_mprotect, __NR_pkey_mprotect, __NR_madvise, __NR_mremap, __NR_mmap, __NR_shmat,
     __NR_prctl, __NR_ptrace,
 };

@@ -37,7 +37,7 @@ class NotifyEngine:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.tables = CallTables(plan, action.RET_USER_NOTIF, EXEC_CALLS if plan.hide_vdso else ())
-        self._transport: object = None
+        self._transport: _native.Transport | None = None
 
     def launch(self, command: Command) -> Program:
         """Start a command; it is filtered, and its first call that a hook can see is its execve."""
@@ -63,6 +63,7 @@ class NotifyEngine:
 
     def start(self, program: Program, tree: ProcessTree, defer: Callable[..., None]) -> None:
         """Start to answer."""
+        assert self._transport is not None
         native = self.tables.listen(self._transport, tree, defer)
         self._transport = None
         if self.plan.hide_vdso:

@@ -36,8 +36,8 @@ class Planner:
                 self._agent.answer_plan(number, self._answer(pid, site, range(low, high)))
 
     def _answer(self, pid: int, site: int, room: range) -> bytes:
-        from trapline.rewriting.wire import pack
         from trapline.rewriting.windows import Refusal
+        from trapline.rewriting.wire import pack
 
         try:
             return self._sites().answer(pid, site, room)
@@ -46,7 +46,9 @@ class Planner:
             import sys
 
             if sys.stderr is not None:
-                sys.stderr.write(f"trapline: cannot plan how to rewrite {site:#x} of process {pid}: {error!r}\n")
+                sys.stderr.write(
+                    f"trapline: cannot plan how to rewrite {site:#x} of process {pid}: {error!r}\n"
+                )
             return pack(Refusal("unreadable"))
 
     def _sites(self) -> SiteCatalogue:

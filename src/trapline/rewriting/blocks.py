@@ -5,7 +5,7 @@
     in one piece, within reach of the site:      in two, the gate being anywhere:
 
     start  copies of what is before              start  copies of what is before
-    gate   the agent's template ...              leave  jmp *gate
+    gate   the agent's template ...              leave  mov $gate, %rcx; jmp *%rcx
     pass     syscall                             after  copies of what is behind
              ... to its end                             jmp back to the window's end
     after  copies of what is behind              split  -----------------------------
@@ -209,7 +209,16 @@ class _Writer:
         self.fixups.append(Fixup(len(self.code) + 1, REL32_SITE, end - 4))
         self.code += b"\xe9" + bytes(4)
 
-    def jump_far(self, kind: int, addend: int) -> None:
+    def enter_far(self) -> Fixup:
+        """Jump to an address that is still to be told; rcx is the kernel's to overwrite."""
+        fixup = Fixup(len(self.code) + 2, ABS64_BLOCK, 0)
+        self.fixups.append(fixup)
+        self.code += b"\x48\xb9" + bytes(8) + b"\xff\xe1"
+        return fixup
+
+    def return_far(self, start: int, kind: int, addend: int) -> None:
+        """Jump without a register. The program may check alignments, so the address lies aligned behind *start*."""
+        self.code += b"\x90" * ((start - len(self.code) - 6) % 8)
         self.fixups.append(Fixup(len(self.code) + 6, kind, addend))
         self.code += b"\xff\x25" + bytes(12)
 
@@ -230,22 +239,21 @@ def encode(plan: Plan, gate: Gate, *, in_two: bool = False) -> Block:
         split = len(to.code)
     else:
         to.point(0)
-        leave = len(to.code)
-        to.jump_far(ABS64_BLOCK, 0)
+        leave = to.enter_far()
         after = len(to.code)
         if plan.after:
             to.copy(plan.after)
             if plan.goes_on:
                 to.jump_back(plan.end)
         split = len(to.code)
-        next(fixup for fixup in to.fixups if fixup.offset == leave + 6).addend = split
+        leave.addend = split
         start = to.gate(gate)
         gate_end = len(to.code)
         to.point(2)
         if plan.after:
-            to.jump_far(ABS64_BLOCK, after)
+            to.return_far(split, ABS64_BLOCK, after)
         else:
-            to.jump_far(ABS64_SITE, plan.end)
+            to.return_far(split, ABS64_SITE, plan.end)
     to.fixups.sort(key=lambda fixup: fixup.offset)
     syscall = start + gate.pass_offset
     return Block(bytes(to.code), tuple(to.fixups), start, syscall, gate_end, split, tuple(to.points))

@@ -106,12 +106,6 @@ static void attack(int kind, unsigned long at, unsigned long size)
     case 11:
         call(SYS_madvise, at, size, 18 /* MADV_WIPEONFORK */);
         break;
-    case 12: // the kernel writes where it is told to
-        for (unsigned long page = at; page < at + size; page += PAGE) {
-            call(SYS_getrandom, page + 128, 64, 0);
-            call(SYS_pread64, 0, page, 1, 0);
-        }
-        break;
     default:
         call(SYS_brk, at + size);
     }
@@ -120,7 +114,7 @@ static void attack(int kind, unsigned long at, unsigned long size)
 int main(void)
 {
     go_on(__LINE__);
-    for (int kind = 0; kind < 14; kind++) {
+    for (int kind = 0; kind < 13; kind++) {
         find();
         for (int i = 0; i < count; i++) {
             attack(kind, strangers[i].from, strangers[i].to - strangers[i].from);
