@@ -53,6 +53,20 @@ def _why(reason: int, number: int) -> str:
     return text or os.strerror(number)
 
 
+def _warner() -> Callable[[int, int, int, bytes], None]:
+    """Return what says that a program runs without hooks, once for each reason; it must not refer to the engine."""
+    warned: set[int] = set()
+
+    def warn(pid: int, reason: int, number: int, name: bytes) -> None:
+        if reason not in warned:
+            warned.add(reason)
+            what = f"{os.fsdecode(name)!r} (process {pid})" if name else f"process {pid}"
+            text = f"trapline: {what} runs without hooks: {_why(reason, number)}\n"
+            os.write(2, text.encode(errors="surrogateescape"))
+
+    return warn
+
+
 class AgentEngine:
     """One program with an agent in each of its processes."""
 
@@ -62,20 +76,11 @@ class AgentEngine:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.tables = CallTables(plan, action.RET_USER_NOTIF, in_agent=True)
-        self._warned: set[int] = set()
         self.agent = _native.Agent(
-            self.flags, _THRESHOLD, bool(plan.hide_vdso), self.tables.program.to_bytes(), self._unhooked
+            self.flags, _THRESHOLD, bool(plan.hide_vdso), self.tables.program.to_bytes(), _warner()
         )
         self._spawn: _native.Spawn | None = None
         self._planner: Planner | None = None
-
-    def _unhooked(self, pid: int, reason: int, number: int, name: bytes) -> None:
-        """A program runs without hooks: say so, once for each reason."""
-        if reason not in self._warned:
-            self._warned.add(reason)
-            what = f"{os.fsdecode(name)!r} (process {pid})" if name else f"process {pid}"
-            text = f"trapline: {what} runs without hooks: {_why(reason, number)}\n"
-            os.write(2, text.encode(errors="surrogateescape"))
 
     def launch(self, command: Command) -> Program:
         """Create the process; it is held before its execve."""
