@@ -10,15 +10,19 @@ from trapline.engines.base import ENGINES, STARTABLE
 ABLE = [name for name in STARTABLE if "change_args" in ENGINES[name]]
 
 
-@pytest.mark.parametrize("engine", ["auto", *ABLE])
+@pytest.mark.parametrize("chosen", ["auto", *ABLE])
 @pytest.mark.parametrize(
     ("command", "printed"),
     [(["echo", "hello"], "HELLO\n"), (["sh", "-c", "echo one; echo two >&2; exit 3"], "ONE\n")],
     ids=["echo", "sh"],
 )
-def test_what_is_written_comes_out_in_capitals(engine: str, command: list[str], printed: str, native: Run) -> None:
+def test_what_is_written_comes_out_in_capitals(
+    chosen: str, command: list[str], printed: str, native: Run
+) -> None:
     expected = native(*command)
-    done = execute([str(TRAPLINE), "run", "--engine", engine, "-s", str(EXAMPLES / "shout.py"), "--", *command])
+    done = execute(
+        [str(TRAPLINE), "run", "--engine", chosen, "-s", str(EXAMPLES / "shout.py"), "--", *command]
+    )
     assert expected.stdout == printed.lower()
     assert (done.stdout, done.stderr, done.returncode) == (printed, expected.stderr, expected.returncode)
 
@@ -37,7 +41,9 @@ def test_bad_memory_is_the_kernel_s_to_refuse(hooked: Run) -> None:
 
 
 def test_an_engine_that_cannot_is_refused_with_those_that_can() -> None:
-    done = execute([str(TRAPLINE), "run", "--engine", "notify", "-s", str(EXAMPLES / "shout.py"), "--", "true"])
+    done = execute(
+        [str(TRAPLINE), "run", "--engine", "notify", "-s", str(EXAMPLES / "shout.py"), "--", "true"]
+    )
     assert done.returncode == 125
     assert "'notify' cannot change arguments, which hook 'shout' needs. Use --engine" in done.stderr
     assert all(name in done.stderr for name in ABLE)

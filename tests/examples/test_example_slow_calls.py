@@ -12,13 +12,15 @@ from trapline.engines.base import ENGINES, STARTABLE
 ABLE = [name for name in STARTABLE if "result" in ENGINES[name]]
 
 
-@pytest.mark.parametrize("engine", ["auto", *ABLE])
-def test_a_call_that_waits_is_told_with_its_result_and_time(engine: str) -> None:
+@pytest.mark.parametrize("chosen", ["auto", *ABLE])
+def test_a_call_that_waits_is_told_with_its_result_and_time(chosen: str) -> None:
     script = "import time; time.sleep(0.25); open('/etc/hostname').read()"
     done = execute(
-        [str(TRAPLINE), "run", "--engine", engine, "-s", str(EXAMPLES / "slow_calls.py")]
-        + ["--set", "over=200", "--set", "only=clock_nanosleep, select", "--", "python3", "-c", script]
-    )
+        [
+            str(TRAPLINE), "run", "--engine", chosen, "-s", str(EXAMPLES / "slow_calls.py"),
+            "--set", "over=200", "--set", "only=clock_nanosleep, select", "--", "python3", "-c", script,
+        ]
+    )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "")
     told = re.fullmatch(r"slow_calls: clock_nanosleep\(.*\) = 0 took (\d+) ms in \d+\n", done.stderr)
     assert told, done.stderr
@@ -27,7 +29,9 @@ def test_a_call_that_waits_is_told_with_its_result_and_time(engine: str) -> None
 
 def test_an_error_is_told_by_its_name(hooked: Run) -> None:
     done = hooked("slow_calls", "cat", "/no/such/file", settings={"over": 0, "only": "openat"})
-    assert re.search(r'^slow_calls: openat\(.*"/no/such/file".*\) = ENOENT took \d+ ms in \d+$', done.stderr, re.M)
+    assert re.search(
+        r'^slow_calls: openat\(.*"/no/such/file".*\) = ENOENT took \d+ ms in \d+$', done.stderr, re.M
+    )
 
 
 def test_calls_of_several_threads_are_not_mixed_up(hooked: Run) -> None:
