@@ -213,7 +213,8 @@ class Session:
             except EngineStartError as error:
                 if error.errno == _EINTR or not left:
                     raise
-                self.engine_reason = f"the next one that can do what is needed, as {error.args[1]}"
+                why = str(error.args[1]).partition(". ")[0]  # without the advice, which was taken
+                self.engine_reason = f"the next one that can do what is needed, as {why}"
 
     def _close_pipes(self) -> None:
         if self._stdio is not None:

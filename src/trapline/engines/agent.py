@@ -119,7 +119,8 @@ class AgentEngine:
     def _error(self, number: int, why: str) -> EngineStartError:
         return EngineStartError(
             number,
-            f"engine {self.name!r} cannot enter the program: {why}. Use --engine notify, or run `trapline doctor`",
+            f"engine {self.name!r} cannot enter the program: {why}. Use --engine notify, or ptrace where "
+            "hooks need results, or run `trapline doctor`",
         )
 
     def _classify(self) -> None:
