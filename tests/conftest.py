@@ -57,7 +57,9 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[Any]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "engine" in metafunc.fixturenames:
-        metafunc.parametrize("engine", ENGINES)
+        # A folder may be about one engine.
+        own = metafunc.definition.path.parent.name
+        metafunc.parametrize("engine", [own] if own in ENGINES else ENGINES)
 
 
 @pytest.fixture(autouse=True)
@@ -209,8 +211,8 @@ def cli(trapline: str) -> Callable[..., subprocess.CompletedProcess[str]]:
 class Comparison:
     """Runs a command natively and under trapline and asserts that nobody can tell which was which."""
 
-    def __init__(self, trapline: str, script: str) -> None:
-        self.prefix = [trapline, "run", "-s", script, "--"]
+    def __init__(self, trapline: str, engine: str, script: str) -> None:
+        self.prefix = [trapline, "run", "--engine", engine, "-s", script, "--"]
 
     def __call__(
         self, command: list[str], *, times: int = 1, prepare: Callable[[], None] | None = None, **options: Any
@@ -238,6 +240,6 @@ class Comparison:
 
 
 @pytest.fixture
-def same_as_native(trapline: str, never_matches: str) -> Comparison:
+def same_as_native(trapline: str, engine: str, never_matches: str) -> Comparison:
     """``same_as_native(command)``: same output, error output and status with hooks that never match."""
-    return Comparison(trapline, never_matches)
+    return Comparison(trapline, engine, never_matches)

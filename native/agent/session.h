@@ -48,8 +48,10 @@ enum tl_request {
     TL_REQUEST_NONE,
     TL_REQUEST_CALL,    // a call that the hooks have to decide
     TL_REQUEST_RESULT,  // a call with its result
-    TL_REQUEST_EXEC,    // about to execute a program; args: numbers of the agent's descriptors
-    TL_REQUEST_WARNING, // a program runs without hooks; args: where its name is, why
+    TL_REQUEST_EXEC,    // about to execute a program; args: numbers of the agent's descriptors, the program's
+                        // signal mask, the signals that it ignores, address of the path, address
+                        // of a pointer to this mailbox; sp: that pointer
+    TL_REQUEST_WARNING, // a program runs without hooks; args[1]: why, args[4]: where its name is
     TL_REQUEST_RELEASE, // another program is about to trace a thread (args): the agent must leave it
 };
 
@@ -60,6 +62,8 @@ enum tl_answer {
     TL_ANSWER_SOCKET,  // make a pair of sockets, come back with their numbers in args[0] and args[1]
     TL_ANSWER_RECEIVE, // receive a descriptor from the first of them, come back with its number
     TL_ANSWER_ROOM,    // make room for result bytes of changed arguments, and come back
+    TL_ANSWER_PERMIT,  // allow the supervisor to trace the caller, and come back
+    TL_ANSWER_UNFOLLOWED, // execute; there will be no agent
 };
 
 enum tl_mailbox_state { TL_MAILBOX_FREE, TL_MAILBOX_TAKEN, TL_MAILBOX_POSTED, TL_MAILBOX_ANSWERED };
@@ -196,9 +200,10 @@ _Static_assert(sizeof(struct tl_session) <= tl_shared_size, "the session fits it
 struct tl_start {
     uint64_t registers[18]; // in the order of the kernel's signal frames
     uint64_t signal_mask;
+    uint64_t ignored; // signals that the program ignores, though the kernel cannot know
     int32_t socket_fd, memory_fd;
     uint64_t image_size;
-    uint64_t reserved[11]; // blocks know what follows
+    uint64_t reserved[10]; // blocks know what follows
 };
 
 _Static_assert(sizeof(struct tl_start) == 256, "what follows stays where it is");
@@ -222,9 +227,9 @@ struct tl_image_header {
 // What becomes of a thread when the agent leaves it.
 struct tl_leaving {
     uint64_t registers[18]; // in the order of the kernel's signal frames; on return those of the program
-    uint32_t is_first;      // of its process
-    uint32_t blocks_sigsys; // on return: the program believes to block it
-    uint64_t stack[382];
+    uint64_t is_first;      // of its process
+    uint64_t held_blocked;  // on return: what the program believes to block, and the kernel does not know
+    uint64_t stack[381];
 };
 
 struct tl_gate_info {

@@ -17,10 +17,21 @@ struct tl_agent {
     size_t image_size;
 };
 
+// Why a program runs without hooks.
+enum tl_unhooked {
+    TL_HOOKED,
+    TL_UNHOOKED_PRIVILEGES, // it gets some by being executed, or may not be read
+    TL_UNHOOKED_32_BIT,
+    TL_UNHOOKED_TRACED,  // by somebody else
+    TL_UNHOOKED_REFUSED, // the kernel does not let us trace it
+    TL_UNHOOKED_NO_ROOM, // for the agent in its memory
+    TL_UNHOOKED_FAILED,  // see the error
+};
+
 // What the supervisor does for the agents of one program, and tells.
 struct tl_agent_events {
-    // A program runs without hooks: PATH's bytes, and why. Called from any thread.
-    void (*unhooked)(void *context, pid_t pid, int reason);
+    // A program, NAME, runs without hooks. Called from any thread.
+    void (*unhooked)(void *context, pid_t pid, enum tl_unhooked reason, int error, const char *name);
     void *context;
 };
 
@@ -33,22 +44,30 @@ void tl_agent_free(struct tl_agent *agent);
 // Once the program has it: only then can its end be noticed.
 void tl_agent_close_peer(struct tl_agent *agent);
 
-enum tl_injection {
-    TL_INJECTED,
-    TL_NOT_EXECUTED,
-    TL_NOT_INJECTED_32_BIT,
+// Where a new program finds what its agent needs.
+struct tl_entry {
+    int socket_fd, memory_fd; // numbers in the program
+    uint64_t ignored;         // signals that it ignores, whatever the kernel says
 };
 
-// Puts the agent into a process that the calling thread traces and that has stopped after its execve. It still
-// has to be detached, and then begins in the agent. SOCKET_FD and MEMORY_FD are the program's numbers.
-struct tl_error *tl_agent_inject(const struct tl_agent *agent, pid_t pid, int socket_fd, int memory_fd,
-                                 enum tl_injection *outcome);
+// Puts the agent into a process that the calling thread traces and that has stopped after its execve. It still has
+// to be detached, and then begins in the agent; or, where that cannot be, as if we had never been there.
+struct tl_error *tl_agent_inject(const struct tl_agent *agent, pid_t pid, const struct tl_entry *entry,
+                                 enum tl_unhooked *reason);
 
-// Follows a process that is about to call execve, and injects the agent when that has succeeded. The calling
-// thread becomes its tracer meanwhile. With BOX, its agent waits there for permission; else RELEASE(context) lets
-// it go on. COMMAND is the process that our own waitpid is for.
-struct tl_error *tl_agent_follow_exec(const struct tl_agent *agent, pid_t pid, pid_t command, struct tl_mailbox *box,
-                                      void (*release)(void *context), void *context, enum tl_injection *outcome);
+struct tl_exec {
+    pid_t pid;              // the thread that is about to call execve
+    pid_t command;          // the process that our own waitpid is for
+    struct tl_mailbox *box; // where its agent waits for permission; NULL: call release()
+    void (*release)(void *context);
+    void *context;
+};
+
+// Follows a thread that is about to call execve, and injects the agent when that has succeeded. The calling thread
+// becomes its tracer meanwhile. Without an error and with TL_HOOKED it may also have been killed, or have failed to
+// execute. With an error and TL_HOOKED it could not be traced, and still waits.
+struct tl_error *tl_agent_follow_exec(const struct tl_agent *agent, const struct tl_exec *exec,
+                                      enum tl_unhooked *reason);
 
 // Takes the agent out of the process of a thread, all of it. The calling thread becomes its tracer meanwhile.
 // COMMAND as above. False: it had none, or nothing could be done.
@@ -63,7 +82,9 @@ struct tl_error *tl_agent_transport_new(struct tl_agent *agent, const struct tl_
                                         struct tl_transport **transport);
 void tl_agent_transport_set_command(struct tl_transport *transport, pid_t command);
 
-// Waits for the next question about a site, for at most so long: its number, or -1.
-int tl_agent_next_plan(struct tl_transport *transport, unsigned milliseconds);
+// Waits for the next question about a site, for at most so long (-1: as long as it takes): its number, or -1. None comes
+// any more once the transport is closed, or questions have been ended: -2.
+int tl_agent_next_plan(struct tl_transport *transport, int milliseconds);
+void tl_agent_end_plans(struct tl_transport *transport);
 
 #endif

@@ -9,33 +9,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "agent.h"
+#include "agent_transport.h"
 #include "memory.h"
-#include "transport.h"
 
 enum {
     spin_cycles = 40 * 1000,   // about 15 us, by a thread that would be idle
     nap_ns = 50 * 1000 * 1000, // how often the end of the program is looked for
     index_bits = 12,
     i386 = 0x40000003, // AUDIT_ARCH_I386
-};
-
-struct agent_transport {
-    struct tl_transport transport;
-    struct tl_agent *agent;
-    struct tl_session *session;
-    pid_t command;
-    void (*unhooked)(void *context, pid_t pid, int reason);
-    void *context;
-    bool closed;
-    uint64_t room_used[tl_mailboxes]; // of the copies of arguments
-    bool is_set[2][tl_calls];         // by architecture: x86-64, i386
-    uint8_t wanted[2][tl_calls], others, beyond; // beyond: numbers that no table has
-
-    pthread_mutex_t lock; // of what follows
-    pthread_cond_t change;
-    unsigned execs;
-    uint64_t plans; // bit per question that waits for an answer
 };
 
 static struct agent_transport *as_agent(struct tl_transport *transport)
@@ -56,68 +37,7 @@ static uint32_t this_cpu(void)
     return cpu;
 }
 
-// -- questions that are not calls ------------------------------------------------------------------------------
-
-struct exec {
-    struct agent_transport *transport;
-    struct tl_mailbox *box;
-};
-
-static void finish_exec(struct agent_transport *a)
-{
-    pthread_mutex_lock(&a->lock);
-    a->execs--;
-    pthread_cond_broadcast(&a->change);
-    pthread_mutex_unlock(&a->lock);
-}
-
-static void *exec_main(void *argument)
-{
-    struct exec exec = *(struct exec *)argument;
-    struct agent_transport *a = exec.transport;
-    enum tl_injection outcome;
-    pid_t tid = exec.box->tid;
-
-    free(argument);
-    if (exec.box->request == TL_REQUEST_RELEASE) {
-        pid_t traced = (pid_t)exec.box->args[0];
-        if (tl_agent_release(traced, a->command))
-            a->unhooked(a->context, traced, EBUSY);
-        tl_mailbox_answer(exec.box, TL_ANSWER_GO_ON);
-        finish_exec(a);
-        return NULL;
-    }
-    struct tl_error *error = tl_agent_follow_exec(a->agent, tid, a->command, exec.box, NULL, NULL, &outcome);
-    if (error || outcome == TL_NOT_INJECTED_32_BIT)
-        a->unhooked(a->context, tid, error ? error->code : ENOEXEC);
-    if (error && exec.box->state == TL_MAILBOX_POSTED)
-        tl_mailbox_answer(exec.box, TL_ANSWER_GO_ON);
-    tl_error_free(error);
-    finish_exec(a);
-    return NULL;
-}
-
-static void start_exec(struct agent_transport *a, struct tl_mailbox *box)
-{
-    struct exec *exec = malloc(sizeof *exec);
-    pthread_t thread;
-    int error = ENOMEM;
-
-    if (exec) {
-        *exec = (struct exec){a, box};
-        pthread_mutex_lock(&a->lock);
-        a->execs++;
-        pthread_mutex_unlock(&a->lock);
-        error = pthread_create(&thread, NULL, exec_main, exec);
-        if (!error)
-            pthread_detach(thread);
-    }
-    if (error) {
-        box->result = -error;
-        tl_mailbox_answer(box, TL_ANSWER_REPLY);
-        free(exec);
-    }
-}
+// -- questions about sites ---------------------------------------------------------------------------------------
 
 // Answers that nobody fetched would fill the board: processes end, and sites stop being used.
 static void sweep_questions(struct tl_session *session)
@@ -144,28 +64,43 @@ static void queue_plans(struct agent_transport *a)
     pthread_mutex_unlock(&a->lock);
 }
 
-int tl_agent_next_plan(struct tl_transport *transport, unsigned milliseconds)
+int tl_agent_next_plan(struct tl_transport *transport, int milliseconds)
 {
     struct agent_transport *a = as_agent(transport);
     struct timespec until;
-    int found = -1;
+    int found = -1, error = milliseconds ? 0 : ETIMEDOUT;
 
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += milliseconds / 1000;
-    until.tv_nsec += (long)(milliseconds % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
+    if (milliseconds > 0) {
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec += milliseconds / 1000;
+        until.tv_nsec += (long)(milliseconds % 1000) * 1000000;
+        if (until.tv_nsec >= 1000000000) {
+            until.tv_nsec -= 1000000000;
+            until.tv_sec++;
+        }
     }
     pthread_mutex_lock(&a->lock);
-    while (!a->plans && !a->closed && pthread_cond_timedwait(&a->change, &a->lock, &until) == 0)
-        continue;
-    if (a->plans) {
+    while (!a->plans && !a->closed && !a->no_plans && !error)
+        error = milliseconds < 0 ? pthread_cond_wait(&a->change, &a->lock)
+                                 : pthread_cond_timedwait(&a->change, &a->lock, &until);
+    if (a->closed || a->no_plans) {
+        found = -2;
+    } else if (a->plans) {
         found = __builtin_ctzll(a->plans);
         a->plans &= a->plans - 1;
     }
     pthread_mutex_unlock(&a->lock);
     return found;
+}
+
+void tl_agent_end_plans(struct tl_transport *transport)
+{
+    struct agent_transport *a = as_agent(transport);
+
+    pthread_mutex_lock(&a->lock);
+    a->no_plans = true;
+    pthread_cond_broadcast(&a->change);
+    pthread_mutex_unlock(&a->lock);
 }
 
 // -- calls -----------------------------------------------------------------------------------------------------
@@ -205,10 +140,10 @@ static bool is_call(struct agent_transport *a, struct tl_mailbox *box)
         return true;
     case TL_REQUEST_EXEC:
     case TL_REQUEST_RELEASE:
-        start_exec(a, box);
+        tl_agent_start_exec(a, box);
         return false;
     case TL_REQUEST_WARNING:
-        a->unhooked(a->context, box->tid, (int)box->args[1]);
+        tl_agent_warn(a, box, box->args[1] == EBUSY ? TL_UNHOOKED_TRACED : TL_UNHOOKED_PRIVILEGES, 0);
         tl_mailbox_answer(box, TL_ANSWER_GO_ON);
         return false;
     default:
@@ -304,7 +239,7 @@ static bool agent_is_waiting(struct tl_transport *t, uint64_t id)
 }
 
 // Answers, and waits until the caller has come back for more. 0 or an errno.
-static int ask_back(struct agent_transport *a, struct tl_mailbox *box, enum tl_answer answer)
+int tl_agent_ask_back(struct agent_transport *a, struct tl_mailbox *box, enum tl_answer answer)
 {
     const struct timespec nap = {0, nap_ns};
     uint64_t serial = box->serial;
@@ -348,7 +283,7 @@ static int agent_add_fd(struct tl_transport *t, uint64_t id, int fd, bool close_
 {
     struct agent_transport *a = as_agent(t);
     struct tl_mailbox *box = find_box(a, id);
-    int error = box ? ask_back(a, box, TL_ANSWER_SOCKET) : ENOENT;
+    int error = box ? tl_agent_ask_back(a, box, TL_ANSWER_SOCKET) : ENOENT;
 
     if (error)
         return error;
@@ -362,7 +297,7 @@ static int agent_add_fd(struct tl_transport *t, uint64_t id, int fd, bool close_
     if (pidfd >= 0)
         close(pidfd);
     box->close_on_exec = close_on_exec;
-    int failed = ask_back(a, box, TL_ANSWER_RECEIVE);
+    int failed = tl_agent_ask_back(a, box, TL_ANSWER_RECEIVE);
     if (error || failed)
         return error ? error : failed;
     *number = (int)box->result;
@@ -431,7 +366,7 @@ static int agent_copy_arg(struct tl_transport *t, uint64_t id, unsigned index, c
         if (*used)
             return ENOBUFS; // an earlier copy of this call lives there
         box->result = (int64_t)(size < 65536 ? 65536 : 2 * size);
-        int error = ask_back(a, box, TL_ANSWER_ROOM);
+        int error = tl_agent_ask_back(a, box, TL_ANSWER_ROOM);
         if (error)
             return error;
         if (box->result < 0)
@@ -449,7 +384,7 @@ static int agent_perform(struct tl_transport *t, uint64_t id, int64_t *result)
 {
     struct agent_transport *a = as_agent(t);
     struct tl_mailbox *box = find_box(a, id);
-    int error = box ? ask_back(a, box, TL_ANSWER_PERFORM) : ENOENT;
+    int error = box ? tl_agent_ask_back(a, box, TL_ANSWER_PERFORM) : ENOENT;
 
     if (!error)
         *result = box->result;
@@ -526,10 +461,13 @@ struct tl_error *tl_agent_transport_new(struct tl_agent *agent, const struct tl_
     a->transport = (struct tl_transport){&agent_ops, agent->socket, &agent->session->rules};
     a->agent = agent;
     a->session = agent->session;
-    a->unhooked = events->unhooked;
-    a->context = events->context;
+    a->events = *events;
     pthread_mutex_init(&a->lock, NULL);
-    pthread_cond_init(&a->change, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&a->change, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     *transport = &a->transport;
     return NULL;
 }

@@ -113,10 +113,8 @@ static int take_stop(const struct tl_command *command)
 {
     siginfo_t info;
 
-    if (command->tracer) {
-        struct pollfd news = {tl_tracer_stop_fd(command->tracer), POLLIN, 0};
-        return poll(&news, 1, 0) > 0 ? tl_tracer_stopped_by(command->tracer) : 0;
-    }
+    if (command->tracer)
+        return tl_tracer_take_stop(command->tracer);
     memset(&info, 0, sizeof info);
     if (waitid((idtype_t)P_PIDFD, (id_t)command->pidfd, &info, WSTOPPED | WNOHANG | WNOWAIT) < 0 ||
         info.si_code != CLD_STOPPED)

@@ -98,6 +98,10 @@ static void carry_out(struct tl_tracer *tracer, struct request *r)
     case REQUEST_ATTACH:
         tl_request_complete(r, tl_tracer_take_process(tracer, r->pid, options));
         return;
+    case REQUEST_BEGIN:
+        tl_tracer_go(tracer);
+        tl_request_complete(r, 0);
+        return;
     case REQUEST_DETACH:
         tl_tracer_leave(tracer);
         tl_request_complete(r, 0);
@@ -368,6 +372,13 @@ int tl_tracer_attach(struct tl_tracer *tracer, pid_t pid)
     return tl_tracer_ask(tracer, &request);
 }
 
+void tl_tracer_begin(struct tl_tracer *tracer)
+{
+    struct request request = {.kind = REQUEST_BEGIN};
+
+    tl_tracer_ask(tracer, &request);
+}
+
 bool tl_tracer_detach(struct tl_tracer *tracer, unsigned milliseconds)
 {
     struct request request = {.kind = REQUEST_DETACH};
@@ -404,12 +415,19 @@ bool tl_tracer_exit_status(struct tl_tracer *tracer, int *status)
 
 int tl_tracer_stopped_by(struct tl_tracer *tracer)
 {
+    pthread_mutex_lock(&tracer->lock);
+    int number = tracer->stopped_by;
+    pthread_mutex_unlock(&tracer->lock);
+    return number;
+}
+
+int tl_tracer_take_stop(struct tl_tracer *tracer)
+{
     uint64_t count;
 
     pthread_mutex_lock(&tracer->lock);
-    ssize_t ignored = read(tracer->stop_fd, &count, sizeof count);
-    int number = tracer->stopped_by;
+    bool news = read(tracer->stop_fd, &count, sizeof count) > 0;
+    int number = news ? tracer->stopped_by : 0;
     pthread_mutex_unlock(&tracer->lock);
-    (void)ignored;
     return number;
 }

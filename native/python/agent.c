@@ -1,6 +1,7 @@
 // _native.Agent: the session of an in-process engine, as its supervisor sees it.
 #include "module.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "agent.h"
@@ -12,7 +13,7 @@ struct agent_object {
     PyObject_HEAD
     struct tl_agent agent;
     struct tl_transport *transport; // owned by its listener
-    PyObject *on_unhooked;          // (pid, errno): a program runs without hooks
+    PyObject *on_unhooked;          // (pid, reason, errno, name): a program runs without hooks
 };
 
 static struct agent_object *as_agent(PyObject *object)
@@ -32,11 +33,11 @@ static void agent_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-static void unhooked(void *context, pid_t pid, int reason)
+static void unhooked(void *context, pid_t pid, enum tl_unhooked reason, int error, const char *name)
 {
     struct agent_object *self = context;
     PyGILState_STATE state = PyGILState_Ensure();
-    PyObject *result = PyObject_CallFunction(self->on_unhooked, "ii", (int)pid, reason);
+    PyObject *result = PyObject_CallFunction(self->on_unhooked, "iiiy", (int)pid, (int)reason, error, name);
 
     if (!result)
         PyErr_WriteUnraisable(self->on_unhooked);
@@ -186,25 +187,29 @@ static void release(void *context)
     tl_spawn_release(context);
 }
 
-// enter(spawn): lets a command that is held go on to its execve and puts the agent into it.
+// enter(spawn): lets a command that is held go on to its execve and puts the agent into it. The reason why that could
+// not be, and an errno; (0, 0): it has an agent, or was not executed.
 static PyObject *agent_enter(PyObject *object, PyObject *spawn)
 {
     struct agent_object *self = as_agent(object);
     struct tl_spawn *core = tl_spawn_core(spawn);
-    enum tl_injection outcome = TL_INJECTED;
+    enum tl_unhooked reason;
     struct tl_error *error;
 
     if (!core)
         return NULL;
     pid_t pid = tl_spawn_pid(core);
+    const struct tl_exec exec = {.pid = pid, .command = pid, .release = release, .context = core};
     tl_agent_transport_set_command(self->transport, pid);
     Py_BEGIN_ALLOW_THREADS;
-    error = tl_agent_follow_exec(&self->agent, pid, pid, NULL, release, core, &outcome);
+    error = tl_agent_follow_exec(&self->agent, &exec, &reason);
     Py_END_ALLOW_THREADS;
     tl_agent_close_peer(&self->agent);
-    if (error)
+    if (error && reason == TL_HOOKED && error->code != ESRCH)
         return tl_raise(error);
-    return PyLong_FromLong(outcome);
+    int code = error ? error->code : 0;
+    tl_error_free(error);
+    return Py_BuildValue("(ii)", (int)reason, code);
 }
 
 // gate(): the template of blocks as (code, offset of its system call, ((offset, kind, addend), ...)).
@@ -232,23 +237,35 @@ static PyObject *agent_gate(PyObject *object, PyObject *unused)
 }
 
 // next_plan(milliseconds): the next site that an agent asks about, as (number, pid, address, low, high) with
-// where it has room for a block; or None.
+// where it has room for a block; None when none came in that time (-1: waits as long as it takes); () when none
+// will come any more.
 static PyObject *agent_next_plan(PyObject *object, PyObject *args)
 {
     struct agent_object *self = as_agent(object);
-    unsigned milliseconds;
-    int index;
+    int milliseconds, index;
 
-    if (!PyArg_ParseTuple(args, "I:next_plan", &milliseconds))
+    if (!PyArg_ParseTuple(args, "i:next_plan", &milliseconds))
         return NULL;
-    Py_BEGIN_ALLOW_THREADS;
-    index = tl_agent_next_plan(self->transport, milliseconds);
-    Py_END_ALLOW_THREADS;
+    // Questions come in bursts: who has one does not give the GIL away for the next.
+    index = tl_agent_next_plan(self->transport, 0);
+    if (index == -1 && milliseconds) {
+        Py_BEGIN_ALLOW_THREADS;
+        index = tl_agent_next_plan(self->transport, milliseconds);
+        Py_END_ALLOW_THREADS;
+    }
     if (index < 0)
-        Py_RETURN_NONE;
+        return index == -1 ? Py_NewRef(Py_None) : PyTuple_New(0);
     const struct tl_question *question = &self->agent.session->questions[index];
     return Py_BuildValue("(iiKKK)", index, (int)question->pid, (unsigned long long)question->site,
                          (unsigned long long)question->low, (unsigned long long)question->high);
+}
+
+// end_plans(): next_plan() returns ()
+static PyObject *agent_end_plans(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    tl_agent_end_plans(as_agent(object)->transport);
+    Py_RETURN_NONE;
 }
 
 // answer_plan(number, plan)
@@ -321,6 +338,7 @@ static PyMethodDef agent_methods[] = {
     {"enter", agent_enter, METH_O, NULL},
     {"gate", agent_gate, METH_NOARGS, NULL},
     {"next_plan", agent_next_plan, METH_VARARGS, NULL},
+    {"end_plans", agent_end_plans, METH_NOARGS, NULL},
     {"answer_plan", agent_answer_plan, METH_VARARGS, NULL},
     {"reports", agent_reports, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

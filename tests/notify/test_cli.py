@@ -65,7 +65,6 @@ def test_statuses_of_what_cannot_be_run_are_127_126_and_125(cli, tmp_path):
         (("-e", "nonsense", "--", "true"), "is not CALL"),
         (("-e", "opnat:error=EIO", "--", "true"), "opnat"),
         (("--engine", "magic", "--", "true"), "magic"),
-        (("--engine", "ptrace", "--", "true"), "ptrace"),
         (("--workers", "many", "--", "true"), "many"),
         (("--workers", "0", "--", "true"), "workers"),
         (("--on-hook-error", "shrug", "--", "true"), "shrug"),

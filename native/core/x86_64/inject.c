@@ -14,6 +14,7 @@
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "memory.h"
 #include "vdso.h"
@@ -72,134 +73,189 @@ static struct tl_error *get_registers(pid_t pid, struct user_regs_struct *regs, 
     return NULL;
 }
 
-static struct tl_error *set_registers(pid_t pid, struct user_regs_struct *regs)
-{
-    struct iovec iov = {regs, sizeof *regs};
-
-    if (ptrace(PTRACE_SETREGSET, pid, (void *)(uintptr_t)NT_PRSTATUS, &iov) < 0)
-        return tl_error_new(errno, "ptrace(PTRACE_SETREGSET)");
-    return NULL;
-}
-
-// Makes one mmap in the tracee, whose text at regs->rip holds the instructions for it.
-static struct tl_error *remote_mmap(pid_t pid, const struct user_regs_struct *start, const uint64_t args[6],
-                                    int64_t *result)
-{
-    struct user_regs_struct regs = *start;
-    struct tl_error *error;
-    int status;
+// A process in which system calls are made from over its next instruction.
+struct remote {
+    pid_t pid;
+    struct user_regs_struct regs; // as they were
+    long text;                    // what was there
     bool is_64_bit;
+    bool was_stopped; // by SIGSTOP, meanwhile
+};
 
+static struct tl_error *remote_begin(struct remote *remote, pid_t pid)
+{
+    struct tl_error *error;
+
+    *remote = (struct remote){.pid = pid};
+    if ((error = get_registers(pid, &remote->regs, &remote->is_64_bit)))
+        return error;
+    // The registers of a 32-bit program, too, in our layout.
+    if (!remote->is_64_bit && ptrace(PTRACE_GETREGS, pid, NULL, &remote->regs) < 0)
+        return tl_error_new(errno, "ptrace(PTRACE_GETREGS)");
+    remote->regs.rax = 0; // what execve returns, soon
+    errno = 0;
+    remote->text = ptrace(PTRACE_PEEKTEXT, pid, (void *)remote->regs.rip, NULL);
+    return errno ? tl_error_new(errno, "ptrace(PTRACE_PEEKTEXT)") : NULL;
+}
+
+static struct tl_error *remote_call(struct remote *remote, uint32_t nr, const uint64_t args[6], int64_t *result)
+{
+    // mov $nr,%eax; syscall; int3. The number is not set by ptrace: rax still becomes what execve returns.
+    unsigned char call[8] = {0xb8, 0, 0, 0, 0, 0x0f, 0x05, 0xcc};
+    struct user_regs_struct regs = remote->regs;
+    int status;
+    long patched;
+
+    memcpy(call + 1, &nr, sizeof nr);
+    if (remote->is_64_bit) {
+        regs.rdi = args[0];
+        regs.rsi = args[1];
+        regs.rdx = args[2];
+        regs.r10 = args[3];
+        regs.r8 = args[4];
+        regs.r9 = args[5];
+    } else {
+        call[5] = 0xcd; // int $0x80
+        call[6] = 0x80;
+        regs.rbx = args[0];
+    }
     regs.orig_rax = (unsigned long long)-1;
-    regs.rdi = args[0];
-    regs.rsi = args[1];
-    regs.rdx = args[2];
-    regs.r10 = args[3];
-    regs.r8 = args[4];
-    regs.r9 = args[5];
-    if ((error = set_registers(pid, &regs)))
-        return error;
-    if (ptrace(PTRACE_CONT, pid, NULL, NULL) < 0)
-        return tl_error_new(errno, "ptrace(PTRACE_CONT)");
-    while (waitpid(pid, &status, __WALL) < 0)
-        if (errno != EINTR)
-            return tl_error_new(errno, "waitpid");
-    if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP)
-        return tl_error_new(ECHILD, "the program ended before its first instruction");
-    if ((error = get_registers(pid, &regs, &is_64_bit)))
-        return error;
-    *result = (int64_t)regs.rax;
+    memcpy(&patched, call, sizeof patched);
+    if (ptrace(PTRACE_POKETEXT, remote->pid, (void *)regs.rip, patched) < 0)
+        return tl_error_new(errno, "ptrace(PTRACE_POKETEXT)");
+    if (ptrace(PTRACE_SETREGS, remote->pid, NULL, &regs) < 0)
+        return tl_error_new(errno, "ptrace(PTRACE_SETREGS)");
+    do {
+        if (ptrace(PTRACE_CONT, remote->pid, NULL, NULL) < 0)
+            return tl_error_new(errno, "ptrace(PTRACE_CONT)");
+        while (waitpid(remote->pid, &status, __WALL) < 0)
+            if (errno != EINTR)
+                return tl_error_new(errno, "waitpid");
+        if (!WIFSTOPPED(status))
+            return tl_error_new(ESRCH, "the program ended before its first instruction");
+        remote->was_stopped = remote->was_stopped || WSTOPSIG(status) == SIGSTOP;
+    } while (WSTOPSIG(status) != SIGTRAP || status >> 16);
+    if (ptrace(PTRACE_GETREGS, remote->pid, NULL, &regs) < 0)
+        return tl_error_new(errno, "ptrace(PTRACE_GETREGS)");
+    *result = remote->is_64_bit ? (int64_t)regs.rax : (int32_t)regs.rax;
     return NULL;
 }
 
-static struct tl_error *map_region(const struct tl_agent *agent, pid_t pid,
-                                   const struct user_regs_struct *regs, int memory_fd, uint64_t base)
+// With the instruction back in its place, and at REGS.
+static struct tl_error *remote_end(struct remote *remote, struct user_regs_struct *regs)
 {
-    const uint64_t room[6] = {base,
-                              tl_region_size,
-                              PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
-                              (uint64_t)-1,
-                              0};
-    const uint64_t image[6] = {
-        base, agent->image_size, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, (uint64_t)memory_fd, 0};
-    int64_t result;
-    struct tl_error *error = remote_mmap(pid, regs, room, &result);
+    if (ptrace(PTRACE_POKETEXT, remote->pid, (void *)remote->regs.rip, remote->text) < 0)
+        return tl_error_new(errno, "ptrace(PTRACE_POKETEXT)");
+    regs->orig_rax = (unsigned long long)-1;
+    if (ptrace(PTRACE_SETREGS, remote->pid, NULL, regs) < 0)
+        return tl_error_new(errno, "ptrace(PTRACE_SETREGS)");
+    if (remote->was_stopped)
+        syscall(SYS_tgkill, remote->pid, remote->pid, SIGSTOP);
+    return NULL;
+}
 
-    if (!error && result != (int64_t)base)
-        error = tl_error_new((int)-result, "cannot map the agent's memory into the program");
-    if (!error)
-        error = remote_mmap(pid, regs, image, &result);
-    if (!error && result != (int64_t)base)
-        error = tl_error_new((int)-result, "cannot map the agent into the program");
+static struct tl_error *map_region(const struct tl_agent *agent, struct remote *remote, int memory_fd, uint64_t base,
+                                   enum tl_unhooked *reason)
+{
+    const uint64_t room[6] = {base, tl_region_size, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, (uint64_t)-1, 0};
+    const uint64_t image[6] = {base, agent->image_size, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED,
+                               (uint64_t)memory_fd, 0};
+    int64_t result, ignored;
+    struct tl_error *error = remote_call(remote, SYS_mmap, room, &result);
+
+    if (error)
+        return error;
+    if (result != (int64_t)base) {
+        *reason = TL_UNHOOKED_NO_ROOM;
+        if (result > 0) // an old kernel has taken the address for a hint
+            error = remote_call(remote, SYS_munmap, (const uint64_t[6]){(uint64_t)result, tl_region_size}, &ignored);
+        return error ? error : tl_error_new(result > 0 ? EEXIST : (int)-result, "cannot make room for the agent");
+    }
+    if (!(error = remote_call(remote, SYS_mmap, image, &result)) && result != (int64_t)base) {
+        *reason = TL_UNHOOKED_NO_ROOM;
+        error = tl_error_new((int)-result, "cannot map the agent");
+    }
     return error;
+}
+
+// As if we had never been there.
+static void leave_unhooked(struct remote *remote, const struct tl_entry *entry, uint64_t base)
+{
+    enum { close_i386 = 6 };
+    uint32_t nr = remote->is_64_bit ? SYS_close : close_i386;
+    int64_t result;
+
+    if (base)
+        tl_error_free(remote_call(remote, SYS_munmap, (const uint64_t[6]){base, tl_region_size}, &result));
+    tl_error_free(remote_call(remote, nr, (const uint64_t[6]){(uint64_t)entry->socket_fd}, &result));
+    tl_error_free(remote_call(remote, nr, (const uint64_t[6]){(uint64_t)entry->memory_fd}, &result));
+    tl_error_free(remote_end(remote, &remote->regs));
 }
 
 static void fill_start(struct tl_start *start, const struct user_regs_struct *r)
 {
     const uint64_t values[18] = {
         r->r8,  r->r9,  r->r10, r->r11,   r->r12, r->r13, r->r14,
-        r->r15, r->rdi, r->rsi, r->rbp,   r->rbx, r->rdx, 0 /* what execve returns */,
+        r->r15, r->rdi, r->rsi, r->rbp,   r->rbx, r->rdx, r->rax,
         r->rcx, r->rsp, r->rip, r->eflags};
 
     memcpy(start->registers, values, sizeof values);
 }
 
-struct tl_error *tl_agent_inject(const struct tl_agent *agent, pid_t pid, int socket_fd, int memory_fd,
-                                 enum tl_injection *outcome)
+static struct tl_error *enter(const struct tl_agent *agent, struct remote *remote, const struct tl_entry *entry,
+                              uint64_t mask, uint64_t base, enum tl_unhooked *reason)
 {
-    // mov $SYS_mmap,%eax; syscall; int3. The number is not set by ptrace: rax still becomes what execve
-    // returns.
-    static const unsigned char call[8] = {0xb8, SYS_mmap, 0, 0, 0, 0x0f, 0x05, 0xcc};
-    struct user_regs_struct regs;
-    struct tl_start start = {.socket_fd = socket_fd, .memory_fd = memory_fd, .image_size = agent->image_size};
-    struct tl_error *error;
-    const uint64_t all = ~0ull;
-    uint64_t base;
-    bool is_64_bit;
-    long text, patched;
+    struct tl_start start = {.socket_fd = entry->socket_fd, .memory_fd = entry->memory_fd,
+                             .image_size = agent->image_size, .signal_mask = mask, .ignored = entry->ignored};
+    struct user_regs_struct regs = remote->regs;
+    struct tl_image_header header;
     size_t done;
+    struct tl_error *error = map_region(agent, remote, entry->memory_fd, base, reason);
 
-    *outcome = TL_INJECTED;
+    if (error)
+        return error;
+    fill_start(&start, &remote->regs);
+    int failed = tl_memory_write(remote->pid, base + tl_data, &start, sizeof start, &done);
+    if (failed || done < sizeof start)
+        return tl_error_new(failed ? failed : EFAULT, "cannot write into the program");
+    tl_agent_header(&header);
+    regs.rip = base + header.start;
+    regs.rdi = base + tl_first;
+    regs.rsp = base + tl_first + tl_stack_top;
+    return remote_end(remote, &regs);
+}
+
+struct tl_error *tl_agent_inject(const struct tl_agent *agent, pid_t pid, const struct tl_entry *entry,
+                                 enum tl_unhooked *reason)
+{
+    const uint64_t all = ~0ull;
+    struct remote remote;
+    struct tl_error *error;
+    uint64_t base = 0, mask;
+
+    *reason = TL_HOOKED;
     if (agent->session->hide_vdso)
         tl_vdso_hide(pid);
-    if ((error = get_registers(pid, &regs, &is_64_bit)))
+    if ((error = remote_begin(&remote, pid)))
         return error;
-    if (!is_64_bit) {
-        *outcome = TL_NOT_INJECTED_32_BIT;
-        return NULL;
-    }
-    if (!find_place(pid, regs.rip, &base))
-        return tl_error_new(ENOMEM, "no place for the agent in the program's memory");
-    if (ptrace(PTRACE_GETSIGMASK, pid, (void *)sizeof start.signal_mask, &start.signal_mask) < 0 ||
+    if (ptrace(PTRACE_GETSIGMASK, pid, (void *)sizeof mask, &mask) < 0 ||
         ptrace(PTRACE_SETSIGMASK, pid, (void *)sizeof all, &all) < 0)
         return tl_error_new(errno, "ptrace(PTRACE_SETSIGMASK)");
-    regs.rax = 0; // what execve returns, soon
-    fill_start(&start, &regs);
-    errno = 0;
-    text = patched = ptrace(PTRACE_PEEKTEXT, pid, (void *)regs.rip, NULL);
-    if (errno)
-        return tl_error_new(errno, "ptrace(PTRACE_PEEKTEXT)");
-    memcpy(&patched, call, sizeof call);
-    if (ptrace(PTRACE_POKETEXT, pid, (void *)regs.rip, patched) < 0)
-        return tl_error_new(errno, "ptrace(PTRACE_POKETEXT)");
-    error = map_region(agent, pid, &regs, memory_fd, base);
-    if (ptrace(PTRACE_POKETEXT, pid, (void *)regs.rip, text) < 0 && !error)
-        error = tl_error_new(errno, "ptrace(PTRACE_POKETEXT)");
-    if (!error) {
-        int failed = tl_memory_write(pid, base + tl_data, &start, sizeof start, &done);
-        if (failed || done < sizeof start)
-            error = tl_error_new(failed ? failed : EFAULT, "cannot write into the program");
+    if (!remote.is_64_bit) {
+        *reason = TL_UNHOOKED_32_BIT;
+        error = tl_error_new(ENOEXEC, "it is a 32-bit program");
+    } else if (!find_place(pid, remote.regs.rip, &base)) {
+        *reason = TL_UNHOOKED_NO_ROOM;
+        error = tl_error_new(ENOMEM, "no place for the agent in the program's memory");
+    } else {
+        error = enter(agent, &remote, entry, mask, base, reason);
     }
-    if (!error) {
-        struct tl_image_header header;
-        tl_agent_header(&header);
-        regs.orig_rax = (unsigned long long)-1;
-        regs.rip = base + header.start;
-        regs.rdi = base + tl_first;
-        regs.rsp = base + tl_first + tl_stack_top;
-        error = set_registers(pid, &regs);
-    }
-    ptrace(PTRACE_SETSIGMASK, pid, (void *)sizeof all, error ? &start.signal_mask : &all);
+    if (!error)
+        return NULL;
+    if (*reason == TL_HOOKED)
+        *reason = error->code == ESRCH ? TL_HOOKED : TL_UNHOOKED_FAILED; // it was killed
+    leave_unhooked(&remote, entry, base);
+    ptrace(PTRACE_SETSIGMASK, pid, (void *)sizeof mask, &mask);
     return error;
 }

@@ -7,7 +7,6 @@ execve. It shares the program's memory, so it is no security boundary.
 
 from __future__ import annotations
 
-import errno
 import os
 
 from trapline import _native, abi
@@ -39,23 +38,33 @@ _EPERM = 1
 _TABLE_SIZE = 1024
 
 
-def _warner() -> Callable[[int, int], None]:
-    """Return what says once for each reason that a program runs without hooks."""
+#: Why a program runs without hooks, by enum tl_unhooked.
+_PRIVILEGES, _32_BIT, _TRACED, _REFUSED, _NO_ROOM = range(1, 6)
+
+
+def _why(reason: int, number: int) -> str:
+    text = {
+        _PRIVILEGES: "it gets privileges from its file (set-user-ID or the like), or its user may not read it",
+        _32_BIT: "it is a 32-bit program",
+        _TRACED: "another program traces it",
+        _REFUSED: "ptrace is not permitted here; `trapline doctor` says how to allow it",
+        _NO_ROOM: "there is no room in its memory (a limit such as `ulimit -v`)",
+    }.get(reason)
+    return text or os.strerror(number)
+
+
+def _warner() -> Callable[[int, int, int, bytes], None]:
+    """Return what says that a program runs without hooks, once for each reason; it must not refer to the engine."""
     warned: set[int] = set()
 
-    # Not a method: the agent keeps it, and would keep its engine.
-    def unhooked(pid: int, number: int) -> None:
-        if number in warned:
-            return
-        warned.add(number)
-        reason = {
-            errno.EPERM: "it gets privileges from its file (set-user-ID), or its user may not read it",
-            errno.ENOEXEC: "it is a 32-bit program",
-            errno.EBUSY: "another program traces it",
-        }.get(number, os.strerror(number))
-        os.write(2, f"trapline: process {pid} runs a program without hooks: {reason}\n".encode())
+    def warn(pid: int, reason: int, number: int, name: bytes) -> None:
+        if reason not in warned:
+            warned.add(reason)
+            what = f"{os.fsdecode(name)!r} (process {pid})" if name else f"process {pid}"
+            text = f"trapline: {what} runs without hooks: {_why(reason, number)}\n"
+            os.write(2, text.encode(errors="surrogateescape"))
 
-    return unhooked
+    return warn
 
 
 class AgentEngine:
@@ -101,13 +110,18 @@ class AgentEngine:
 
             self._planner = Planner(self.agent)
         try:
-            self.agent.enter(self._spawn)
+            reason, number = self.agent.enter(self._spawn)
         except OSError as error:
-            raise EngineStartError(
-                error.errno or 0,
-                f"engine {self.name!r} cannot enter the program: {error.strerror}. Use --engine notify, or run "
-                "`trapline doctor`",
-            ) from None
+            raise self._error(error.errno or 0, str(error.strerror)) from None
+        if reason:
+            raise self._error(number, _why(reason, number))
+
+    def _error(self, number: int, why: str) -> EngineStartError:
+        return EngineStartError(
+            number,
+            f"engine {self.name!r} cannot enter the program: {why}. Use --engine notify, or ptrace where "
+            "hooks need results, or run `trapline doctor`",
+        )
 
     def _classify(self) -> None:
         """Tell the agent which calls may go straight to the kernel."""
@@ -123,9 +137,9 @@ class AgentEngine:
 
     def _set_rules(self, chains: RuleChains) -> None:
         """Have rules applied by the agent; those that it does not find are the supervisor's."""
-        constants = dict(chains.constants)
-        if None in constants:
-            everywhere = constants.pop(None)
+        constants = {nr: result for nr, result in chains.constants.items() if nr is not None}
+        everywhere = chains.constants.get(None)
+        if everywhere is not None:
             others = {nr for arch, nr in chains.calls() if arch == _NATIVE}
             constants |= {nr: everywhere for nr in range(_TABLE_SIZE) if nr not in others}
         for key in sorted(chains.calls(), key=lambda key: key[1] is not None):

@@ -136,17 +136,19 @@ def test_reply_fd_into_a_full_table_is_emfile(engine, calls, sys):
     def hook(call):
         return call.reply_fd(b"x") if call.path == "/virtual" else None
 
+    # A tracer passes a file through a pair of sockets, which need room as well where the limit cannot be raised.
+    room = [5] if engine == "notify" else [7, 6, 5]
     words = [
         "fill",
         sys(*OPEN, "s:/virtual", 0),
         sys("getppid"),
-        sys("close", 5),
+        *[sys("close", fd) for fd in room],
         sys(*OPEN, "s:/virtual", 0),
         "cat $",
     ]
     lines = calls(words, [hook], engine=engine)
     assert lines[0] == str(-errno.EMFILE)
-    assert lines[2:] == ["0", "5", "x"]
+    assert lines[-2:] == ["5", "x"]
 
 
 def test_reply_fd_leaves_no_descriptor_behind_here_when_another_decision_follows(engine, calls, sys):

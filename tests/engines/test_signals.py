@@ -33,13 +33,13 @@ while count < int(sys.argv[2]):
 
 
 @pytest.fixture
-def running(trapline, never_matches):
+def running(trapline, engine, never_matches):
     """Start trapline with a command; its process is ended with the test."""
     started = []
 
     def start(*command, **options):
         process = subprocess.Popen(
-            [trapline, "run", "-s", never_matches, "--", *command],
+            [trapline, "run", "--engine", engine, "-s", never_matches, "--", *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -82,14 +82,15 @@ def test_a_signal_that_the_program_does_not_handle_ends_both(running, number):
 
 
 def test_a_stopped_program_is_waited_for_until_it_goes_on(running):
-    process = running("sh", "-c", "kill -STOP $$; echo continued")
+    process = running("sh", "-c", "echo stops; kill -STOP $$; echo continued")
+    assert process.stdout.readline() == "stops\n"
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     while not os.path.exists(f"/proc/{process.pid}/task/{process.pid}/children") or not open_children(
         process.pid
     ):
         os.sched_yield()
     program = open_children(process.pid)[0]
-    while state(program) != "T":
+    while state(program) not in "Tt":  # 't' for a tracer's tracee
         os.sched_yield()
     assert process.poll() is None
     os.kill(program, signal.SIGCONT)
@@ -206,8 +207,8 @@ def shell(terminal):
 
 
 @pytest.fixture
-def command(trapline, never_matches):
-    return f"'{trapline}' run -s '{never_matches}' --"
+def command(trapline, engine, never_matches):
+    return f"'{trapline}' run --engine {engine} -s '{never_matches}' --"
 
 
 def test_control_c_ends_the_program_and_trapline_by_the_same_signal(shell, command):
@@ -266,7 +267,7 @@ def test_control_z_stops_fg_and_bg_continue(shell, command):
         shell.expect(r"\[1\].*Stopped")
         shell.expect("PROMPT ")
         shell.send("fg\n")
-        shell.expect("run -s")
+        shell.expect("run --engine")
         # It has the terminal again when it answers.
         shell.send(f"turn{turn}\n")
         shell.expect(f"read turn{turn}")
@@ -289,7 +290,7 @@ def test_a_background_program_that_reads_the_terminal_is_stopped(shell, command)
         time.sleep(0.05)  # between two questions; nothing is right because of it
     assert "Stopped" in text
     shell.send("fg\n")
-    shell.expect("run -s")
+    shell.expect("run --engine")
     shell.send("hello\n")
     shell.expect("read hello")
 
@@ -310,8 +311,10 @@ def test_a_pipeline_of_two_works_and_stops_as_one(shell, command):
     shell.expect("PROMPT ")
 
 
-def test_a_shell_under_trapline_has_job_control_of_its_own(terminal, trapline, never_matches):
-    one = terminal(trapline, "run", "-s", never_matches, "--", "bash", "--norc", "--noprofile", "-i")
+def test_a_shell_under_trapline_has_job_control_of_its_own(terminal, trapline, engine, never_matches):
+    one = terminal(
+        trapline, "run", "--engine", engine, "-s", never_matches, "--", "bash", "--norc", "--noprofile", "-i"
+    )
     one.expect("PROMPT ")
     assert "no job control" not in one.seen
     one.send("stty -echo\n")
@@ -334,7 +337,7 @@ def test_a_shell_under_trapline_has_job_control_of_its_own(terminal, trapline, n
     one.pid = os.fork() or os._exit(0)  # something for the fixture to wait for
 
 
-def test_a_hook_may_talk_to_the_terminal(terminal, trapline, tmp_path, victim, sys):
+def test_a_hook_may_talk_to_the_terminal(terminal, trapline, engine, tmp_path, victim, sys):
     script = tmp_path / "ask.py"
     script.write_text(
         "from trapline import Errno, on\n\n\n"
@@ -346,15 +349,16 @@ def test_a_hook_may_talk_to_the_terminal(terminal, trapline, tmp_path, victim, s
     )
     (tmp_path / "kept").touch()
     one = terminal(
-        trapline, "run", "-s", str(script), "--", victim("caller"), sys("unlink", f"s:{tmp_path}/kept")
-    )
+        trapline, "run", "--engine", engine, "-s", str(script), "--",
+        victim("caller"), sys("unlink", f"s:{tmp_path}/kept"),
+    )  # fmt: skip
     one.expect("really\\? ")
     one.send("n\n")
     one.expect("-1\r")
     assert (tmp_path / "kept").exists()
 
 
-def test_the_size_of_the_terminal_reaches_the_program(terminal, trapline, never_matches):
+def test_the_size_of_the_terminal_reaches_the_program(terminal, trapline, engine, never_matches):
     import fcntl
     import struct
     import termios
@@ -363,7 +367,9 @@ def test_the_size_of_the_terminal_reaches_the_program(terminal, trapline, never_
         "import os, signal; signal.signal(signal.SIGWINCH, lambda *a: print(os.get_terminal_size()));"
         "print('ready', flush=True); signal.pause()"
     )
-    one = terminal(trapline, "run", "-s", never_matches, "--", python.executable, "-c", program)
+    one = terminal(
+        trapline, "run", "--engine", engine, "-s", never_matches, "--", python.executable, "-c", program
+    )
     one.expect("ready")
     fcntl.ioctl(one.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
     one.expect("columns=77, lines=33")

@@ -326,33 +326,3 @@ def test_the_hook_of_another_call_cannot_be_answered_with_this_one(engine, calls
         return call.reply(8)
 
     assert calls([sys("getuid"), sys("getppid")], [first, second], engine=engine)[1] == "8"
-
-
-def test_what_notify_cannot_do_is_refused_by_name_at_start(engine, victim):
-    import trapline
-
-    @trapline.on_return("read")
-    def log_result(call):
-        return None
-
-    @on("write", changes_args=True)
-    def shout(call):
-        return None
-
-    for hook, name in ((log_result, "log_result"), (shout, "shout")):
-        with pytest.raises(trapline.UnsupportedByEngineError, match=name) as caught:
-            trapline.run(["true"], hooks=[hook], engine=engine)
-        assert caught.value.engine == engine
-        assert "engine" in str(caught.value)
-
-
-def test_write_arg_on_notify_says_what_to_declare(engine, calls, sys):
-    import trapline
-
-    @on("getppid")
-    def hook(call):
-        with pytest.raises(trapline.UnsupportedByEngineError, match="changes_args=True"):
-            call.write_arg("arg0", 1)
-        return call.reply(1)
-
-    assert calls([sys("getppid")], [hook], engine=engine) == ["1"]

@@ -1,0 +1,250 @@
+// Makes calls that rules are about, NR by number, and says what came of them. 7777 is a result that no kernel gives.
+//
+//   ruled hits NR N            which of N calls returned 7777, counted from 1
+//   ruled many NR T P N        T threads in each of P forked processes make N calls each; how many returned 7777
+//   ruled times NR N           for each call its result and how long it took, in nanoseconds
+//   ruled alarm NR             a call during which a handled signal comes: result, handlers run, calls in the
+//                              handler that returned 7777, nanoseconds
+//   ruled storm NR N           N calls while a signal is handled every millisecond; how many returned 7777
+//   ruled restart              a read that signals interrupt and that is restarted: result, handlers run
+//   ruled jump NR              a call that a handler leaves by siglongjmp, and the same once more: handlers run,
+//                              result and nanoseconds of the second one
+//   ruled pipe                 a write whose reader says whether it had the byte before the write returned
+//   ruled loop NR N            nanoseconds of N calls
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { mark = 7777 };
+
+static long number, count;
+static volatile sig_atomic_t handled, marked, wanted;
+static sigjmp_buf escape;
+static int ends[2];
+static volatile int arrived;
+
+static long now(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * 1000000000L + time.tv_nsec;
+}
+
+static long call(void)
+{
+    long result = syscall(number, 0, 0, 0);
+
+    return result == -1 ? -errno : result;
+}
+
+static void hits(void)
+{
+    for (long i = 1; i <= count; i++)
+        if (call() == mark)
+            printf("%ld ", i);
+    puts("");
+}
+
+static void *make_calls(void *hit)
+{
+    for (long i = 0; i < count; i++)
+        *(long *)hit += call() == mark;
+    return NULL;
+}
+
+static long in_threads(int threads)
+{
+    pthread_t thread[64];
+    long hit[64] = {0}, total = 0;
+
+    for (int i = 0; i < threads; i++)
+        pthread_create(&thread[i], NULL, make_calls, &hit[i]);
+    for (int i = 0; i < threads; i++) {
+        pthread_join(thread[i], NULL);
+        total += hit[i];
+    }
+    return total;
+}
+
+static void many(int threads, int processes)
+{
+    long total = 0, one;
+
+    if (pipe(ends))
+        exit(99);
+    for (int i = 0; i < processes; i++) {
+        if (fork() == 0) {
+            one = in_threads(threads);
+            _exit(write(ends[1], &one, sizeof one) != sizeof one);
+        }
+    }
+    for (int i = 0; i < processes; i++) {
+        if (read(ends[0], &one, sizeof one) != sizeof one)
+            exit(99);
+        total += one;
+        wait(NULL);
+    }
+    printf("%ld\n", total);
+}
+
+static void times(void)
+{
+    for (long i = 0; i < count; i++) {
+        long began = now(), result = call();
+        printf("%ld %ld\n", result, now() - began);
+    }
+}
+
+static void on_signal(int signo)
+{
+    (void)signo;
+    handled++;
+    marked += call() == mark;
+}
+
+static void on_signal_count(int signo)
+{
+    (void)signo;
+    if (++handled == wanted && write(ends[1], "x", 1) != 1)
+        abort();
+}
+
+static void on_signal_escape(int signo)
+{
+    (void)signo;
+    handled++;
+    siglongjmp(escape, 1);
+}
+
+static void handle(void (*handler)(int), long first_us, long every_us)
+{
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+    struct itimerval timer = {{0, every_us}, {0, first_us}};
+
+    sigaction(SIGALRM, &action, NULL);
+    setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+static void during_alarm(void)
+{
+    long began = now();
+
+    handle(on_signal, 30000, 0);
+    long result = call(), ended = now();
+    while (!handled)
+        pause();
+    printf("%ld %d %d %ld\n", result, (int)handled, (int)marked, ended - began);
+}
+
+static void storm(void)
+{
+    long hit = 0;
+
+    handle(on_signal_count, 1000, 1000);
+    for (long i = 0; i < count; i++)
+        hit += call() == mark;
+    handle(on_signal_count, 0, 0);
+    printf("%ld\n", hit);
+}
+
+static void restart(void)
+{
+    char byte;
+
+    if (pipe(ends))
+        exit(99);
+    wanted = 20;
+    handle(on_signal_count, 1000, 1000);
+    long result = syscall(SYS_read, ends[0], &byte, 1);
+    handle(on_signal_count, 0, 0);
+    printf("%ld %d\n", result, handled >= wanted);
+}
+
+static void jump(void)
+{
+    volatile long result = 0, began = 0, ended = 0;
+
+    handle(on_signal_escape, 30000, 0);
+    // The same call, from the same place on the stack: but another one.
+    for (volatile int i = 0; i < 2; i++) {
+        if (sigsetjmp(escape, 1) == 0) {
+            began = now();
+            result = syscall(number, 0, 0, 0);
+            ended = now();
+            while (!handled)
+                pause();
+        }
+    }
+    printf("%d %ld %ld\n", (int)handled, (long)result, (long)(ended - began));
+}
+
+static void *reader(void *unused)
+{
+    char byte;
+
+    (void)unused;
+    arrived = syscall(SYS_read, ends[0], &byte, 1) == 1;
+    return NULL;
+}
+
+static void through_pipe(void)
+{
+    pthread_t thread;
+
+    if (pipe(ends))
+        exit(99);
+    pthread_create(&thread, NULL, reader, NULL);
+    long began = now(), result = syscall(SYS_write, ends[1], "x", 1), ended = now();
+    printf("%ld %d %ld\n", result, arrived, ended - began);
+    pthread_join(thread, NULL);
+}
+
+static void loop(void)
+{
+    long began = now();
+
+    for (long i = 0; i < count; i++)
+        syscall(number, 0, 0, 0);
+    printf("%ld\n", now() - began);
+}
+
+int main(int argc, char **argv)
+{
+    const char *what = argv[1];
+
+    number = argc > 2 ? atol(argv[2]) : 0;
+    count = argc > 3 ? atol(argv[argc - 1]) : 0;
+    if (strcmp(what, "hits") == 0)
+        hits();
+    else if (strcmp(what, "many") == 0)
+        many(atoi(argv[3]), atoi(argv[4]));
+    else if (strcmp(what, "times") == 0)
+        times();
+    else if (strcmp(what, "alarm") == 0)
+        during_alarm();
+    else if (strcmp(what, "storm") == 0)
+        storm();
+    else if (strcmp(what, "restart") == 0)
+        restart();
+    else if (strcmp(what, "jump") == 0)
+        jump();
+    else if (strcmp(what, "pipe") == 0)
+        through_pipe();
+    else if (strcmp(what, "loop") == 0)
+        loop();
+    else
+        return 99;
+    return 0;
+}
