@@ -523,10 +523,10 @@ long tl_call_rt_sigreturn(struct tl_thread *thread)
         __builtin_memcpy(thread->regs, context.regs, sizeof thread->regs);
         return (long)context.regs[RAX];
     }
-    tl_write(at, &context, sizeof context);
     tl_rules_handled(thread, context.regs[RIP], context.regs[RSP]);
     thread->mask_is_full = false;
-    tl_sigreturn(at);
+    thread->deferred.context = context; // the frame is the program's, and may be read-only
+    tl_sigreturn((uint64_t)&thread->deferred.context);
 }
 
 long tl_change_stack(struct tl_thread *thread, const struct tl_stack *wanted)

@@ -363,3 +363,12 @@ def probe(name: str, timeout_ms: int = 5000) -> tuple[bool | None, int, str]:
 
 def probe_names() -> tuple[str, ...]:
     """Return the names that :func:`probe` knows on this architecture, in order."""
+
+def find_mapping(pid: int, address: int, /) -> tuple[int, int, int, int, int, int, int, str]:
+    """Ask the kernel what a process has mapped at an address.
+
+    :returns: start, end, flags (1 readable, 2 writable, 4 executable, 8 shared), offset in the file, inode, major
+        and minor number of the device, path or name.
+    :raises OSError: ESRCH without such a process, ENOENT where nothing is mapped, ENOTTY or EINVAL from a kernel that cannot be asked; or the
+        process is gone or may not be looked at.
+    """
