@@ -207,6 +207,8 @@ void tl_child_start(struct tl_thread *thread)
         thread->mailbox = NULL;
         thread->dispatch_mode = 0; // not inherited
         thread->held_pending = 0;
+        for (size_t i = 0; i < sizeof process->handlers / sizeof *process->handlers; i++)
+            process->handlers[i].users = &process->handlers[i] == thread->handlers;
     } else {
         set_segment(thread);
     }
