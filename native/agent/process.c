@@ -24,7 +24,7 @@ enum {
 static const uint64_t CLONE_CLEAR_SIGHAND = 0x100000000;
 
 // A segment of this thread's own whose limit is its index: code in blocks finds the record by it.
-static void set_segment(struct tl_thread *thread)
+__attribute__((noinline, noclone)) static void set_segment(struct tl_thread *thread)
 {
     struct tl_process *process = &tl_process;
     long result;
@@ -36,7 +36,8 @@ static void set_segment(struct tl_thread *thread)
     process->low_page[1] = 0;
     process->low_page[2] = thread->index;
     process->low_page[3] = 1 | 1 << 6; // 32 bit, usable
-    __asm__ volatile("int $0x80"
+    __asm__ volatile("int $0x80\n"
+                     ".globl tl_segment_done\n.hidden tl_segment_done\ntl_segment_done:"
                      : "=a"(result)
                      : "a"(set_thread_area_by_int80), "b"(process->low_page)
                      : "r8", "r9", "r10", "r11", "memory");
