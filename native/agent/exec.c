@@ -12,6 +12,7 @@ enum {
     F_SETFD = 2,
     FD_CLOEXEC = 1,
     O_CLOEXEC = 02000000,
+    SIG_SETMASK = 2,
     S_IFMT = 0170000,
     S_IFREG = 0100000,
     S_ISUID = 04000,
@@ -90,6 +91,9 @@ static void queue_again(struct tl_thread *thread)
 {
     if (!thread->pending)
         return;
+    // All of them, or one that the agent never blocks would be here again at once.
+    const tl_sigset all = ~(tl_sigset)0;
+    tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&all, 0, sizeof all, 0, 0);
     thread->pending = 0;
     tl_raw(__NR_rt_tgsigqueueinfo, thread->pid, thread->tid, thread->deferred.info.number,
            (long)&thread->deferred.info, 0, 0);

@@ -96,11 +96,11 @@ struct tl_thread {
     uint32_t arch;
     int32_t kind;           // the native number of what the call is, by whatever convention it is made
     bool mask_is_full;      // all signals are blocked by the agent
-    bool sigsys_blocked;    // as the program believes
-    bool sigsys_pending;    // a SIGSYS waits in sigsys_info until the program unblocks it
+    tl_sigset held_blocked; // of tl_held_signals: what the program believes to block
+    tl_sigset held_pending; // of these: sent, and waiting in held_info until the program unblocks them
     bool is_filtered;       // a filter of the program's own has trapped the call
     int32_t sent;           // the signal that the agent sends itself, for the program
-    tl_sigset mask;         // as the program set it, without SIGSYS
+    tl_sigset mask;         // as the program set it, without tl_held_signals
     tl_sigset waiting;      // arrived while another signal is pending, and are in the kernel until that is delivered
     struct tl_stack stack;  // the alternate stack that the program set
     struct tl_handlers *handlers;
@@ -109,10 +109,10 @@ struct tl_thread {
     uint32_t in_copy;
     struct tl_frame deferred; // the frame of the signal that waits
     uint64_t room, room_size; // for copies of changed arguments
-    struct tl_siginfo sigsys_info;
+    struct tl_siginfo held_info[3];
     tl_sigset temporary_mask; // what rt_sigsuspend and its like wait with
     bool has_temporary_mask;
-    bool temporary_sigsys_blocked;
+    tl_sigset temporary_held;
     int32_t pid;
     uint64_t scratch[4];
     uint64_t clone_flags;
@@ -251,6 +251,8 @@ long tl_change_stack(struct tl_thread *thread, const struct tl_stack *wanted);
 struct tl_stack tl_stack_seen(const struct tl_thread *thread, uint64_t sp);
 
 // masks.c
+// Sends what has waited and is not in BLOCKED.
+void tl_release_held(struct tl_thread *thread, tl_sigset blocked);
 tl_sigset tl_mask_seen(const struct tl_thread *thread);
 long tl_change_mask(struct tl_thread *thread, int how, tl_sigset set);
 long tl_call_rt_sigprocmask(struct tl_thread *thread);
@@ -318,6 +320,20 @@ struct tl_report *tl_report_new(int32_t pid);
 // Native signal numbers and bits: libc's headers clash with the kernel's structures here.
 enum { SIGILL = 4, SIGTRAP = 5, SIGBUS = 7, SIGKILL = 9, SIGSEGV = 11, SIGCHLD = 17, SIGSTOP = 19, SIGSYS = 31 };
 enum { EPERM = 1, ESRCH = 3, EINTR = 4, EBADF = 9, EAGAIN = 11, ENOMEM = 12, EFAULT = 14, EINVAL = 22, ENOSYS = 38 };
+
+// Signals that the agent must get whatever the program blocks: the kernel ends a program that raises one of them
+// while it is blocked. With rewriting, traps in windows are among them.
+static inline tl_sigset tl_held_signals(void)
+{
+    tl_sigset traps = (tl_sigset)1 << (SIGTRAP - 1) | (tl_sigset)1 << (SIGILL - 1);
+
+    return (tl_sigset)1 << (SIGSYS - 1) | (tl_session.flags & TL_ENGINE_REWRITES ? traps : 0);
+}
+
+static inline struct tl_siginfo *tl_held_info(struct tl_thread *thread, int number)
+{
+    return &thread->held_info[number == SIGSYS ? 0 : number == SIGTRAP ? 1 : 2];
+}
 
 static inline bool tl_is_error(long result)
 {

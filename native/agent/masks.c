@@ -1,6 +1,6 @@
 // Signal masks as the program sees them. SIGSYS is never really blocked, since the kernel ends a program whose
-// call traps while it is: what the program believes is in tl_thread.sigsys_blocked, and a SIGSYS that somebody
-// sends meanwhile waits in tl_thread.sigsys_info.
+// call traps while it is; nor, with rewriting, are SIGTRAP and SIGILL. What the program believes of them is in
+// tl_thread.held_blocked, and one that somebody sends meanwhile waits in tl_thread.held_info.
 #include "inside.h"
 
 #include <asm/unistd.h>
@@ -9,16 +9,18 @@ enum { SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK };
 
 tl_sigset tl_mask_seen(const struct tl_thread *thread)
 {
-    return thread->mask | (thread->sigsys_blocked ? tl_bit(SIGSYS) : 0);
+    return thread->mask | thread->held_blocked;
 }
 
-// A SIGSYS that has waited comes now: it finds the agent at work, and so the program when that ends.
-static void release_sigsys(struct tl_thread *thread)
+// It finds the agent at work, and so the program when that ends.
+void tl_release_held(struct tl_thread *thread, tl_sigset blocked)
 {
-    if (!thread->sigsys_pending || thread->sigsys_blocked)
-        return;
-    thread->sigsys_pending = false;
-    tl_send(thread, &thread->sigsys_info);
+    for (int number = 1; number <= SIGSYS && thread->held_pending & ~blocked; number++) {
+        if (!(thread->held_pending & ~blocked & tl_bit(number)))
+            continue;
+        thread->held_pending &= ~tl_bit(number);
+        tl_send(thread, tl_held_info(thread, number));
+    }
 }
 
 long tl_change_mask(struct tl_thread *thread, int how, tl_sigset set)
@@ -39,15 +41,15 @@ long tl_change_mask(struct tl_thread *thread, int how, tl_sigset set)
     default:
         return -EINVAL;
     }
-    thread->sigsys_blocked = mask & tl_bit(SIGSYS);
-    mask &= ~tl_bit(SIGSYS);
+    thread->held_blocked = mask & tl_held_signals();
+    mask &= ~tl_held_signals();
     if (mask != thread->mask) {
         thread->mask = mask;
         // With a signal pending here, the mask is set when that is delivered.
         if (!thread->pending)
             tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&thread->mask, 0, 8, 0, 0);
     }
-    release_sigsys(thread);
+    tl_release_held(thread, thread->held_blocked);
     return 0;
 }
 
@@ -74,9 +76,9 @@ long tl_call_rt_sigpending(struct tl_thread *thread)
     tl_sigset set;
     long result = tl_perform(thread);
 
-    if (result || !thread->sigsys_pending || size != sizeof set || !tl_read(&set, thread->args[0], sizeof set))
+    if (result || !thread->held_pending || size != sizeof set || !tl_read(&set, thread->args[0], sizeof set))
         return result;
-    set |= tl_bit(SIGSYS);
+    set |= thread->held_pending;
     return tl_write(thread->args[0], &set, sizeof set) ? 0 : -EFAULT;
 }
 
@@ -84,16 +86,18 @@ long tl_call_rt_sigtimedwait(struct tl_thread *thread)
 {
     tl_sigset set;
 
-    if (!thread->sigsys_pending || thread->args[3] != sizeof set || !tl_read(&set, thread->args[0], sizeof set) ||
-        !(set & tl_bit(SIGSYS)))
+    if (!thread->held_pending || thread->args[3] != sizeof set || !tl_read(&set, thread->args[0], sizeof set) ||
+        !(set & thread->held_pending))
         return tl_perform(thread);
-    if (thread->args[1] && !tl_write(thread->args[1], &thread->sigsys_info, sizeof thread->sigsys_info))
+    int number = __builtin_ctzll(set & thread->held_pending) + 1;
+    const struct tl_siginfo *info = tl_held_info(thread, number);
+    if (thread->args[1] && !tl_write(thread->args[1], info, sizeof *info))
         return -EFAULT;
-    thread->sigsys_pending = false;
-    return SIGSYS;
+    thread->held_pending &= ~tl_bit(number);
+    return number;
 }
 
-// Calls that wait with a mask of their own: SIGSYS must stay out of it.
+// Calls that wait with a mask of their own: what we hold must stay out of it.
 long tl_call_masked(struct tl_thread *thread)
 {
     unsigned argument = 3;
@@ -123,7 +127,7 @@ long tl_call_masked(struct tl_thread *thread)
     }
     if (!at || !tl_read(&mask, at, sizeof mask))
         return tl_perform(thread);
-    thread->scratch[0] = mask & ~tl_bit(SIGSYS);
+    thread->scratch[0] = mask & ~tl_held_signals();
     if (is_indirect) {
         thread->scratch[1] = (uint64_t)&thread->scratch[0];
         thread->scratch[2] = indirect[1];
@@ -132,12 +136,11 @@ long tl_call_masked(struct tl_thread *thread)
         thread->args[argument] = (uint64_t)&thread->scratch[0];
     }
     thread->temporary_mask = thread->scratch[0];
-    thread->temporary_sigsys_blocked = mask & tl_bit(SIGSYS);
+    thread->temporary_held = mask & tl_held_signals();
     thread->has_temporary_mask = true;
     long result = -EINTR;
-    if (thread->sigsys_pending && !thread->temporary_sigsys_blocked) {
-        thread->sigsys_pending = false;
-        tl_send(thread, &thread->sigsys_info);
+    if (thread->held_pending & ~thread->temporary_held) {
+        tl_release_held(thread, thread->temporary_held);
     } else {
         result = tl_perform(thread);
     }

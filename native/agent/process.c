@@ -158,8 +158,8 @@ _Noreturn void tl_begin(struct tl_thread *thread)
     __builtin_memcpy(thread->regs, process->start.registers, sizeof thread->regs);
     thread->self = thread;
     thread->state = TL_THREAD_LIVE;
-    thread->mask = process->start.signal_mask & ~tl_bit(SIGSYS);
-    thread->sigsys_blocked = process->start.signal_mask & tl_bit(SIGSYS);
+    thread->mask = process->start.signal_mask & ~tl_held_signals();
+    thread->held_blocked = process->start.signal_mask & tl_held_signals();
     thread->pid = process->pid = (int32_t)tl_call3(__NR_getpid, 0, 0, 0);
     thread->tid = (int32_t)tl_call3(__NR_gettid, 0, 0, 0);
     thread->handlers = &process->handlers[0];
@@ -205,7 +205,9 @@ void tl_child_start(struct tl_thread *thread)
         process->report = tl_report_new(process->pid);
         thread->mailbox = NULL;
         thread->dispatch_mode = 0; // not inherited
-        thread->sigsys_pending = false;
+        thread->held_pending = 0;
+        for (size_t i = 0; i < sizeof process->handlers / sizeof *process->handlers; i++)
+            process->handlers[i].users = &process->handlers[i] == thread->handlers;
     } else {
         set_segment(thread);
     }
@@ -269,7 +271,7 @@ long tl_call_clone(struct tl_thread *thread)
         }
         struct tl_thread fresh = {
             .self = child, .index = child->index, .state = TL_THREAD_LIVE, .mask = thread->mask,
-            .sigsys_blocked = thread->sigsys_blocked, .handlers = thread->handlers, .arch = thread->arch,
+            .held_blocked = thread->held_blocked, .handlers = thread->handlers, .arch = thread->arch,
             .block = thread->block, .exact = thread->exact, .segments = thread->segments,
         };
         __builtin_memcpy(fresh.regs, thread->regs, sizeof fresh.regs);

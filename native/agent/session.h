@@ -227,9 +227,9 @@ struct tl_image_header {
 // What becomes of a thread when the agent leaves it.
 struct tl_leaving {
     uint64_t registers[18]; // in the order of the kernel's signal frames; on return those of the program
-    uint32_t is_first;      // of its process
-    uint32_t blocks_sigsys; // on return: the program believes to block it
-    uint64_t stack[382];
+    uint64_t is_first;      // of its process
+    uint64_t held_blocked;  // on return: what the program believes to block, and the kernel does not know
+    uint64_t stack[381];
 };
 
 struct tl_gate_info {

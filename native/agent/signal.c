@@ -128,8 +128,7 @@ void tl_install_handlers(struct tl_handlers *handlers, bool ask)
 void tl_show_signals(struct tl_thread *thread, bool alone, tl_sigset mask)
 {
     tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, 8, 0, 0);
-    if (thread->sigsys_pending)
-        tl_send(thread, &thread->sigsys_info);
+    tl_release_held(thread, 0);
     for (int number = 1; number <= signals; number++) {
         const struct tl_action *action = &thread->handlers->action[number];
         if (is_ours(number) && action->handler == 1 && (alone || number != SIGSYS))
@@ -142,7 +141,7 @@ void tl_hide_signals(struct tl_thread *thread)
     for (int number = 1; number <= signals; number++)
         if (is_ours(number) && thread->handlers->action[number].handler == 1)
             install(number, &thread->handlers->action[number]);
-    thread->sigsys_pending = false; // what waits in the kernel comes now
+    thread->held_pending = 0; // what waits in the kernel comes now
     tl_restore_signals(thread);
 }
 
@@ -247,10 +246,15 @@ static bool enter_handler(struct tl_thread *thread, int number, const struct tl_
     uint64_t sp = at[RSP], vectors;
     size_t size = vector_size(context);
 
-    bool sigsys_blocked = thread->has_temporary_mask ? thread->temporary_sigsys_blocked : thread->sigsys_blocked;
-    if (number == SIGSYS && sigsys_blocked && info->code <= 0) {
-        thread->sigsys_info = *info;
-        thread->sigsys_pending = true;
+    tl_sigset held = thread->has_temporary_mask ? thread->temporary_held : thread->held_blocked;
+    if (held & tl_bit(number)) {
+        if (info->code > 0) {
+            thread->handlers->action[number].handler = 0; // as the kernel does with a fault that is blocked
+            fall_back(thread, info);
+        } else {
+            *tl_held_info(thread, number) = *info;
+            thread->held_pending |= tl_bit(number);
+        }
         return false;
     }
     if (action.handler <= 1) {
@@ -283,8 +287,8 @@ static bool enter_handler(struct tl_thread *thread, int number, const struct tl_
     mask |= action.mask;
     if (!(action.flags & SA_NODEFER))
         mask |= tl_bit(number);
-    thread->sigsys_blocked = sigsys_blocked || mask & tl_bit(SIGSYS);
-    thread->mask = mask & ~tl_bit(SIGSYS);
+    thread->held_blocked = held | (mask & tl_held_signals());
+    thread->mask = mask & ~tl_held_signals();
     thread->has_temporary_mask = false;
     if (action.flags & SA_RESETHAND) {
         thread->handlers->action[number].handler = 0;
@@ -459,8 +463,8 @@ long tl_change_action(struct tl_thread *thread, int number, const struct tl_acti
             *action = new;
         install(number, &new);
         *action = new;
-        if (number == SIGSYS && new.handler == 1)
-            thread->sigsys_pending = false;
+        if (new.handler == 1)
+            thread->held_pending &= ~tl_bit(number);
     }
     tl_restore_signals(thread);
     return 0;
@@ -500,27 +504,29 @@ long tl_call_rt_sigreturn(struct tl_thread *thread)
     struct tl_stack stack = context.stack;
     context.stack = (struct tl_stack){.sp = (uint64_t)thread + tl_signal_stack,
                                       .size = tl_thread_size - tl_signal_stack};
-    thread->sigsys_blocked = context.mask & tl_bit(SIGSYS);
-    context.mask &= ~(tl_bit(SIGSYS) | tl_bit(SIGKILL) | tl_bit(SIGSTOP));
+    thread->held_blocked = context.mask & tl_held_signals();
+    context.mask &= ~(tl_held_signals() | tl_bit(SIGKILL) | tl_bit(SIGSTOP));
     thread->mask = context.mask;
     if (!is_on_stack(&thread->stack, at)) {
         stack.flags &= ~SS_ONSTACK;
         thread->stack = stack.flags & SS_DISABLE ? (struct tl_stack){0} : stack;
     }
-    if (thread->sigsys_pending && !thread->sigsys_blocked) {
+    tl_sigset due = thread->held_pending & ~thread->held_blocked;
+    if (due) {
         // It comes at the very place where the frame leads to.
-        thread->sigsys_pending = false;
+        int number = __builtin_ctzll(due) + 1;
+        thread->held_pending &= ~tl_bit(number);
         tl_rules_handled(thread, context.regs[RIP], context.regs[RSP]);
         thread->deferred.context = context;
-        thread->deferred.info = thread->sigsys_info;
+        thread->deferred.info = *tl_held_info(thread, number);
         thread->pending = 1;
         __builtin_memcpy(thread->regs, context.regs, sizeof thread->regs);
         return (long)context.regs[RAX];
     }
-    tl_write(at, &context, sizeof context);
     tl_rules_handled(thread, context.regs[RIP], context.regs[RSP]);
     thread->mask_is_full = false;
-    tl_sigreturn(at);
+    thread->deferred.context = context; // the frame is the program's, and may be read-only
+    tl_sigreturn((uint64_t)&thread->deferred.context);
 }
 
 long tl_change_stack(struct tl_thread *thread, const struct tl_stack *wanted)

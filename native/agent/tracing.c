@@ -81,7 +81,7 @@ void tl_leave_thread(void)
         give_back_process();
     if (!thread)
         return;
-    leaving->blocks_sigsys = thread->sigsys_blocked;
+    leaving->held_blocked = thread->held_blocked;
     give_back_handlers(thread->handlers);
     give_back_thread(thread);
 }
@@ -114,8 +114,8 @@ static long trace_me(struct tl_thread *thread)
         give_back_process();
     if (!borrows_memory || !(thread->clone_flags & CLONE_SIGHAND))
         give_back_handlers(thread->handlers);
-    if (thread->sigsys_blocked) {
-        tl_sigset mask = thread->mask | tl_bit(SIGSYS);
+    if (thread->held_blocked) {
+        tl_sigset mask = tl_mask_seen(thread);
         tl_raw(__NR_rt_sigprocmask, 2, (long)&mask, 0, 8, 0, 0);
     }
     give_back_thread(thread);

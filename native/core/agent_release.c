@@ -37,7 +37,7 @@ enum {
 struct held {
     pid_t tid;
     uint64_t base; // of the agent's region; 0: it has none
-    bool is_stopped;
+    bool was_told_to_stop; // by a signal, and stays so
 };
 
 struct release {
@@ -109,11 +109,9 @@ static uint64_t find_region(pid_t tid)
 }
 
 // May the agent leave a thread that has stopped like this?
-static bool is_safe(const struct release *r, const struct held *held, const struct user_regs_struct *regs,
-                    int status)
+static bool is_safe(const struct release *r, const struct held *held, const struct user_regs_struct *regs)
 {
     uint64_t at = regs->rip - held->base, record = regs->rsp & -(uint64_t)tl_thread_size;
-    bool is_told_to_stop = status >> 8 == PTRACE_EVENT_STOP && (status & 0xff) != SIGTRAP;
     uint32_t pending = 1;
     size_t done;
 
@@ -122,7 +120,7 @@ static bool is_safe(const struct release *r, const struct held *held, const stru
     if (at != r->header.performed && at != r->header.performed_int80)
         return false;
     long long error = -(long long)regs->rax;
-    if (!is_told_to_stop && (error < restart_first || error > restart_last))
+    if (!held->was_told_to_stop && (error < restart_first || error > restart_last))
         return false;
     return tl_memory_read(held->tid, record + r->header.pending, &pending, sizeof pending, &done) == 0 &&
            !pending;
@@ -136,13 +134,12 @@ static bool hold(struct release *r, struct held *held)
 
     for (; status; status = wait_for_stop(r, held->tid)) {
         bool is_event = status >> 8;
-        held->is_stopped = true;
         if (!get_registers(held->tid, &regs))
             return false;
         held->base = find_region(held->tid);
-        if (is_event && (!held->base || is_safe(r, held, &regs, status)))
+        held->was_told_to_stop = is_event && (status & 0xff) != SIGTRAP;
+        if (is_event && (!held->base || is_safe(r, held, &regs)))
             return true;
-        held->is_stopped = false;
         ptrace(PTRACE_CONT, held->tid, NULL, (void *)(uintptr_t)(is_event ? 0 : status & 0xff));
         nap(r);
         ptrace(PTRACE_INTERRUPT, held->tid, NULL, NULL);
@@ -173,7 +170,7 @@ static int hold_all(struct release *r, pid_t tid)
             continue;
         }
         struct held *held = &r->held[r->count++];
-        *held = (struct held){task, 0, false};
+        *held = (struct held){.tid = task};
         ptrace(PTRACE_INTERRUPT, task, NULL, NULL);
         found = hold(r, held) ? found + 1 : -1;
     }
@@ -217,10 +214,25 @@ static bool leave(struct release *r, const struct held *held, bool is_first)
         return false;
     for (int i = 0; i < 18; i++)
         *order[i] = leaving.registers[i];
-    if (leaving.blocks_sigsys)
-        mask |= 1ull << (SIGSYS - 1);
+    mask |= leaving.held_blocked;
     return set_registers(held->tid, &regs) &&
            ptrace(PTRACE_SETSIGMASK, held->tid, (void *)sizeof mask, &mask) == 0;
+}
+
+// A thread that is detached stops again by itself, but not at once; who is going to trace it finds it stopped.
+static void wait_until_stopped(struct release *r, pid_t tid)
+{
+    char path[64], line[128], state = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/task/%d/status", tid, tid);
+    do {
+        FILE *file = fopen(path, "re");
+        if (!file)
+            return;
+        while (fgets(line, sizeof line, file) && sscanf(line, "State: %c", &state) != 1)
+            continue;
+        fclose(file);
+    } while (state != 'T' && state != 'Z' && nap(r));
 }
 
 bool tl_agent_release(pid_t tid, pid_t command)
@@ -241,6 +253,9 @@ bool tl_agent_release(pid_t tid, pid_t command)
             is_first = false;
     for (size_t i = 0; i < r->count; i++)
         ptrace(PTRACE_DETACH, r->held[i].tid, NULL, NULL);
+    for (size_t i = 0; i < r->count; i++)
+        if (r->held[i].was_told_to_stop)
+            wait_until_stopped(r, r->held[i].tid);
     free(r);
     return !is_first;
 }

@@ -40,6 +40,16 @@ static int import_errors(void)
     return tl_call_gone_error && tl_memory_access_error && tl_unsupported_error ? 0 : -1;
 }
 
+static int add_agent_to(PyObject *module)
+{
+#ifdef TL_HAS_AGENT
+    return tl_agent_add_to(module);
+#else
+    (void)module;
+    return 0;
+#endif
+}
+
 static struct PyModuleDef native_module = {
     PyModuleDef_HEAD_INIT,
     .m_name = "trapline._native",
@@ -56,8 +66,9 @@ PyMODINIT_FUNC PyInit__native(void)
     if (!module)
         return NULL;
     if (import_errors() < 0 || tl_transport_add_to(module) < 0 || tl_tracer_add_to(module) < 0 ||
-        tl_agent_add_to(module) < 0 || tl_call_add_to(module) < 0 || tl_listener_add_to(module) < 0 ||
-        tl_spawn_add_to(module) < 0 || tl_job_add_to(module) < 0 || tl_probe_add_to(module) < 0) {
+        add_agent_to(module) < 0 || tl_call_add_to(module) < 0 || tl_listener_add_to(module) < 0 ||
+        tl_spawn_add_to(module) < 0 || tl_job_add_to(module) < 0 || tl_probe_add_to(module) < 0 ||
+        tl_mapping_add_to(module) < 0) {
         Py_DECREF(module);
         return NULL;
     }

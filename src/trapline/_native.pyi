@@ -124,7 +124,7 @@ class Listener:
 
     def __new__(
         cls,
-        transport: object,
+        transport: Transport,
         workers: int,
         call_type: type[Call],
         on_error: Callable[..., int],
@@ -187,8 +187,18 @@ class Spawn:
         filter: bytes | None,
         job: Job | None,
         hold: bool,
+        passed: tuple[tuple[int, int], tuple[int, int]] = ...,
         /,
-    ) -> Spawn: ...
+    ) -> Spawn:
+        """Start a process for a command.
+
+        :param stdio: descriptors to become its 0, 1 and 2; -1: what is there.
+        :param filter: instructions to install, as the kernel reads them; None only where *hold* is set.
+        :param hold: it waits for :meth:`release` before its filter and its execve; its filter has no listener.
+        :param passed: two more descriptors that it gets, each with its number there.
+        :raises OSError: it cannot be made, or not be filtered.
+        """
+
     def release(self) -> None: ...
     def close(self) -> None: ...
     def wait_exec(self, wake: int, /) -> bool: ...
@@ -221,20 +231,121 @@ class Job:
 class Tracer:
     """The thread that traces one program, for the ptrace engine."""
 
-    def __new__(
-        cls, filter: bytes, filtered: bool, on_unhidden: Callable[[int], None] | None, /
-    ) -> Tracer: ...
-    @property
-    def exit_fd(self) -> int: ...
-    def seize(self, pid: int, /) -> None: ...
-    def attach(self, pid: int, /) -> None: ...
-    def detach(self, milliseconds: int, /) -> bool: ...
-    def close(self) -> None: ...
-    def transport(self) -> object: ...
-    def exit_status(self) -> int | None: ...
+    def __new__(cls, filter: bytes, filtered: bool, on_unhidden: Callable[[int], None] | None, /) -> Tracer:
+        """Start the thread.
 
-def notify_transport(fd: int, /) -> object:
-    """Return what a :class:`Listener` takes, over a seccomp listener, which it owns from here on."""
+        :param filter: which calls are for us, as instructions that the kernel reads.
+        :param filtered: the program has that filter itself; else each of its calls stops, and the thread looks.
+        :param on_unhidden: ``(errno)``: a program has kept its vDSO; None: it is to keep it.
+        """
+
+    @property
+    def exit_fd(self) -> int:
+        """Readable when the process that was seized or attached to has ended."""
+
+    def seize(self, pid: int, /) -> None:
+        """Trace a process that has one thread and is held (``Spawn`` with *hold*).
+
+        :raises OSError: it may not be traced, or is already.
+        """
+
+    def attach(self, pid: int, /) -> None:
+        """Trace every thread of a process that runs, as :meth:`seize` does."""
+
+    def detach(self, milliseconds: int, /) -> bool:
+        """Let everything go on untraced; False when not all of it could be let go in that time."""
+
+    def close(self) -> None:
+        """End the thread."""
+
+    def transport(self) -> Transport:
+        """Return what a :class:`Listener` takes; once."""
+
+    def exit_status(self) -> int | None:
+        """Return the wait status of that process, or None while it runs."""
+
+class Agent:
+    """What the agents of one program and its supervisor share, for the in-process engines.
+
+    Absent where there is no agent for the processor: it is for x86-64 alone.
+    """
+
+    def __new__(
+        cls,
+        flags: int,
+        threshold: int,
+        hide_vdso: bool,
+        program: bytes,
+        on_unhooked: Callable[[int, int, int, bytes], None],
+        /,
+    ) -> Agent:
+        """Make the shared memory, with the agent in it.
+
+        :param flags: 1: sites that trap often are rewritten.
+        :param threshold: how often a site traps before that.
+        :param program: the filter that the agent applies to calls of the slow class.
+        :param on_unhooked: ``(pid, reason, errno, name)``: a process runs a program that the agent could not enter;
+            the reason is one of ``enum tl_unhooked``. Called from any thread.
+        :raises OSError: there are no descriptors or no memory.
+        """
+
+    @property
+    def descriptors(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """What a command has to be given (``passed`` of :class:`Spawn`)."""
+
+    def transport(self) -> Transport:
+        """Return what a :class:`Listener` takes; once, and before :meth:`enter`."""
+
+    def classify(self, kind: int, numbers: Sequence[int] | None, /) -> None:
+        """Say how calls are treated: 0 straight to the kernel, 1 a constant result, 2 the slow path.
+
+        :param numbers: of x86-64 calls; None means all.
+        """
+
+    def classify_own(self) -> None:
+        """Put the calls that the agent itself has to see on the slow path."""
+
+    def set_constant(self, nr: int, result: int, /) -> None:
+        """Have a call answered by the agent, always with the same result."""
+
+    def set_rules(self, audit_arch: int, nr: int, uses: tuple[tuple[int, int], ...], /) -> bool:
+        """Say which rules the agent applies to a call, before the program begins.
+
+        :param nr: -1, which has to come first: all.
+        :param uses: in order, each the index of a rule and the subcall of a multiplexer that it is for, or -1.
+        :returns: False when there is no room for more.
+        """
+
+    def enter(self, spawn: Spawn, /) -> tuple[int, int]:
+        """Let a command that is held go on to its execve, and put the agent into the new program.
+
+        :returns: why it could not be put there, as for *on_unhooked*, and an errno; 0 and 0 when it was, or when the
+            execve has failed.
+        :raises OSError: something else failed.
+        """
+
+    def gate(self) -> tuple[bytes, int, tuple[tuple[int, int, int], ...]]:
+        """Return the template of blocks: code, the offset of its system call, and (offset, kind, addend) each."""
+
+    def next_plan(self, milliseconds: int, /) -> tuple[int, int, int, int, int] | None:
+        """Wait for an agent's question how to rewrite a site.
+
+        :returns: its number, the process, the address of the ``syscall``, and from where to where there is room for a
+            block; None when nobody has asked.
+        """
+
+    def answer_plan(self, number: int, plan: bytes, /) -> None:
+        """Answer it, in the form of :mod:`trapline.rewriting.wire`."""
+
+    def reports(self) -> list[tuple[int, int, int, dict[int, int]]]:
+        """Return for each process its id, sites met, sites rewritten, and how many were left alone by reason."""
+
+@final
+class Transport:
+    """How calls come from a program and answers go back: a capsule that one :class:`Listener` takes."""
+
+def notify_transport(fd: int, /) -> Transport:
+    """Return the transport over a seccomp listener, which it owns from here on."""
 
 def probe(name: str, timeout_ms: int = 5000) -> tuple[bool | None, int, str]:
     """Try one kernel feature in a process of its own.
@@ -252,3 +363,12 @@ def probe(name: str, timeout_ms: int = 5000) -> tuple[bool | None, int, str]:
 
 def probe_names() -> tuple[str, ...]:
     """Return the names that :func:`probe` knows on this architecture, in order."""
+
+def find_mapping(pid: int, address: int, /) -> tuple[int, int, int, int, int, int, int, str]:
+    """Ask the kernel what a process has mapped at an address.
+
+    :returns: start, end, flags (1 readable, 2 writable, 4 executable, 8 shared), offset in the file, inode, major
+        and minor number of the device, path or name.
+    :raises OSError: ESRCH without such a process, ENOENT where nothing is mapped, ENOTTY or EINVAL from a kernel that cannot be asked; or the
+        process is gone or may not be looked at.
+    """

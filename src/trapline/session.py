@@ -203,7 +203,9 @@ class Session:
         while True:
             self.engine = left.pop(0)
             if left and not is_possible(self.engine):
-                self.engine_reason = f"the cheapest of those that work here ({self.engine} does not: `trapline doctor`)"
+                self.engine_reason = (
+                    f"the cheapest of those that work here ({self.engine} does not: `trapline doctor`)"
+                )
                 continue
             engine = new_engine(self.engine, self._plan)
             try:
@@ -211,7 +213,8 @@ class Session:
             except EngineStartError as error:
                 if error.errno == _EINTR or not left:
                     raise
-                self.engine_reason = f"the next one that can do what is needed, as {error.args[1]}"
+                why = str(error.args[1]).partition(". ")[0]  # without the advice, which was taken
+                self.engine_reason = f"the next one that can do what is needed, as {why}"
 
     def _close_pipes(self) -> None:
         if self._stdio is not None:

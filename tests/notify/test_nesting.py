@@ -111,7 +111,7 @@ def test_a_listener_that_is_there_already_is_told_with_the_way_out(trapline, vic
     assert done.stdout == ""
     assert done.stderr.rstrip(".\n") == (
         "trapline: engine 'notify' cannot start: seccomp(SECCOMP_SET_MODE_FILTER) failed with EBUSY, because this "
-        "process tree already has a listener. Use --engine ptrace, or run `trapline doctor`"
+        "process tree already has a listener. Use --engine rewrite, or run `trapline doctor`"
     )
     assert done.stderr.count("\n") == 1
 

@@ -21,9 +21,10 @@ _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 OPTIONS: tuple[tuple[str, str, str, bool, str], ...] = (
     ("-s", "--script", "FILE", True, "Python file with hooks; all that it defines or lists in `hooks` are used"),
     ("-e", "--rule", "RULE", True, "rule without Python: CALL[,CALL...]:KEY=VALUE..., with keys path, error, retval, "
-     "delay_enter, when"),
+     "delay_enter, delay_exit, when, p, seed, count"),
     ("", "--set", "KEY=VALUE", True, "option that a hooks file declares with trapline.option()"),
-    ("", "--engine", "ENGINE", False, "how calls are caught: auto, notify, rewrite, sud, trap or ptrace"),
+    ("", "--engine", "ENGINE", False, "how calls are caught: auto (the cheapest that will do), "
+     "notify, rewrite, sud, trap or ptrace"),
     ("", "--on-hook-error", "WHAT", False, "when a hook raises: raise (default), continue, or fail:ERRNO"),
     ("", "--workers", "N", False, "most hooks that run at one time (default 64)"),
     ("", "--allow-io-uring", "", False, "let programs use io_uring, whose operations no hook sees"),

@@ -119,7 +119,8 @@ class AgentEngine:
     def _error(self, number: int, why: str) -> EngineStartError:
         return EngineStartError(
             number,
-            f"engine {self.name!r} cannot enter the program: {why}. Use --engine notify, or run `trapline doctor`",
+            f"engine {self.name!r} cannot enter the program: {why}. Use --engine notify, or ptrace where "
+            "hooks need results, or run `trapline doctor`",
         )
 
     def _classify(self) -> None:
@@ -136,9 +137,9 @@ class AgentEngine:
 
     def _set_rules(self, chains: RuleChains) -> None:
         """Have rules applied by the agent; those that it does not find are the supervisor's."""
-        constants = dict(chains.constants)
-        if None in constants:
-            everywhere = constants.pop(None)
+        constants = {nr: result for nr, result in chains.constants.items() if nr is not None}
+        everywhere = chains.constants.get(None)
+        if everywhere is not None:
             others = {nr for arch, nr in chains.calls() if arch == _NATIVE}
             constants |= {nr: everywhere for nr in range(_TABLE_SIZE) if nr not in others}
         for key in sorted(chains.calls(), key=lambda key: key[1] is not None):

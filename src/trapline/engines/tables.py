@@ -99,7 +99,9 @@ class CallTables:
             filters += rules_for(names, None, self._verdict)
         return compile_policy(filters)
 
-    def listen(self, transport: object, tree: ProcessTree, defer: Callable[..., None]) -> _native.Listener:
+    def listen(
+        self, transport: _native.Transport, tree: ProcessTree, defer: Callable[..., None]
+    ) -> _native.Listener:
         """Return a listener over a transport that has all hooks and rules, and is to be started yet."""
         call_type = type("Call", (Call,), {"__slots__": (), "_tree": tree, "__doc__": Call.__doc__})
         native = self.listener = _native.Listener(
