@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -240,11 +239,11 @@ def test_the_oldest_files_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_file_of_plans_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "_RECORDS_MAX", 10)
-    keep(tmp_path, {number: b"x" * 100 for number in range(20)})
+    keep(tmp_path, dict.fromkeys(range(20), b"x" * 100))
     assert len(kept(tmp_path)) == 10
     monkeypatch.setattr(store_module, "_RECORDS_MAX", 4096)
     monkeypatch.setattr(store_module, "_FILE_MAX", 10_000)
-    keep(tmp_path, {number: b"x" * 100 for number in range(100)})
+    keep(tmp_path, dict.fromkeys(range(100), b"x" * 100))
     assert only_file(tmp_path).stat().st_size <= 10_000
     assert 10 < len(kept(tmp_path)) < 100
 
@@ -339,7 +338,9 @@ assert "iced_x86" not in sys.modules and "contextlib" not in sys.modules
 import iced_x86
 assert iced_x86.Decoder(64, b"\\x0f\\x05").decode().mnemonic == iced_x86.Mnemonic.SYSCALL
 """
-    subprocess.run([sys.executable, "-S", "-c", f"import sys; sys.path[:] = {sys.path!r}\n{script}"], check=True)
+    subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys; sys.path[:] = {sys.path!r}\n{script}"], check=True
+    )
 
 
 # -- sessions ------------------------------------------------------------------------------------------------------

@@ -54,7 +54,9 @@ class Planner:
             from trapline.rewriting.wire import pack
 
             if sys.stderr is not None:
-                sys.stderr.write(f"trapline: cannot plan how to rewrite {site:#x} of process {pid}: {error!r}\n")
+                sys.stderr.write(
+                    f"trapline: cannot plan how to rewrite {site:#x} of process {pid}: {error!r}\n"
+                )
             return pack(Refusal("unreadable"))
 
     def _sites(self) -> SiteCatalogue:

@@ -14,8 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trapline.rewriting.elf import CodeFile
     from trapline.rewriting.blocks import Gate
+    from trapline.rewriting.elf import CodeFile
     from trapline.rewriting.mappings import Mapping
     from trapline.rewriting.store import PlanStore, Stored
     from trapline.rewriting.windows import Plan, Refusal
