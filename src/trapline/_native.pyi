@@ -375,6 +375,6 @@ def find_mapping(pid: int, address: int, /) -> tuple[int, int, int, int, int, in
 
     :returns: start, end, flags (1 readable, 2 writable, 4 executable, 8 shared), offset in the file, inode, major
         and minor number of the device, path or name.
-    :raises OSError: ESRCH without such a process, ENOENT where nothing is mapped, ENOTTY or EINVAL from a kernel that cannot be asked; or the
-        process is gone or may not be looked at.
+    :raises OSError: ESRCH without such a process, ENOENT where nothing is mapped, ENOTTY or EINVAL from a kernel
+        that cannot be asked; or the process may not be looked at.
     """
