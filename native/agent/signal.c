@@ -360,7 +360,8 @@ void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *contex
     struct tl_thread *thread = tl_this_thread();
     uint64_t at[registers], rip = context->regs[RIP];
 
-    if (number == SIGSYS && info->code == user_dispatch_code && !is_in_agent(rip)) {
+    bool is_ours_to_do = info->code == user_dispatch_code || (info->code == seccomp_code && info->error == tl_trap_data);
+    if (number == SIGSYS && is_ours_to_do && !is_in_agent(rip)) {
         trapped(thread, info, context);
         return;
     }
