@@ -82,8 +82,8 @@ struct tl_error *tl_agent_transport_new(struct tl_agent *agent, const struct tl_
                                         struct tl_transport **transport);
 void tl_agent_transport_set_command(struct tl_transport *transport, pid_t command);
 
-// Waits for the next question about a site, for at most so long (-1: as long as it takes): its number, or -1. None comes
-// any more once the transport is closed, or questions have been ended: -2.
+// Waits for the next question about a site, for at most so long (-1: as long as it takes): its number, or -1.
+// Once the transport is closed, or questions have been ended: -2.
 int tl_agent_next_plan(struct tl_transport *transport, int milliseconds);
 void tl_agent_end_plans(struct tl_transport *transport);
 

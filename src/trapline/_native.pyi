@@ -250,13 +250,19 @@ class Tracer:
         """
 
     def attach(self, pid: int, /) -> None:
-        """Trace every thread of a process that runs, as :meth:`seize` does."""
+        """Trace every thread of a process that runs; they stop until :meth:`begin`.
+
+        :raises OSError: it may not be traced, or is already.
+        """
+
+    def begin(self) -> None:
+        """Let what was attached to go on."""
 
     def detach(self, milliseconds: int, /) -> bool:
         """Let everything go on untraced; False when not all of it could be let go in that time."""
 
     def close(self) -> None:
-        """End the thread."""
+        """Give back :attr:`exit_fd`."""
 
     def transport(self) -> Transport:
         """Return what a :class:`Listener` takes; once."""
@@ -369,6 +375,6 @@ def find_mapping(pid: int, address: int, /) -> tuple[int, int, int, int, int, in
 
     :returns: start, end, flags (1 readable, 2 writable, 4 executable, 8 shared), offset in the file, inode, major
         and minor number of the device, path or name.
-    :raises OSError: ESRCH without such a process, ENOENT where nothing is mapped, ENOTTY or EINVAL from a kernel that cannot be asked; or the
-        process is gone or may not be looked at.
+    :raises OSError: ESRCH without such a process, ENOENT where nothing is mapped, ENOTTY or EINVAL from a kernel
+        that cannot be asked; or the process may not be looked at.
     """
