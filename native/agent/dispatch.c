@@ -52,6 +52,8 @@ long tl_do_call(struct tl_thread *thread)
     case __NR_execve:
     case __NR_execveat:
         return tl_call_execve(thread);
+    case __NR_getdents64:
+        return tl_call_getdents64(thread);
     case __NR_seccomp:
         return tl_call_seccomp(thread);
     case __NR_ptrace:

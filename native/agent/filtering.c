@@ -38,7 +38,7 @@ static const uint16_t own[] = {
     __NR_gettid, __NR_prctl, __NR_futex, __NR_poll, __NR_clock_gettime, __NR_membarrier, __NR_mmap, __NR_munmap,
     __NR_mprotect, __NR_fcntl, __NR_close, __NR_recvmsg, __NR_socketpair, __NR_process_vm_readv,
     __NR_process_vm_writev, __NR_newfstatat, __NR_faccessat2, __NR_getxattr, __NR_lgetxattr, __NR_fgetxattr,
-    __NR_geteuid, __NR_getegid,
+    __NR_geteuid, __NR_getegid, __NR_fstatfs,
 };
 
 enum {

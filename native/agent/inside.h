@@ -305,6 +305,9 @@ long tl_call_ptrace(struct tl_thread *thread);
 void tl_leave_thread(void);
 bool tl_is_alone(void); // the only thread of its process
 
+// listing.c
+long tl_call_getdents64(struct tl_thread *thread);
+
 // filtering.c: the program's own seccomp.
 long tl_call_seccomp(struct tl_thread *thread);
 void tl_check_strict(struct tl_thread *thread);
