@@ -36,8 +36,9 @@ class Gate:
 
     :ivar code: its bytes; control leaves at their end.
     :ivar pass_offset: of the ``syscall`` in it that lets a call through.
-    :ivar fixups: fields to fill, offsets from the gate's beginning. :data:`~trapline.rewriting.blocks.ABS64_SITE` with the addend 2 is what
-        rcx has to hold; addends of :data:`~trapline.rewriting.blocks.ABS64_BLOCK` count from the gate's beginning too.
+    :ivar fixups: fields to fill, offsets from the gate's beginning. :data:`~trapline.rewriting.blocks.ABS64_SITE` with
+        the addend 2 is what rcx has to hold; addends of :data:`~trapline.rewriting.blocks.ABS64_BLOCK` count from the
+        gate's beginning too.
     """
 
     __slots__ = ("code", "fixups", "pass_offset")

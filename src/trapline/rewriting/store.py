@@ -115,7 +115,7 @@ class Stored:
 
     def pack(self, key: bytes) -> bytes:
         """Return what is written to the store."""
-        words = []
+        words: list[int] = []
         records = bytearray()
         for name, data in self.answers().items():
             if len(words) == 3 * _RECORDS_MAX or len(records) + len(data) > _FILE_MAX // 2:
@@ -201,7 +201,10 @@ class PlanStore:
         data = latest.pack(key)
         temporary = f"{_name(identity)}.{os.getpid()}.{time.monotonic_ns():x}"
         fd = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=folder
+            temporary,
+            os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW,
+            0o600,
+            dir_fd=folder,
         )
         try:
             try:
