@@ -333,12 +333,15 @@ class Agent:
     def gate(self) -> tuple[bytes, int, tuple[tuple[int, int, int], ...]]:
         """Return the template of blocks: code, the offset of its system call, and (offset, kind, addend) each."""
 
-    def next_plan(self, milliseconds: int, /) -> tuple[int, int, int, int, int] | None:
+    def next_plan(self, milliseconds: int, /) -> tuple[int, int, int, int, int] | tuple[()] | None:
         """Wait for an agent's question how to rewrite a site.
 
         :returns: its number, the process, the address of the ``syscall``, and from where to where there is room for a
-            block; None when nobody has asked.
+            block; None when nobody has asked; nothing at all once :meth:`end_plans` was called.
         """
+
+    def end_plans(self) -> None:
+        """Have nobody wait for a question any more."""
 
     def answer_plan(self, number: int, plan: bytes, /) -> None:
         """Answer it, in the form of :mod:`trapline.rewriting.wire`."""
