@@ -181,6 +181,7 @@ struct tl_session {
     uint32_t last_cpu; // where the last caller was
     uint32_t program_length;
     uint32_t hide_vdso;
+    uint32_t crowded; // somebody has found no mailbox free
     uint64_t posted[tl_mailboxes / 64]; // bit per mailbox
     uint64_t traps, patches; // counts, of all processes
     uint64_t asked; // bit per question that nobody has looked at
