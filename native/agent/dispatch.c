@@ -49,6 +49,8 @@ long tl_do_call(struct tl_thread *thread)
         return tl_call_clone(thread);
     case __NR_exit:
         return tl_call_exit(thread);
+    case __NR_exit_group:
+        return tl_call_exit_group(thread);
     case __NR_execve:
     case __NR_execveat:
         return tl_call_execve(thread);
@@ -156,6 +158,8 @@ void tl_from_trap(struct tl_thread *thread)
     if (tl_session.flags & TL_ENGINE_REWRITES && thread->arch != arch_i386 && tl_process.has_segment)
         tl_site_trapped(thread->regs[RIP] - 2);
     handle(thread);
+    if (thread->mailbox)
+        tl_mailbox_leave(thread); // there may be more threads than mailboxes
     thread->leave_to = thread->regs[RIP];
 }
 
@@ -166,6 +170,8 @@ void tl_from_block(struct tl_thread *thread)
     thread->arch = arch_x86_64;
     thread->exact = 0;
     handle(thread);
+    if (thread->mailbox)
+        tl_mailbox_leave(thread); // there may be more threads than mailboxes
     // The block goes on behind the site, with what it stands for there.
     thread->leave_to = thread->block + (uint64_t)(tl_gate_after - tl_gate);
 }

@@ -275,6 +275,7 @@ static inline tl_sigset tl_bit(int number)
 // process.c
 long tl_call_clone(struct tl_thread *thread);
 long tl_call_exit(struct tl_thread *thread);
+long tl_call_exit_group(struct tl_thread *thread);
 long tl_call_execve(struct tl_thread *thread);
 void tl_arm(struct tl_thread *thread);
 struct tl_thread *tl_thread_new(void);

@@ -247,14 +247,15 @@ void tl_child_start(struct tl_thread *thread)
     thread->pid = (int32_t)tl_call3(__NR_getpid, 0, 0, 0);
     if (own_memory) {
         // The other threads were not forked.
-        for (uint32_t i = 0; i < process->thread_count; i++)
+        for (uint32_t i = 0; i < process->thread_count; i++) {
             process->threads[i]->state = process->threads[i] == thread ? TL_THREAD_LIVE : TL_THREAD_UNUSED;
+            process->threads[i]->mailbox = NULL; // it is the parent's
+        }
         for (size_t i = 0; i < sizeof process->handlers / sizeof *process->handlers; i++)
             process->handlers[i].users = &process->handlers[i] == thread->handlers;
         process->pid = thread->pid;
         process->lock = process->patch_lock = 0;
         process->report = tl_report_new(process->pid);
-        thread->mailbox = NULL;
         thread->dispatch_mode = 0; // not inherited
         thread->held_pending = 0;
         for (size_t i = 0; i < sizeof process->handlers / sizeof *process->handlers; i++)
@@ -358,6 +359,13 @@ long tl_call_clone(struct tl_thread *thread)
     }
     tl_restore_signals(thread);
     return result;
+}
+
+// The mailboxes of other threads are found by the supervisor when there is want of them.
+long tl_call_exit_group(struct tl_thread *thread)
+{
+    tl_mailbox_leave(thread);
+    return tl_perform(thread);
 }
 
 long tl_call_exit(struct tl_thread *thread)

@@ -186,6 +186,7 @@ struct tl_session {
     uint32_t hide_vdso;
     uint32_t filtered;        // the trap engine's filter is installed
     uint64_t base;            // where the region is in every program; 0: wherever there is room
+    uint32_t crowded; // somebody has found no mailbox free
     uint64_t posted[tl_mailboxes / 64]; // bit per mailbox
     uint64_t traps, patches; // counts, of all processes
     uint64_t asked; // bit per question that nobody has looked at

@@ -125,6 +125,8 @@ struct tl_error *tl_agent_follow_exec(const struct tl_agent *agent, const struct
         int event = info.si_status >> 8, number = info.si_status & 0xff;
         if (event == PTRACE_EVENT_EXEC) {
             error = tl_agent_inject(agent, info.si_pid, &entry, reason);
+            if (error && !box) // the command itself: better not at all
+                kill(info.si_pid, SIGKILL);
             ptrace(PTRACE_DETACH, info.si_pid, NULL, NULL);
             executed = true;
             continue;
@@ -147,8 +149,11 @@ struct tl_error *tl_agent_follow_exec(const struct tl_agent *agent, const struct
         bool is_signal = !event && number != (SIGTRAP | 0x80);
         ptrace(resume, exec->pid, NULL, (void *)(uintptr_t)(is_signal ? number : 0));
     }
-    if (box && executed)
-        __atomic_store_n(&box->state, TL_MAILBOX_FREE, __ATOMIC_RELEASE); // whoever had it is no more
+    // Whoever had it is no more; somebody may have swept it up already.
+    uint32_t answered = TL_MAILBOX_ANSWERED;
+    if (box && executed && box->tid == exec->pid)
+        __atomic_compare_exchange_n(&box->state, &answered, TL_MAILBOX_FREE, false, __ATOMIC_ACQ_REL,
+                                    __ATOMIC_RELAXED);
     return error;
 }
 

@@ -193,6 +193,7 @@ static int agent_receive(struct tl_transport *t, struct tl_call *call)
             continue;
         if (__atomic_load_n(&session->asked, __ATOMIC_SEQ_CST))
             queue_plans(a);
+        tl_agent_sweep(a);
         if (session->last_cpu != cpu && __builtin_ia32_rdtsc() < until) {
             __builtin_ia32_pause();
             continue;
