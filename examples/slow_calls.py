@@ -42,4 +42,5 @@ def end(call: trapline.Call) -> object:
     if took >= LIMIT:
         text = decode.call_text(call.name, call.arch, call.raw, call.read)
         result = call.error.name if call.error else call.result
-        print(f"slow_calls: {text} = {result} took {took * 1000:.0f} ms in {call.pid}", file=sys.stderr)
+        # In one piece, as several threads may have something to tell.
+        sys.stderr.write(f"slow_calls: {text} = {result} took {took * 1000:.0f} ms in {call.pid}\n")

@@ -10,10 +10,11 @@
 
 struct tl_agent {
     struct tl_session *session;
-    int memory;    // memfd: the agent's image, then struct tl_session
-    int socket;    // ours; hangs up when the last process of the program has gone
-    int peer;      // the program's end
-    int socket_number, memory_number; // of these two in the program: high, since programs use and close low ones
+    int memory; // memfd: the agent's image, then struct tl_session
+    int socket; // ours; hangs up when the last process of the program has gone
+    int peer;   // the program's end
+    int socket_number,
+        memory_number; // of these two in the program: high, since programs use and close low ones
     size_t image_size;
 };
 
@@ -40,6 +41,8 @@ struct tl_error *tl_agent_new(struct tl_agent *agent);
 void tl_agent_classify_own(struct tl_agent *agent);
 // The image, and what it says of itself.
 const unsigned char *tl_agent_header(struct tl_image_header *header);
+// A place for the region that is free in most programs: far from what the kernel and allocators use.
+uint64_t tl_agent_random_base(void);
 void tl_agent_free(struct tl_agent *agent);
 // Once the program has it: only then can its end be noticed.
 void tl_agent_close_peer(struct tl_agent *agent);
@@ -50,8 +53,9 @@ struct tl_entry {
     uint64_t ignored;         // signals that it ignores, whatever the kernel says
 };
 
-// Puts the agent into a process that the calling thread traces and that has stopped after its execve. It still has
-// to be detached, and then begins in the agent; or, where that cannot be, as if we had never been there.
+// Puts the agent into a process that the calling thread traces and that has stopped after its execve. It
+// still has to be detached, and then begins in the agent; or, where that cannot be, as if we had never been
+// there.
 struct tl_error *tl_agent_inject(const struct tl_agent *agent, pid_t pid, const struct tl_entry *entry,
                                  enum tl_unhooked *reason);
 
@@ -63,9 +67,9 @@ struct tl_exec {
     void *context;
 };
 
-// Follows a thread that is about to call execve, and injects the agent when that has succeeded. The calling thread
-// becomes its tracer meanwhile. Without an error and with TL_HOOKED it may also have been killed, or have failed to
-// execute. With an error and TL_HOOKED it could not be traced, and still waits.
+// Follows a thread that is about to call execve, and injects the agent when that has succeeded. The calling
+// thread becomes its tracer meanwhile. Without an error and with TL_HOOKED it may also have been killed, or
+// have failed to execute. With an error and TL_HOOKED it could not be traced, and still waits.
 struct tl_error *tl_agent_follow_exec(const struct tl_agent *agent, const struct tl_exec *exec,
                                       enum tl_unhooked *reason);
 
@@ -82,8 +86,8 @@ struct tl_error *tl_agent_transport_new(struct tl_agent *agent, const struct tl_
                                         struct tl_transport **transport);
 void tl_agent_transport_set_command(struct tl_transport *transport, pid_t command);
 
-// Waits for the next question about a site, for at most so long (-1: as long as it takes): its number, or -1. None comes
-// any more once the transport is closed, or questions have been ended: -2.
+// Waits for the next question about a site, for at most so long (-1: as long as it takes): its number, or -1.
+// Once the transport is closed, or questions have been ended: -2.
 int tl_agent_next_plan(struct tl_transport *transport, int milliseconds);
 void tl_agent_end_plans(struct tl_transport *transport);
 

@@ -36,7 +36,7 @@ enum {
 
 struct held {
     pid_t tid;
-    uint64_t base; // of the agent's region; 0: it has none
+    uint64_t base;         // of the agent's region; 0: it has none
     bool was_told_to_stop; // by a signal, and stays so
 };
 
@@ -180,7 +180,8 @@ static int hold_all(struct release *r, pid_t tid)
 
 static bool leave(struct release *r, const struct held *held, bool is_first)
 {
-    const uint64_t all = ~0ull, base = held->base, place = base + r->header.leaving;
+    // A trap that is blocked loses its handler.
+    const uint64_t all = ~(1ull << (SIGTRAP - 1)), base = held->base, place = base + r->header.leaving;
     struct user_regs_struct regs, running;
     struct tl_leaving leaving = {.is_first = is_first};
     const size_t size = offsetof(struct tl_leaving, stack);
@@ -219,7 +220,8 @@ static bool leave(struct release *r, const struct held *held, bool is_first)
            ptrace(PTRACE_SETSIGMASK, held->tid, (void *)sizeof mask, &mask) == 0;
 }
 
-// A thread that is detached stops again by itself, but not at once; who is going to trace it finds it stopped.
+// A thread that is detached stops again by itself, but not at once; who is going to trace it finds it
+// stopped.
 static void wait_until_stopped(struct release *r, pid_t tid)
 {
     char path[64], line[128], state = 0;

@@ -333,12 +333,15 @@ class Agent:
     def gate(self) -> tuple[bytes, int, tuple[tuple[int, int, int], ...]]:
         """Return the template of blocks: code, the offset of its system call, and (offset, kind, addend) each."""
 
-    def next_plan(self, milliseconds: int, /) -> tuple[int, int, int, int, int] | None:
+    def next_plan(self, milliseconds: int, /) -> tuple[int, int, int, int, int] | tuple[()] | None:
         """Wait for an agent's question how to rewrite a site.
 
         :returns: its number, the process, the address of the ``syscall``, and from where to where there is room for a
-            block; None when nobody has asked.
+            block; None when nobody has asked; nothing at all once :meth:`end_plans` was called.
         """
+
+    def end_plans(self) -> None:
+        """Have nobody wait for a question any more."""
 
     def answer_plan(self, number: int, plan: bytes, /) -> None:
         """Answer it, in the form of :mod:`trapline.rewriting.wire`."""
@@ -375,6 +378,6 @@ def find_mapping(pid: int, address: int, /) -> tuple[int, int, int, int, int, in
 
     :returns: start, end, flags (1 readable, 2 writable, 4 executable, 8 shared), offset in the file, inode, major
         and minor number of the device, path or name.
-    :raises OSError: ESRCH without such a process, ENOENT where nothing is mapped, ENOTTY or EINVAL from a kernel that cannot be asked; or the
-        process is gone or may not be looked at.
+    :raises OSError: ESRCH without such a process, ENOENT where nothing is mapped, ENOTTY or EINVAL from a kernel
+        that cannot be asked; or the process may not be looked at.
     """

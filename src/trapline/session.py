@@ -131,6 +131,8 @@ class Session:
         #: Name of the engine, and why it was chosen.
         self._engines, self.engine_reason = choose(engine, self._needs(plan))
         self.engine = self._engines[0]
+        #: Called when the engine is certain; what an engine holds has not begun by then.
+        self.on_engine: Callable[[Session], None] | None = None
         self._plan = plan
         self._engine: Engine | None = None
         self._program: Program | None = None
@@ -175,6 +177,8 @@ class Session:
             stdio.close_child()
         if self._job is not None:
             self._job.pass_early(program.pidfd)
+        if self.on_engine is not None:
+            self.on_engine(self)
         try:
             self._begin(engine, program)
             self._wait_for_exec(program, executable)

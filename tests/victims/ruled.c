@@ -1,13 +1,15 @@
-// Makes calls that rules are about, NR by number, and says what came of them. 7777 is a result that no kernel gives.
+// Makes calls that rules are about, NR by number, and says what came of them. 7777 is a result that no kernel
+// gives.
 //
 //   ruled hits NR N            which of N calls returned 7777, counted from 1
-//   ruled many NR T P N        T threads in each of P forked processes make N calls each; how many returned 7777
-//   ruled times NR N           for each call its result and how long it took, in nanoseconds
-//   ruled alarm NR             a call during which a handled signal comes: result, handlers run, calls in the
+//   ruled many NR T P N        T threads in each of P forked processes make N calls each; how many returned
+//   7777 ruled times NR N           for each call its result and how long it took, in nanoseconds ruled alarm
+//   NR             a call during which a handled signal comes: result, handlers run, calls in the
 //                              handler that returned 7777, nanoseconds
 //   ruled storm NR N           N calls while a signal is handled every millisecond; how many returned 7777
 //   ruled restart              a read that signals interrupt and that is restarted: result, handlers run
-//   ruled jump NR              a call that a handler leaves by siglongjmp, and the same once more: handlers run,
+//   ruled jump NR              a call that a handler leaves by siglongjmp, and the same once more: handlers
+//   run,
 //                              result and nanoseconds of the second one
 //   ruled pipe                 a write whose reader says whether it had the byte before the write returned
 //   ruled loop NR N            nanoseconds of N calls
@@ -141,7 +143,7 @@ static void during_alarm(void)
 {
     long began = now();
 
-    handle(on_signal, 30000, 0);
+    handle(on_signal, 100000, 0);
     long result = call(), ended = now();
     while (!handled)
         pause();
@@ -176,7 +178,7 @@ static void jump(void)
 {
     volatile long result = 0, began = 0, ended = 0;
 
-    handle(on_signal_escape, 30000, 0);
+    handle(on_signal_escape, 100000, 0);
     // The same call, from the same place on the stack: but another one.
     for (volatile int i = 0; i < 2; i++) {
         if (sigsetjmp(escape, 1) == 0) {

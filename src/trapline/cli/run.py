@@ -197,10 +197,10 @@ def _run(session: Session, job: Any, *, verbose: bool) -> int:
     early: int = job.early_signal()
     if early:
         return -early
+    if verbose:
+        session.on_engine = _say_engine
     try:
         with session:
-            if verbose:
-                say(f"trapline: engine {session.engine}: {session.engine_reason}\n")
             gc.enable()
             return session.wait()
     except EngineStartError:
@@ -223,6 +223,10 @@ def _run(session: Session, job: Any, *, verbose: bool) -> int:
     except KeyboardInterrupt:
         say("trapline: interrupted while processes that the command left behind still ran; killed them\n")
         return session.returncode if session.returncode is not None else -2
+
+
+def _say_engine(session: Session) -> None:
+    say(f"trapline: engine {session.engine}: {session.engine_reason}\n")
 
 
 def _exit_status(status: int, job: Any) -> int:

@@ -63,8 +63,8 @@ CAPABILITIES = {
 #: Capabilities by engine, the cheapest first. Those that can be started are in STARTABLE.
 ENGINES: dict[str, frozenset[str]] = {
     "notify": frozenset(),
-    "rewrite": frozenset({"result", "change_args", "attach"}),
-    "sud": frozenset({"result", "change_args", "attach"}),
+    "rewrite": frozenset({"result", "change_args"}),
+    "sud": frozenset({"result", "change_args"}),
     "trap": frozenset({"result", "change_args"}),
     "ptrace": frozenset({"result", "change_args", "attach"}),
 }
@@ -73,6 +73,7 @@ _CLASSES = {
     "notify": ("trapline.engines.notify", "NotifyEngine"),
     "rewrite": ("trapline.engines.agent", "RewriteEngine"),
     "sud": ("trapline.engines.agent", "SudEngine"),
+    "trap": ("trapline.engines.agent", "TrapEngine"),
     "ptrace": ("trapline.engines.ptrace", "PtraceEngine"),
 }
 #: The agent is machine code; where there is none, engines that need it were not built.

@@ -7,6 +7,7 @@ import threading
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from trapline import _native
+    from trapline.rewriting.blocks import Gate
     from trapline.rewriting.catalogue import SiteCatalogue
 
 __all__ = ["Planner"]
@@ -63,14 +64,18 @@ class Planner:
             import os
 
             from trapline.rewriting.catalogue import SiteCatalogue
-            from trapline.rewriting.gates import Fixup, Gate
             from trapline.rewriting.store import PlanStore, default_folder
 
-            code, pass_offset, fixups = self._agent.gate()
-            gate = Gate(code, pass_offset, [Fixup(*each) for each in fixups])
             folder = default_folder(os.environ)
-            self._catalogue = SiteCatalogue(gate, store=PlanStore(gate, folder) if folder else None)
+            store = PlanStore(self._agent.gate(), folder) if folder else None
+            self._catalogue = SiteCatalogue(self._gate, store=store)
         return self._catalogue
+
+    def _gate(self) -> Gate:
+        from trapline.rewriting.blocks import Fixup, Gate
+
+        code, pass_offset, fixups = self._agent.gate()
+        return Gate(code, pass_offset, [Fixup(*each) for each in fixups])
 
     def close(self) -> None:
         """Answer nobody any more."""

@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 
 from trapline.rewriting import mappings
-from trapline.rewriting.placement import Placement
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trapline.rewriting.blocks import Gate
     from trapline.rewriting.elf import CodeFile
-    from trapline.rewriting.gates import Gate
     from trapline.rewriting.mappings import Mapping
     from trapline.rewriting.store import PlanStore, Stored
     from trapline.rewriting.windows import Plan, Refusal
@@ -109,40 +108,45 @@ class _Entry:
     :ivar found: the plan behind them, unless they come from the store.
     """
 
-    __slots__ = ("_place", "far", "found", "near")
+    __slots__ = ("far", "found", "near")
 
     def __init__(self, near: bytes, far: bytes = b"", found: Plan | Refusal | None = None) -> None:
         self.near = near
         self.far = far
         self.found = found
-        self._place: Placement | None = None
-        if near[2] == 0:
-            # As trapline.rewriting.wire has it: the reason why not; start, trapping, lowest and highest.
-            start = int.from_bytes(near[4:5], "little", signed=True)
-            lowest = int.from_bytes(near[24:28], "little", signed=True)
-            highest = int.from_bytes(near[28:32], "little", signed=True)
-            self._place = Placement(start, near[6], lowest, highest)
 
     def reaches(self, site: int, room: range) -> bool:
         """Tell whether the near answer will do."""
-        return self._place is None or next(self._place.find(site, room.start, room.stop), None) is not None
+        # As trapline.rewriting.wire has it: the reason why not; start, trapping, lowest and highest.
+        near = self.near
+        if near[2]:
+            return True
+        lowest = int.from_bytes(near[24:28], "little", signed=True)
+        highest = int.from_bytes(near[28:32], "little", signed=True)
+        if not near[6]:
+            return max(room.start, site + lowest) < min(room.stop, site + highest + 1)
+        from trapline.rewriting.placement import Placement
+
+        start = int.from_bytes(near[4:5], "little", signed=True)
+        place = Placement(start, near[6], lowest, highest)
+        return next(place.find(site, room.start, room.stop), None) is not None
 
 
 class SiteCatalogue:
     """Answers the agents' question how a site is patched. One thread at a time may ask.
 
-    :param gate: the agent's template.
+    :param gate: the agent's template, or what returns it when the first plan is made.
     :param read: reads memory of a process: ``read(pid, address, size)``.
     :param store: where answers outlive this catalogue.
     """
 
     def __init__(
         self,
-        gate: Gate,
+        gate: Gate | Callable[[], Gate],
         read: Callable[[int, int, int], bytes] = mappings.read_memory,
         store: PlanStore | None = None,
     ) -> None:
-        self._gate = gate
+        self._given = gate
         self._read = read
         self._store = store
         self._files: dict[tuple[int, ...], _File] = {}
@@ -196,6 +200,12 @@ class SiteCatalogue:
     def is_changed(self) -> bool:
         """Whether there is something to save."""
         return self._store is not None and self._store.is_changed
+
+    @property
+    def _gate(self) -> Gate:
+        if callable(self._given):
+            self._given = self._given()
+        return self._given
 
     def _from_file(
         self, pid: int, mapping: Mapping, site: int, room: range, file: _File, returns: bool

@@ -25,8 +25,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from trapline.rewriting.gates import Gate
-
 __all__ = ["VARIABLE", "PlanStore", "Stored", "default_folder"]
 
 #: The environment variable that names another folder; set to nothing it turns the store off.
@@ -115,7 +113,7 @@ class Stored:
 
     def pack(self, key: bytes) -> bytes:
         """Return what is written to the store."""
-        words = []
+        words: list[int] = []
         records = bytearray()
         for name, data in self.answers().items():
             if len(words) == 3 * _RECORDS_MAX or len(records) + len(data) > _FILE_MAX // 2:
@@ -131,11 +129,11 @@ class Stored:
 class PlanStore:
     """The store as one session uses it. Whatever goes wrong with its files, nothing is raised.
 
-    :param gate: the agent's template, which is a part of the answers.
+    :param gate: what tells the agent's template, which is a part of the answers, from others: its ``repr`` counts.
     :param folder: where the files are; it is made when there is something to keep.
     """
 
-    def __init__(self, gate: Gate, folder: str) -> None:
+    def __init__(self, gate: object, folder: str) -> None:
         self._folder = folder
         self._maker = _maker(gate)
         self._changed: dict[tuple[int, ...], Stored] = {}
@@ -201,7 +199,10 @@ class PlanStore:
         data = latest.pack(key)
         temporary = f"{_name(identity)}.{os.getpid()}.{time.monotonic_ns():x}"
         fd = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=folder
+            temporary,
+            os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW,
+            0o600,
+            dir_fd=folder,
         )
         try:
             try:
@@ -243,7 +244,7 @@ def _name(identity: tuple[int, ...]) -> str:
     return f"{identity[0]:x}-{identity[1]:x}"
 
 
-def _maker(gate: Gate) -> bytes:
+def _maker(gate: object) -> bytes:
     """Return what the answers depend on besides the code; nothing when that cannot be told."""
     modules = []
     try:
@@ -256,8 +257,7 @@ def _maker(gate: Gate) -> bytes:
         return b""
     if not modules:
         return b""
-    fixups = [(each.offset, each.kind, each.addend) for each in gate.fixups]
-    return repr((sorted(modules), gate.code, gate.pass_offset, fixups)).encode()
+    return repr((sorted(modules), gate)).encode()
 
 
 def _read_file(folder: int, name: str) -> bytes:
