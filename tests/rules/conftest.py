@@ -17,6 +17,7 @@ __all__ = ["_leaves_nothing", "sys"]
 #: What an engine cannot do without, where some kernel may lack it.
 NEEDS = {
     "sud": "sud_exclusive",
+    "trap": "seccomp_trap",
     "rewrite": "sud_exclusive",
     "notify": "notify_listener",
     "ptrace": "ptrace_seize",
