@@ -35,6 +35,18 @@ static void make_sockets(struct tl_mailbox *box)
     box->args[1] = (uint64_t)pair[1];
 }
 
+// What is opened gets the lowest free number, which the sockets may have taken meanwhile.
+static long lowest(long fd, bool close_on_exec)
+{
+    enum { F_DUPFD = 0, F_DUPFD_CLOEXEC = 1030 };
+    long lower = tl_call3(__NR_fcntl, fd, close_on_exec ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
+    bool is_lower = !tl_is_error(lower) && lower < fd;
+
+    if (!tl_is_error(lower))
+        tl_call3(__NR_close, is_lower ? fd : lower, 0, 0);
+    return is_lower ? lower : fd;
+}
+
 static void receive_fd(struct tl_mailbox *box)
 {
     char byte;
@@ -56,7 +68,7 @@ static void receive_fd(struct tl_mailbox *box)
     if (tl_is_error(got))
         box->result = got;
     else if (control.type == SCM_RIGHTS && control.length == 20)
-        box->result = control.fd;
+        box->result = lowest(control.fd, box->close_on_exec);
     else
         box->result = -24; // EMFILE: the kernel could not give us what was sent
 }
