@@ -49,6 +49,8 @@ long tl_do_call(struct tl_thread *thread)
         return tl_call_clone(thread);
     case __NR_exit:
         return tl_call_exit(thread);
+    case __NR_exit_group:
+        return tl_call_exit_group(thread);
     case __NR_execve:
     case __NR_execveat:
         return tl_call_execve(thread);
@@ -88,7 +90,8 @@ static uint32_t verdict_of(const struct tl_thread *thread)
 {
     uint32_t nr = (uint32_t)thread->nr;
 
-    if (!tl_session.program_length || (thread->arch != arch_i386 && nr < tl_calls && !tl_session.interest[nr]))
+    if (!tl_session.program_length ||
+        (thread->arch != arch_i386 && nr < tl_calls && !tl_session.interest[nr]))
         return 0;
     return tl_bpf_run(thread);
 }
@@ -156,6 +159,8 @@ void tl_from_trap(struct tl_thread *thread)
     if (tl_session.flags & TL_ENGINE_REWRITES && thread->arch != arch_i386 && tl_process.has_segment)
         tl_site_trapped(thread->regs[RIP] - 2);
     handle(thread);
+    if (thread->mailbox)
+        tl_mailbox_leave(thread); // there may be more threads than mailboxes
     thread->leave_to = thread->regs[RIP];
 }
 
@@ -166,6 +171,8 @@ void tl_from_block(struct tl_thread *thread)
     thread->arch = arch_x86_64;
     thread->exact = 0;
     handle(thread);
+    if (thread->mailbox)
+        tl_mailbox_leave(thread); // there may be more threads than mailboxes
     // The block goes on behind the site, with what it stands for there.
     thread->leave_to = thread->block + (uint64_t)(tl_gate_after - tl_gate);
 }
