@@ -377,7 +377,7 @@ void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *contex
     bool is_filtered = number == SIGSYS && info->code == seccomp_code;
     if (is_filtered && is_within(rip, tl_image, tl_blocks_start)) {
         // By a filter of the program's own, which knows the call by the number that it finds in rax.
-        if (rip != (uint64_t)tl_perform_done && rip != (uint64_t)tl_perform_int80_done) {
+        if (thread->sleeps || (rip != (uint64_t)tl_perform_done && rip != (uint64_t)tl_perform_int80_done)) {
             context->regs[RAX] = (uint64_t)-ENOSYS; // but the agent makes some that the program does not
             return;
         }
