@@ -45,7 +45,9 @@ BUILD = ["gcc", "-std=gnu11", "-O1", "-Wall", "-pthread", "-D_GNU_SOURCE", f"-I{
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "not_on(engine, reason): what this engine cannot do, and need not")
-    config.addinivalue_line("markers", "limit(engine, reason): what this engine should do, and does not do yet")
+    config.addinivalue_line(
+        "markers", "limit(engine, reason): what this engine should do, and does not do yet"
+    )
 
 
 def engine_of(item: pytest.Item) -> str | None:
@@ -89,7 +91,9 @@ class Builder:
     def __call__(self, name: str, *flags: str) -> str:
         source = TESTS / "victims" / f"{name}.c"
         text = source.read_text()
-        asked = [word for line in text.splitlines() if line.startswith("// build: ") for word in line.split()[2:]]
+        asked = [
+            word for line in text.splitlines() if line.startswith("// build: ") for word in line.split()[2:]
+        ]
         common = (TESTS / "victims" / "exact.h").read_text()
         content = hashlib.sha256(f"{text}{common}{asked}{flags}".encode()).hexdigest()[:12]
         built = self.folder / content / Path(name).name
@@ -193,7 +197,9 @@ def inside(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def under(trapline: str, inside: str, tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+def under(
+    trapline: str, inside: str, tmp_path: Path
+) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
     """``under(command, hooks="...", rules=[...])`` runs a command with that text as hooks file."""
 
     def start(
@@ -208,4 +214,4 @@ def under(trapline: str, inside: str, tmp_path: Path) -> Iterator[Callable[..., 
             words += ["-e", rule]
         return run([*words, "--", *command], **options)
 
-    yield start
+    return start

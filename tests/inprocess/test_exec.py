@@ -7,6 +7,7 @@ import shutil
 import subprocess
 
 import pytest
+
 from conftest import TESTS  # type: ignore[attr-defined]
 
 HOOKED = "77"
@@ -21,7 +22,9 @@ def test_an_exec_keeps_and_resets_what_it_does_natively(exact):
     exact("exec/reset")
 
 
-@pytest.mark.parametrize("flags", [["-static"], ["-static-pie"], ["-no-pie"], ["-static", "-no-pie"]], ids="".join)
+@pytest.mark.parametrize(
+    "flags", [["-static"], ["-static-pie"], ["-no-pie"], ["-static", "-no-pie"]], ids="".join
+)
 @pytest.mark.parametrize("name", ["machine/registers", "signals/storm", "threads/vfork"])
 def test_programs_may_be_linked_in_any_way(exact, build, name, flags):
     exact.same([build(name, *flags), *(["60"] if name == "signals/storm" else [])])

@@ -25,7 +25,6 @@ def calls(victim, inside):
     return start
 
 
-
 def test_a_hook_on_return_sees_every_result_and_error(calls):
     seen = []
 
@@ -192,7 +191,7 @@ def test_a_result_before_the_call_is_refused_with_a_reason(calls):
     @on("getuid")
     def hook(call):
         try:
-            call.result
+            _ = call.result
         except Exception as error:
             said.append(str(error))
         return call.reply(1)
