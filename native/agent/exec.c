@@ -46,11 +46,13 @@ static bool has_capabilities(long dirfd, uint64_t path, long flags, const struct
 
     tl_read(&first, path, 1);
     if (dirfd == AT_FDCWD || first == '/') {
-        size = tl_raw(flags & AT_SYMLINK_NOFOLLOW ? __NR_lgetxattr : __NR_getxattr, (long)path, (long)name, 0, 0, 0, 0);
+        size = tl_raw(flags & AT_SYMLINK_NOFOLLOW ? __NR_lgetxattr : __NR_getxattr, (long)path, (long)name, 0,
+                      0, 0, 0);
     } else if (!first) {
         size = tl_raw(__NR_fgetxattr, dirfd, (long)name, 0, 0, 0, 0);
     } else {
-        fd = (status->mode & S_IFMT) == S_IFREG ? tl_raw(__NR_openat, dirfd, (long)path, O_CLOEXEC, 0, 0, 0) : -ENOSYS;
+        fd = (status->mode & S_IFMT) == S_IFREG ? tl_raw(__NR_openat, dirfd, (long)path, O_CLOEXEC, 0, 0, 0)
+                                                : -ENOSYS;
         size = tl_is_error(fd) ? fd : tl_raw(__NR_fgetxattr, fd, (long)name, 0, 0, 0, 0);
         if (!tl_is_error(fd))
             tl_call3(__NR_close, fd, 0, 0);
@@ -58,8 +60,8 @@ static bool has_capabilities(long dirfd, uint64_t path, long flags, const struct
     return !tl_is_error(size) && size > 0;
 }
 
-// A program that gets privileges by being executed, or that its user may not read, is not for us to enter: the
-// kernel takes the privileges from one that is traced.
+// A program that gets privileges by being executed, or that its user may not read, is not for us to enter:
+// the kernel takes the privileges from one that is traced.
 static bool is_out_of_reach(long dirfd, uint64_t path, long flags, const struct status *status)
 {
     uint32_t user = (uint32_t)tl_call3(__NR_geteuid, 0, 0, 0);
@@ -124,7 +126,8 @@ static long leave_alone(struct tl_thread *thread)
 }
 
 // The kernel may refuse the supervisor to trace us, and be told not to by ourselves alone: after a change of
-// identity, as in a new user namespace, or where a security module wants to know the tracer. Undone afterwards.
+// identity, as in a new user namespace, or where a security module wants to know the tracer. Undone
+// afterwards.
 struct permission {
     bool was_undumpable, given;
 };
@@ -156,7 +159,8 @@ static int ask_to_be_followed(struct tl_thread *thread, struct permission *permi
     box->args[2] = tl_mask_seen(thread);
     box->args[3] = ignored(thread);
     box->args[4] = thread->args[thread->nr == __NR_execveat ? 1 : 0];
-    box->args[5] = (uint64_t)&thread->mailbox; // by which the supervisor sees that it has caught this very thread
+    box->args[5] =
+        (uint64_t)&thread->mailbox; // by which the supervisor sees that it has caught this very thread
     box->sp = (uint64_t)box;
     int answer = tl_ask(thread, TL_REQUEST_EXEC);
     if (answer == TL_ANSWER_PERMIT) {
@@ -166,8 +170,8 @@ static int ask_to_be_followed(struct tl_thread *thread, struct permission *permi
     return answer;
 }
 
-// With every signal blocked, so that none keeps us from it for ever. The supervisor sets the program's mask when the
-// kernel has begun with the call.
+// With every signal blocked, so that none keeps us from it for ever. The supervisor sets the program's mask
+// when the kernel has begun with the call.
 static long execute(struct tl_thread *thread)
 {
     struct permission permission = {0};

@@ -1,10 +1,10 @@
 // An execve is met by ptrace:
 //
 //   the caller waits for us (in its agent, or held by tl_spawn)     PTRACE_SEIZE, with PTRACE_O_TRACEEXEC
-//   with an agent: PTRACE_INTERRUPT, and from stop to stop by PTRACE_SYSCALL, so that a failed execve stops too
-//   the beginning of execve                                         the program's signal mask, till then all blocked
-//   PTRACE_EVENT_EXEC                                                inject the agent, detach
-//   the end of an execve that failed, or anything else              detach
+//   with an agent: PTRACE_INTERRUPT, and from stop to stop by PTRACE_SYSCALL, so that a failed execve stops
+//   too the beginning of execve                                         the program's signal mask, till then
+//   all blocked PTRACE_EVENT_EXEC                                                inject the agent, detach the
+//   end of an execve that failed, or anything else              detach
 #include "agent_transport.h"
 
 #include <errno.h>
@@ -28,8 +28,8 @@ void tl_mailbox_answer(struct tl_mailbox *box, enum tl_answer answer)
         syscall(SYS_futex, &box->state, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
-// Waits for this thread's one tracee, whose id is another one after an execve; false when it has ended. The end of
-// a process is left for whoever waits for it, and so are the children that are not traced.
+// Waits for this thread's one tracee, whose id is another one after an execve; false when it has ended. The
+// end of a process is left for whoever waits for it, and so are the children that are not traced.
 static bool next_stop(const struct tl_exec *exec, siginfo_t *info)
 {
     const int options = WEXITED | WSTOPPED | __WALL | __WNOTHREAD;
@@ -93,14 +93,15 @@ static struct tl_entry entry_of(const struct tl_agent *agent, const struct tl_ex
     return (struct tl_entry){agent->socket_number, agent->memory_number, ignored_here()};
 }
 
-// The caller may have been killed, by an execve of another thread, and its id be that of the new program's first.
+// The caller may have been killed, by an execve of another thread, and its id be that of the new program's
+// first.
 static bool is_waiting_in(pid_t pid, const struct tl_mailbox *box)
 {
     uint64_t pointer;
     size_t done;
 
-    return tl_memory_read(pid, box->args[5], &pointer, sizeof pointer, &done) == 0 && done == sizeof pointer &&
-           pointer == box->sp;
+    return tl_memory_read(pid, box->args[5], &pointer, sizeof pointer, &done) == 0 &&
+           done == sizeof pointer && pointer == box->sp;
 }
 
 struct tl_error *tl_agent_follow_exec(const struct tl_agent *agent, const struct tl_exec *exec,
@@ -157,7 +158,8 @@ struct tl_error *tl_agent_follow_exec(const struct tl_agent *agent, const struct
     return error;
 }
 
-// -- on behalf of a transport --------------------------------------------------------------------------------------
+// -- on behalf of a transport
+// --------------------------------------------------------------------------------------
 
 static void name_of(pid_t pid, char *name, size_t size)
 {
@@ -173,8 +175,8 @@ static void name_of(pid_t pid, char *name, size_t size)
 }
 
 // With a mailbox the execve is still to come, and its path says more than the name of the old program.
-static void tell(const struct agent_transport *a, pid_t pid, const struct tl_mailbox *box, enum tl_unhooked reason,
-                 int error)
+static void tell(const struct agent_transport *a, pid_t pid, const struct tl_mailbox *box,
+                 enum tl_unhooked reason, int error)
 {
     char name[4096] = "";
     size_t length;
@@ -185,7 +187,8 @@ static void tell(const struct agent_transport *a, pid_t pid, const struct tl_mai
     a->events.unhooked(a->events.context, pid, reason, error, name);
 }
 
-void tl_agent_warn(struct agent_transport *a, const struct tl_mailbox *box, enum tl_unhooked reason, int error)
+void tl_agent_warn(struct agent_transport *a, const struct tl_mailbox *box, enum tl_unhooked reason,
+                   int error)
 {
     tell(a, box->tid, box, reason, error);
 }
@@ -238,7 +241,9 @@ static void follow(struct agent_transport *a, struct tl_mailbox *box)
             tl_error_free(error);
             return; // killed by the execve of another thread, which now has its id
         }
-        reason = error->code != EPERM ? TL_UNHOOKED_FAILED : tracer ? TL_UNHOOKED_TRACED : TL_UNHOOKED_REFUSED;
+        reason = error->code != EPERM ? TL_UNHOOKED_FAILED
+                 : tracer             ? TL_UNHOOKED_TRACED
+                                      : TL_UNHOOKED_REFUSED;
         tell(a, exec.pid, box, reason, error->code);
         tl_mailbox_answer(box, TL_ANSWER_UNFOLLOWED);
     }

@@ -37,7 +37,8 @@ static uint32_t this_cpu(void)
     return cpu;
 }
 
-// -- questions about sites ---------------------------------------------------------------------------------------
+// -- questions about sites
+// ---------------------------------------------------------------------------------------
 
 // Answers that nobody fetched would fill the board: processes end, and sites stop being used.
 static void sweep_questions(struct tl_session *session)
@@ -48,8 +49,8 @@ static void sweep_questions(struct tl_session *session)
         answered += session->questions[i].state == TL_QUESTION_ANSWERED;
     for (unsigned i = 0; i < tl_questions && answered > tl_questions / 2; i++) {
         uint32_t expected = TL_QUESTION_ANSWERED;
-        answered -= __atomic_compare_exchange_n(&session->questions[i].state, &expected, TL_QUESTION_FREE, false,
-                                                __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+        answered -= __atomic_compare_exchange_n(&session->questions[i].state, &expected, TL_QUESTION_FREE,
+                                                false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
     }
 }
 
@@ -88,14 +89,15 @@ int tl_agent_next_plan(struct tl_transport *transport, unsigned milliseconds)
     return found;
 }
 
-// -- calls -----------------------------------------------------------------------------------------------------
+// -- calls
+// -----------------------------------------------------------------------------------------------------
 
 static struct tl_mailbox *find_box(struct agent_transport *a, uint64_t id)
 {
     struct tl_mailbox *box = &a->session->mailboxes[id & ((1 << index_bits) - 1)];
 
-    return box->serial == id >> index_bits && __atomic_load_n(&box->state, __ATOMIC_ACQUIRE) == TL_MAILBOX_POSTED &&
-                   !a->closed
+    return box->serial == id >> index_bits &&
+                   __atomic_load_n(&box->state, __ATOMIC_ACQUIRE) == TL_MAILBOX_POSTED && !a->closed
                ? box
                : NULL;
 }
@@ -254,8 +256,10 @@ static int send_fd(int socket, int fd)
         char buffer[CMSG_SPACE(sizeof(int))];
         struct cmsghdr align;
     } control = {0};
-    struct msghdr message = {
-        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buffer, .msg_controllen = sizeof control.buffer};
+    struct msghdr message = {.msg_iov = &iov,
+                             .msg_iovlen = 1,
+                             .msg_control = control.buffer,
+                             .msg_controllen = sizeof control.buffer};
 
     control.align.cmsg_level = SOL_SOCKET;
     control.align.cmsg_type = SCM_RIGHTS;
@@ -264,7 +268,8 @@ static int send_fd(int socket, int fd)
     return sendmsg(socket, &message, MSG_NOSIGNAL) < 0 ? errno : 0;
 }
 
-// The agent makes a pair of sockets; a copy of its second one is taken from it, and what it gets comes by that.
+// The agent makes a pair of sockets; a copy of its second one is taken from it, and what it gets comes by
+// that.
 static int agent_add_fd(struct tl_transport *t, uint64_t id, int fd, bool close_on_exec, int *number)
 {
     struct agent_transport *a = as_agent(t);

@@ -14,9 +14,9 @@ struct agent_transport {
     pid_t command;
     struct tl_agent_events events;
     bool closed;
-    uint64_t swept; // when, in nanoseconds
-    uint64_t room_used[tl_mailboxes]; // of the copies of arguments
-    bool is_set[2][tl_calls];         // by architecture: x86-64, i386
+    uint64_t swept;                              // when, in nanoseconds
+    uint64_t room_used[tl_mailboxes];            // of the copies of arguments
+    bool is_set[2][tl_calls];                    // by architecture: x86-64, i386
     uint8_t wanted[2][tl_calls], others, beyond; // beyond: numbers that no table has
 
     pthread_mutex_t lock; // of what follows
@@ -31,7 +31,8 @@ int tl_agent_ask_back(struct agent_transport *a, struct tl_mailbox *box, enum tl
 // agent_exec.c
 void tl_agent_start_exec(struct agent_transport *a, struct tl_mailbox *box);
 // Tells that a program runs without hooks. Without a BOX: the one that PID executes.
-void tl_agent_warn(struct agent_transport *a, const struct tl_mailbox *box, enum tl_unhooked reason, int error);
+void tl_agent_warn(struct agent_transport *a, const struct tl_mailbox *box, enum tl_unhooked reason,
+                   int error);
 
 // agent_sweep.c: gives back mailboxes of threads that are gone, if there is want of them.
 void tl_agent_sweep(struct agent_transport *a);

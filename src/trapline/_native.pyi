@@ -276,7 +276,7 @@ class Agent:
         threshold: int,
         hide_vdso: bool,
         program: bytes,
-        on_unhooked: Callable[[int, int], None],
+        on_unhooked: Callable[[int, int, int, bytes], None],
         /,
     ) -> Agent:
         """Make the shared memory, with the agent in it.
@@ -284,8 +284,8 @@ class Agent:
         :param flags: 1: sites that trap often are rewritten.
         :param threshold: how often a site traps before that.
         :param program: the filter that the agent applies to calls of the slow class.
-        :param on_unhooked: ``(pid, errno)``: a process runs a program that the agent could not enter. Called from
-            any thread.
+        :param on_unhooked: ``(pid, reason, errno, name)``: a process runs a program that the agent could not enter; the
+            reason is one of ``enum tl_unhooked``. Called from any thread.
         :raises OSError: there are no descriptors or no memory.
         """
 
@@ -316,10 +316,10 @@ class Agent:
         :returns: False when there is no room for more.
         """
 
-    def enter(self, spawn: Spawn, /) -> int:
+    def enter(self, spawn: Spawn, /) -> tuple[int, int]:
         """Let a command that is held go on to its execve, and put the agent into the new program.
 
-        :returns: 0 when it is there, 1 when the execve failed, 2 when the program is a 32-bit one.
+        :returns: why the agent could not enter, and an errno: the program has been killed. (0, 0) otherwise.
         :raises OSError: it could not be put there.
         """
 

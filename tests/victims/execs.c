@@ -1,5 +1,5 @@
-// execs MODE: leaves this program by execve in some way. The next one ("after") says what it finds: whether calls are
-// hooked (somebody makes getppid return 4242), and what must survive an execve.
+// execs MODE: leaves this program by execve in some way. The next one ("after") says what it finds: whether
+// calls are hooked (somebody makes getppid return 4242), and what must survive an execve.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -125,7 +125,8 @@ static void storm(void)
 
 static void failures(void)
 {
-    static const char *const paths[] = {"/nonexistent", "/etc/passwd", "/", "", "/etc/passwd/x", "/proc/self/mem"};
+    static const char *const paths[] = {"/nonexistent",  "/etc/passwd",   "/", "",
+                                        "/etc/passwd/x", "/proc/self/mem"};
     char *argv[] = {self, NULL};
     char name[] = "/tmp/execs-XXXXXX";
     char *huge = malloc(4 << 20);
@@ -227,7 +228,8 @@ static void *spawner(void *unused)
     for (int i = 0; i < 25; i++) {
         pid_t pid;
         int status = 1;
-        if (posix_spawn(&pid, self, NULL, NULL, argv, environ) || waitpid(pid, &status, 0) != pid || status != 0) {
+        if (posix_spawn(&pid, self, NULL, NULL, argv, environ) || waitpid(pid, &status, 0) != pid ||
+            status != 0) {
             printf("spawning: %x\n", status);
             exit(98);
         }

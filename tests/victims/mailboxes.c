@@ -1,5 +1,5 @@
-// mailboxes PROCESSES THREADS: so many processes, one after the other, make a call that is hooked and end without a
-// word; then so many threads make calls while all of them live. Hooks make getppid return 4242.
+// mailboxes PROCESSES THREADS: so many processes, one after the other, make a call that is hooked and end
+// without a word; then so many threads make calls while all of them live. Hooks make getppid return 4242.
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>

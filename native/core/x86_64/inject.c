@@ -98,7 +98,8 @@ static struct tl_error *remote_begin(struct remote *remote, pid_t pid)
     return errno ? tl_error_new(errno, "ptrace(PTRACE_PEEKTEXT)") : NULL;
 }
 
-static struct tl_error *remote_call(struct remote *remote, uint32_t nr, const uint64_t args[6], int64_t *result)
+static struct tl_error *remote_call(struct remote *remote, uint32_t nr, const uint64_t args[6],
+                                    int64_t *result)
 {
     // mov $nr,%eax; syscall; int3. The number is not set by ptrace: rax still becomes what execve returns.
     unsigned char call[8] = {0xb8, 0, 0, 0, 0, 0x0f, 0x05, 0xcc};
@@ -154,13 +155,17 @@ static struct tl_error *remote_end(struct remote *remote, struct user_regs_struc
     return NULL;
 }
 
-static struct tl_error *map_region(const struct tl_agent *agent, struct remote *remote, int memory_fd, uint64_t base,
-                                   enum tl_unhooked *reason)
+static struct tl_error *map_region(const struct tl_agent *agent, struct remote *remote, int memory_fd,
+                                   uint64_t base, enum tl_unhooked *reason)
 {
-    const uint64_t room[6] = {base, tl_region_size, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, (uint64_t)-1, 0};
-    const uint64_t image[6] = {base, agent->image_size, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED,
-                               (uint64_t)memory_fd, 0};
+    const uint64_t room[6] = {base,
+                              tl_region_size,
+                              PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
+                              (uint64_t)-1,
+                              0};
+    const uint64_t image[6] = {
+        base, agent->image_size, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, (uint64_t)memory_fd, 0};
     int64_t result, ignored;
     struct tl_error *error = remote_call(remote, SYS_mmap, room, &result);
 
@@ -169,8 +174,10 @@ static struct tl_error *map_region(const struct tl_agent *agent, struct remote *
     if (result != (int64_t)base) {
         *reason = TL_UNHOOKED_NO_ROOM;
         if (result > 0) // an old kernel has taken the address for a hint
-            error = remote_call(remote, SYS_munmap, (const uint64_t[6]){(uint64_t)result, tl_region_size}, &ignored);
-        return error ? error : tl_error_new(result > 0 ? EEXIST : (int)-result, "cannot make room for the agent");
+            error = remote_call(remote, SYS_munmap, (const uint64_t[6]){(uint64_t)result, tl_region_size},
+                                &ignored);
+        return error ? error
+                     : tl_error_new(result > 0 ? EEXIST : (int)-result, "cannot make room for the agent");
     }
     if (!(error = remote_call(remote, SYS_mmap, image, &result)) && result != (int64_t)base) {
         *reason = TL_UNHOOKED_NO_ROOM;
@@ -195,19 +202,21 @@ static void leave_unhooked(struct remote *remote, const struct tl_entry *entry, 
 
 static void fill_start(struct tl_start *start, const struct user_regs_struct *r)
 {
-    const uint64_t values[18] = {
-        r->r8,  r->r9,  r->r10, r->r11,   r->r12, r->r13, r->r14,
-        r->r15, r->rdi, r->rsi, r->rbp,   r->rbx, r->rdx, r->rax,
-        r->rcx, r->rsp, r->rip, r->eflags};
+    const uint64_t values[18] = {r->r8,  r->r9,  r->r10, r->r11, r->r12, r->r13, r->r14, r->r15, r->rdi,
+                                 r->rsi, r->rbp, r->rbx, r->rdx, r->rax, r->rcx, r->rsp, r->rip, r->eflags};
 
     memcpy(start->registers, values, sizeof values);
 }
 
-static struct tl_error *enter(const struct tl_agent *agent, struct remote *remote, const struct tl_entry *entry,
-                              uint64_t mask, uint64_t base, enum tl_unhooked *reason)
+static struct tl_error *enter(const struct tl_agent *agent, struct remote *remote,
+                              const struct tl_entry *entry, uint64_t mask, uint64_t base,
+                              enum tl_unhooked *reason)
 {
-    struct tl_start start = {.socket_fd = entry->socket_fd, .memory_fd = entry->memory_fd,
-                             .image_size = agent->image_size, .signal_mask = mask, .ignored = entry->ignored};
+    struct tl_start start = {.socket_fd = entry->socket_fd,
+                             .memory_fd = entry->memory_fd,
+                             .image_size = agent->image_size,
+                             .signal_mask = mask,
+                             .ignored = entry->ignored};
     struct user_regs_struct regs = remote->regs;
     struct tl_image_header header;
     size_t done;
