@@ -2,16 +2,21 @@
 
 ::
 
-    python stress/identity.py [TIMES] [NAME...]
+    python stress/identity.py [--engine ENGINE]... [TIMES] [NAME...]
+
+Without ``--engine`` all engines that can be started are tried.
 """
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from trapline.engines.base import STARTABLE
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tests" / "programs"), str(ROOT / "tests")]
@@ -39,44 +44,55 @@ def outcome(command: list[str], env: dict[str, str]) -> tuple[object, ...]:
     return (done.returncode, done.stdout, done.stderr)
 
 
+def compare(catalog: Catalog, program: str, prefix: list[str], engine: str, times: int) -> int:
+    """Run a program so many times, say what differed, and return how often."""
+    try:
+        command, prepare = catalog.make(program)
+    except FileNotFoundError as error:
+        print(f"{engine:8} {program:16} skipped: {error}")
+        return 0
+    env = {} if program == "no_environment" else environment()
+    prepare = prepare or (lambda: None)
+    prepare()
+    outcome(command, env)
+    prepare()
+    native = outcome(command, env)
+    began, bad, unsteady = time.monotonic(), 0, 0
+    for number in range(times):
+        prepare()
+        hooked = outcome([*prefix, *command], env)
+        if hooked != native:
+            prepare()
+            if outcome(command, env) != native:
+                unsteady += 1
+            bad += 1
+            print(f"{engine} {program} run {number}:\n  native {native!r}\n  hooked {hooked!r}")
+    seconds = time.monotonic() - began
+    print(
+        f"{engine:8} {program:16} {times} runs, {bad} different ({unsteady} natively too), {seconds:.1f} s",
+        flush=True,
+    )
+    return bad
+
+
 def main() -> int:
     """Run and report; the exit status is 1 if anything differed."""
-    times = int(sys.argv[1]) if len(sys.argv) > 1 else 50
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--engine", action="append", choices=STARTABLE, help="may be repeated; default: all")
+    parser.add_argument("times", nargs="?", type=int, default=50)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    options = parser.parse_args()
     different = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         hooks = folder / "never.py"
         hooks.write_text(HOOKS)
-        prefix = [str(Path(sys.executable).parent / "trapline"), "run", "-s", str(hooks), "--"]
+        trapline = str(Path(sys.executable).parent / "trapline")
         catalog = Catalog(folder, Victims(folder))
-        for program in sys.argv[2:] or catalog.names():
-            try:
-                command, prepare = catalog.make(program)
-            except FileNotFoundError as error:
-                print(f"{program:16} skipped: {error}")
-                continue
-            env = {} if program == "no_environment" else environment()
-            prepare = prepare or (lambda: None)
-            prepare()
-            outcome(command, env)
-            prepare()
-            native = outcome(command, env)
-            began, bad, unsteady = time.monotonic(), 0, 0
-            for number in range(times):
-                prepare()
-                hooked = outcome(prefix + command, env)
-                if hooked != native:
-                    prepare()
-                    if outcome(command, env) != native:
-                        unsteady += 1
-                    bad += 1
-                    print(f"{program} run {number}:\n  native {native!r}\n  hooked {hooked!r}")
-            different += bad
-            seconds = time.monotonic() - began
-            print(
-                f"{program:16} {times} runs, {bad} different ({unsteady} natively too), {seconds:.1f} s",
-                flush=True,
-            )
+        for engine in options.engine or STARTABLE:
+            prefix = [trapline, "run", "--engine", engine, "-s", str(hooks), "--"]
+            for program in options.names or catalog.names():
+                different += compare(catalog, program, prefix, engine, options.times)
     return int(different > 0)
 
 

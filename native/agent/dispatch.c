@@ -54,6 +54,10 @@ long tl_do_call(struct tl_thread *thread)
     case __NR_execve:
     case __NR_execveat:
         return tl_call_execve(thread);
+    case __NR_getdents64:
+        return tl_call_getdents64(thread);
+    case __NR_seccomp:
+        return tl_call_seccomp(thread);
     case __NR_ptrace:
         return tl_call_ptrace(thread);
     case __NR_prctl:
@@ -133,6 +137,8 @@ static void handle(struct tl_thread *thread)
     thread->is_filtered = false;
     if (thread->dispatch_mode && tl_is_dispatched(thread))
         return;
+    if (thread->is_strict)
+        tl_check_strict(thread);
     long result = 0;
     if (is_constant(thread)) {
         result = tl_session.constants[(uint32_t)thread->nr];

@@ -4,6 +4,7 @@
 #include <asm/unistd.h>
 
 enum {
+    PR_SET_SECCOMP = 22,
     PR_SET_SYSCALL_USER_DISPATCH = 59,
     off = 0,
     exclusive = 1,
@@ -18,6 +19,8 @@ long tl_call_prctl(struct tl_thread *thread)
     uint64_t mode = thread->args[1], offset = thread->args[2], size = thread->args[3], selector = thread->args[4];
     uint8_t byte;
 
+    if (thread->args[0] == PR_SET_SECCOMP)
+        return tl_call_seccomp(thread);
     if (thread->args[0] != PR_SET_SYSCALL_USER_DISPATCH)
         return tl_perform(thread);
     switch (mode) {

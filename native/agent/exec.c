@@ -116,6 +116,8 @@ static long leave_alone(struct tl_thread *thread)
 {
     long result;
 
+    if (tl_session.flags & TL_ENGINE_TRAP)
+        return -EPERM; // the filter would end a program that has no agent
     thread->mask_is_full = false;
     tl_show_signals(thread, is_alone(), tl_mask_seen(thread));
     close_on_exec(FD_CLOEXEC);

@@ -98,6 +98,7 @@ struct tl_thread {
     bool mask_is_full;      // all signals are blocked by the agent
     tl_sigset held_blocked; // of tl_held_signals: what the program believes to block
     tl_sigset held_pending; // of these: sent, and waiting in held_info until the program unblocks them
+    bool is_strict;         // the program has put itself into seccomp's strict mode
     bool is_filtered;       // a filter of the program's own has trapped the call
     int32_t sent;           // the signal that the agent sends itself, for the program
     tl_sigset mask;         // as the program set it, without tl_held_signals
@@ -201,6 +202,7 @@ _Noreturn void tl_exit_thread(long status, uint32_t *state);
 _Noreturn void tl_resume(struct tl_thread *thread);
 _Noreturn void tl_sigreturn(uint64_t stack);
 void tl_restorer(void);
+extern const char tl_raw_done[], tl_restorer_done[], tl_segment_done[];
 int tl_copy(void *to, const void *from, size_t size); // 0, or -EFAULT
 long tl_perform_int80(struct tl_thread *thread);
 extern const char tl_perform_window[], tl_perform_call[], tl_perform_abort[], tl_perform_done[];
@@ -302,6 +304,14 @@ bool tl_is_dispatched(struct tl_thread *thread); // true: its SIGSYS is on its w
 // tracing.c
 long tl_call_ptrace(struct tl_thread *thread);
 void tl_leave_thread(void);
+bool tl_is_alone(void); // the only thread of its process
+
+// listing.c
+long tl_call_getdents64(struct tl_thread *thread);
+
+// filtering.c: the program's own seccomp.
+long tl_call_seccomp(struct tl_thread *thread);
+void tl_check_strict(struct tl_thread *thread);
 
 // patch.c
 void tl_site_trapped(uint64_t address);

@@ -14,6 +14,11 @@ enum {
     highest_low = 0x7fe00000,
     low_step = 0x10000,
     PR_SET_SYSCALL_USER_DISPATCH = 59,
+    PR_SET_NO_NEW_PRIVS = 38,
+    SECCOMP_SET_MODE_FILTER = 1,
+    verdict_trap = 0x00030000,
+    verdict_allow = 0x7fff0000,
+    EACCES = 13,
     CLONE_VM = 0x100,
     CLONE_SIGHAND = 0x800,
     CLONE_VFORK = 0x4000,
@@ -24,7 +29,7 @@ enum {
 static const uint64_t CLONE_CLEAR_SIGHAND = 0x100000000;
 
 // A segment of this thread's own whose limit is its index: code in blocks finds the record by it.
-static void set_segment(struct tl_thread *thread)
+__attribute__((noinline, noclone)) static void set_segment(struct tl_thread *thread)
 {
     struct tl_process *process = &tl_process;
     long result;
@@ -36,7 +41,8 @@ static void set_segment(struct tl_thread *thread)
     process->low_page[1] = 0;
     process->low_page[2] = thread->index;
     process->low_page[3] = 1 | 1 << 6; // 32 bit, usable
-    __asm__ volatile("int $0x80"
+    __asm__ volatile("int $0x80\n"
+                     ".globl tl_segment_done\n.hidden tl_segment_done\ntl_segment_done:"
                      : "=a"(result)
                      : "a"(set_thread_area_by_int80), "b"(process->low_page)
                      : "r8", "r9", "r10", "r11", "memory");
@@ -51,7 +57,48 @@ void tl_arm(struct tl_thread *thread)
     struct tl_stack stack = {.sp = (uint64_t)thread + tl_signal_stack, .size = tl_thread_size - tl_signal_stack};
 
     tl_call3(__NR_sigaltstack, (long)&stack, 0, 0);
-    tl_raw(__NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, 1, (long)tl_image, tl_data, 0, 0);
+    if (!(tl_session.flags & TL_ENGINE_TRAP))
+        tl_raw(__NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, 1, (long)tl_image, tl_data, 0, 0);
+}
+
+// For the trap engine: what is not in the allowed range traps, in this thread and all that come from it, for ever.
+// The region is at the same place in every program of the session, so that an execve can be survived: what puts the
+// agent into a new one is a single mmap, of that region and nothing else. What is in the vsyscall page makes no
+// system call.
+static long install_filter(void)
+{
+    const uint64_t image = (uint64_t)tl_image;
+    const uint32_t low = (uint32_t)image, high = (uint32_t)(image >> 32);
+    const struct tl_bpf filter[] = {
+        {0x20, 0, 0, 12},             //  0 upper half of the instruction pointer
+        {0x15, 4, 0, 0xffffffff},     //  1 perhaps the vsyscall page: 6
+        {0x15, 0, 5, high},           //  2 elsewhere: 8
+        {0x20, 0, 0, 8},              //  3 lower half
+        {0x35, 0, 3, low},            //  4 below the image: 8
+        {0x35, 2, 9, low + tl_data},  //  5 behind what is allowed: 8, else 15
+        {0x20, 0, 0, 8},              //  6
+        {0x35, 7, 0, 0xff600000},     //  7 the vsyscall page: 15
+        {0x20, 0, 0, 0},              //  8 the number
+        {0x15, 0, 4, __NR_mmap},      //  9 else 14
+        {0x20, 0, 0, 20},             // 10 its first argument, the upper half
+        {0x15, 0, 2, high},           // 11 else 14
+        {0x20, 0, 0, 16},             // 12
+        {0x15, 1, 0, low},            // 13 the region: 15
+        {0x06, 0, 0, verdict_trap | tl_trap_data}, // 14
+        {0x06, 0, 0, verdict_allow},  // 15
+    };
+    const struct {
+        uint16_t length;
+        const struct tl_bpf *filter;
+    } program = {sizeof filter / sizeof *filter, filter};
+
+    long result = tl_call3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, (long)&program);
+    if (result == -EACCES) {
+        // Without CAP_SYS_ADMIN a filter needs no_new_privs; with it, set-user-ID programs are not touched.
+        tl_raw(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0);
+        result = tl_call3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, (long)&program);
+    }
+    return result;
 }
 
 // Once for each record: by the thread that ends, or by whoever finds that it has ended otherwise.
@@ -176,6 +223,10 @@ _Noreturn void tl_begin(struct tl_thread *thread)
         if (process->start.ignored & tl_bit(number))
             thread->handlers->action[number].handler = 1;
     tl_arm(thread);
+    // A filter outlives an execve: only the first program of a session installs it.
+    if (tl_session.flags & TL_ENGINE_TRAP && !__atomic_exchange_n(&tl_session.filtered, 1, __ATOMIC_RELAXED) &&
+        install_filter() != 0)
+        tl_raw(__NR_exit_group, 125, 0, 0, 0, 0, 0);
     tl_resume_with(thread, thread->mask);
 }
 

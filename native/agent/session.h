@@ -93,8 +93,11 @@ enum { tl_mailboxes = 4096 };
 
 enum tl_engine_flags {
     TL_ENGINE_REWRITES = 1, // patch sites that have trapped often
-    TL_ENGINE_TRAP = 2,     // seccomp instead of dispatch
+    TL_ENGINE_TRAP = 2,     // a seccomp filter on the instruction pointer instead of dispatch
 };
+
+// What our filter says of itself in SECCOMP_RET_DATA, and so in si_errno.
+enum { tl_trap_data = 0x7470 };
 
 // An instruction of a seccomp program, as struct sock_filter.
 struct tl_bpf {
@@ -181,6 +184,8 @@ struct tl_session {
     uint32_t last_cpu; // where the last caller was
     uint32_t program_length;
     uint32_t hide_vdso;
+    uint32_t filtered;        // the trap engine's filter is installed
+    uint64_t base;            // where the region is in every program; 0: wherever there is room
     uint32_t crowded; // somebody has found no mailbox free
     uint64_t posted[tl_mailboxes / 64]; // bit per mailbox
     uint64_t traps, patches; // counts, of all processes

@@ -360,7 +360,8 @@ void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *contex
     struct tl_thread *thread = tl_this_thread();
     uint64_t at[registers], rip = context->regs[RIP];
 
-    if (number == SIGSYS && info->code == user_dispatch_code && !is_in_agent(rip)) {
+    bool is_ours_to_do = info->code == user_dispatch_code || (info->code == seccomp_code && info->error == tl_trap_data);
+    if (number == SIGSYS && is_ours_to_do && !is_in_agent(rip)) {
         trapped(thread, info, context);
         return;
     }
@@ -523,10 +524,10 @@ long tl_call_rt_sigreturn(struct tl_thread *thread)
         __builtin_memcpy(thread->regs, context.regs, sizeof thread->regs);
         return (long)context.regs[RAX];
     }
-    tl_write(at, &context, sizeof context);
     tl_rules_handled(thread, context.regs[RIP], context.regs[RSP]);
     thread->mask_is_full = false;
-    tl_sigreturn(at);
+    thread->deferred.context = context; // the frame is the program's, and may be read-only
+    tl_sigreturn((uint64_t)&thread->deferred.context);
 }
 
 long tl_change_stack(struct tl_thread *thread, const struct tl_stack *wanted)

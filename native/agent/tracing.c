@@ -86,7 +86,7 @@ void tl_leave_thread(void)
     give_back_thread(thread);
 }
 
-static bool is_alone(void)
+bool tl_is_alone(void)
 {
     struct tl_process *process = &tl_process;
     uint32_t live = 0;
@@ -100,7 +100,7 @@ static bool is_alone(void)
 static long trace_me(struct tl_thread *thread)
 {
     long result = tl_perform(thread);
-    bool alone = is_alone(), borrows_memory = thread->clone_flags & CLONE_VM;
+    bool alone = tl_is_alone(), borrows_memory = thread->clone_flags & CLONE_VM;
 
     if (result || thread->aborted || (!alone && !borrows_memory))
         return result;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -100,4 +101,13 @@ void tl_agent_classify_own(struct tl_agent *agent)
 {
     for (size_t i = 0; i < sizeof tl_own_calls / sizeof *tl_own_calls; i++)
         agent->session->classes[tl_own_calls[i]] = TL_SLOW;
+}
+
+uint64_t tl_agent_random_base(void)
+{
+    uint32_t random = 0;
+
+    if (getrandom(&random, sizeof random, GRND_NONBLOCK) < 0)
+        random = (uint32_t)getpid();
+    return (0x2000ull + random % 0x2000) << 32;
 }

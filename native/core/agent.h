@@ -40,6 +40,8 @@ struct tl_error *tl_agent_new(struct tl_agent *agent);
 void tl_agent_classify_own(struct tl_agent *agent);
 // The image, and what it says of itself.
 const unsigned char *tl_agent_header(struct tl_image_header *header);
+// A place for the region that is free in most programs: far from what the kernel and allocators use.
+uint64_t tl_agent_random_base(void);
 void tl_agent_free(struct tl_agent *agent);
 // Once the program has it: only then can its end be noticed.
 void tl_agent_close_peer(struct tl_agent *agent);
@@ -82,7 +84,9 @@ struct tl_error *tl_agent_transport_new(struct tl_agent *agent, const struct tl_
                                         struct tl_transport **transport);
 void tl_agent_transport_set_command(struct tl_transport *transport, pid_t command);
 
-// Waits for the next question about a site, for at most so long: its number, or -1.
-int tl_agent_next_plan(struct tl_transport *transport, unsigned milliseconds);
+// Waits for the next question about a site, for at most so long (-1: as long as it takes): its number, or -1.
+// Once the transport is closed, or questions have been ended: -2.
+int tl_agent_next_plan(struct tl_transport *transport, int milliseconds);
+void tl_agent_end_plans(struct tl_transport *transport);
 
 #endif

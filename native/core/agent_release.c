@@ -180,7 +180,8 @@ static int hold_all(struct release *r, pid_t tid)
 
 static bool leave(struct release *r, const struct held *held, bool is_first)
 {
-    const uint64_t all = ~0ull, base = held->base, place = base + r->header.leaving;
+    // A trap that is blocked loses its handler.
+    const uint64_t all = ~(1ull << (SIGTRAP - 1)), base = held->base, place = base + r->header.leaving;
     struct user_regs_struct regs, running;
     struct tl_leaving leaving = {.is_first = is_first};
     const size_t size = offsetof(struct tl_leaving, stack);

@@ -65,28 +65,43 @@ static void queue_plans(struct agent_transport *a)
     pthread_mutex_unlock(&a->lock);
 }
 
-int tl_agent_next_plan(struct tl_transport *transport, unsigned milliseconds)
+int tl_agent_next_plan(struct tl_transport *transport, int milliseconds)
 {
     struct agent_transport *a = as_agent(transport);
     struct timespec until;
-    int found = -1;
+    int found = -1, error = milliseconds ? 0 : ETIMEDOUT;
 
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += milliseconds / 1000;
-    until.tv_nsec += (long)(milliseconds % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
+    if (milliseconds > 0) {
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec += milliseconds / 1000;
+        until.tv_nsec += (long)(milliseconds % 1000) * 1000000;
+        if (until.tv_nsec >= 1000000000) {
+            until.tv_nsec -= 1000000000;
+            until.tv_sec++;
+        }
     }
     pthread_mutex_lock(&a->lock);
-    while (!a->plans && !a->closed && pthread_cond_timedwait(&a->change, &a->lock, &until) == 0)
-        continue;
-    if (a->plans) {
+    while (!a->plans && !a->closed && !a->no_plans && !error)
+        error = milliseconds < 0 ? pthread_cond_wait(&a->change, &a->lock)
+                                 : pthread_cond_timedwait(&a->change, &a->lock, &until);
+    if (a->closed || a->no_plans) {
+        found = -2;
+    } else if (a->plans) {
         found = __builtin_ctzll(a->plans);
         a->plans &= a->plans - 1;
     }
     pthread_mutex_unlock(&a->lock);
     return found;
+}
+
+void tl_agent_end_plans(struct tl_transport *transport)
+{
+    struct agent_transport *a = as_agent(transport);
+
+    pthread_mutex_lock(&a->lock);
+    a->no_plans = true;
+    pthread_cond_broadcast(&a->change);
+    pthread_mutex_unlock(&a->lock);
 }
 
 // -- calls
@@ -454,7 +469,11 @@ struct tl_error *tl_agent_transport_new(struct tl_agent *agent, const struct tl_
     a->session = agent->session;
     a->events = *events;
     pthread_mutex_init(&a->lock, NULL);
-    pthread_cond_init(&a->change, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&a->change, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     *transport = &a->transport;
     return NULL;
 }

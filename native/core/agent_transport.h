@@ -23,6 +23,7 @@ struct agent_transport {
     pthread_cond_t change;
     unsigned execs;
     uint64_t plans; // bit per question that waits for an answer
+    bool no_plans;  // nobody answers them any more
 };
 
 // Answers, and waits until the caller has come back for more. 0 or an errno.

@@ -17,6 +17,7 @@ enum {
 };
 
 #define GIB (1UL << 30)
+#define EXECUTABLE 0x0010U // MFD_EXEC
 
 static void probe_arena(struct tl_probe_result *out)
 {
@@ -66,6 +67,34 @@ static void probe_memfd(struct tl_probe_result *out)
         tl_probe_works(out, "%s", "");
 }
 
+// Code in a file without a name, mapped and run: vm.memfd_noexec and security modules refuse it.
+static void probe_memfd_exec(struct tl_probe_result *out)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), size = (size_t)((uintptr_t)tl_probe_stub_end - (uintptr_t)tl_probe_stub);
+    int fd = (int)syscall(__NR_memfd_create, "trapline", MFD_CLOEXEC | EXECUTABLE);
+
+    if (fd < 0 && errno == EINVAL) // before that flag all are
+        fd = (int)syscall(__NR_memfd_create, "trapline", MFD_CLOEXEC);
+    if (fd < 0) {
+        tl_probe_refused(out, "memfd_create");
+        return;
+    }
+    if (write(fd, (const void *)(uintptr_t)tl_probe_stub, size) != (ssize_t)size) {
+        tl_probe_refused(out, "write to a memfd");
+        return;
+    }
+    void *memory = mmap(NULL, page, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
+    if (memory == MAP_FAILED) {
+        tl_probe_refused(out, "mmap of a memfd as code");
+        return;
+    }
+    long (*stub)(long) = (long (*)(long))(uintptr_t)memory;
+    if (stub(__NR_getpid) != getpid())
+        tl_probe_missing(out, 0, "code in a memfd did not run");
+    else
+        tl_probe_works(out, "%s", "");
+}
+
 // Code of a mapped file is made writable, changed, and made executable again: SELinux's execmod, PaX and the
 // like.
 static void probe_patching(struct tl_probe_result *out)
@@ -108,6 +137,7 @@ const struct tl_probe tl_probes_memory[] = {
     {"arena", probe_arena},
     {"membarrier_sync_core", probe_sync_core},
     {"code_patching", probe_patching},
+    {"memfd_exec", probe_memfd_exec},
     {"memfd_sealing", probe_memfd},
     {"map_page_zero", probe_page_zero},
     {NULL, NULL},

@@ -98,6 +98,10 @@ static void carry_out(struct tl_tracer *tracer, struct request *r)
     case REQUEST_ATTACH:
         tl_request_complete(r, tl_tracer_take_process(tracer, r->pid, options));
         return;
+    case REQUEST_BEGIN:
+        tl_tracer_go(tracer);
+        tl_request_complete(r, 0);
+        return;
     case REQUEST_DETACH:
         tl_tracer_leave(tracer);
         tl_request_complete(r, 0);
@@ -366,6 +370,13 @@ int tl_tracer_attach(struct tl_tracer *tracer, pid_t pid)
     struct request request = {.kind = REQUEST_ATTACH, .pid = pid};
 
     return tl_tracer_ask(tracer, &request);
+}
+
+void tl_tracer_begin(struct tl_tracer *tracer)
+{
+    struct request request = {.kind = REQUEST_BEGIN};
+
+    tl_tracer_ask(tracer, &request);
 }
 
 bool tl_tracer_detach(struct tl_tracer *tracer, unsigned milliseconds)

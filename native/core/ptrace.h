@@ -45,8 +45,10 @@ struct tl_transport *tl_tracer_transport(struct tl_tracer *tracer);
 // Traces PID, which has one thread that makes no call of interest yet, and dies with the tracer. 0 or an
 // errno.
 int tl_tracer_seize(struct tl_tracer *tracer, pid_t pid);
-// Traces a running process, all its threads and what it starts from now on. 0 or an errno.
+// Traces a running process, all its threads and what it starts from now on. They stop, until tl_tracer_begin.
+// 0 or an errno.
 int tl_tracer_attach(struct tl_tracer *tracer, pid_t pid);
+void tl_tracer_begin(struct tl_tracer *tracer);
 // Lets go of everything. What waits for an answer: its call is performed, or fails with ENOSYS as all later
 // ones do where there is a filter. False: some are still in the middle of a call after so long.
 bool tl_tracer_detach(struct tl_tracer *tracer, unsigned milliseconds);

@@ -28,8 +28,8 @@ static int take_threads(struct tl_tracer *tracer, pid_t pid, unsigned long optio
         if (!t)
             error = ENOMEM;
         else
-            t->known = t->has_maker = true;
-        // It goes on in a way that has its calls stop.
+            t->has_maker = true;
+        // From this stop on it goes on in a way that has its calls stop.
         tl_trace(PTRACE_INTERRUPT, tid, 0, 0);
         taken++;
     }
@@ -42,6 +42,7 @@ int tl_tracer_take_process(struct tl_tracer *tracer, pid_t pid, unsigned long op
     int taken, total = 0;
 
     tracer->command = pid;
+    tracer->paused = true;
     do {
         taken = take_threads(tracer, pid, options);
         total += taken > 0 ? taken : 0;
@@ -51,9 +52,16 @@ int tl_tracer_take_process(struct tl_tracer *tracer, pid_t pid, unsigned long op
     return taken < 0 ? -taken : total ? 0 : ESRCH;
 }
 
+void tl_tracer_go(struct tl_tracer *tracer)
+{
+    tracer->paused = false;
+    tl_tracer_free_births(tracer);
+}
+
 void tl_tracer_leave(struct tl_tracer *tracer)
 {
     tracer->leaving = true;
+    tracer->paused = false;
     for (unsigned i = 0; i < tracee_buckets; i++) {
         for (struct tracee *t = tracer->table[i], *next; t; t = next) {
             next = t->next;

@@ -7,6 +7,9 @@
 // Seizes all threads of a process. 0 or an errno.
 int tl_tracer_take_process(struct tl_tracer *tracer, pid_t pid, unsigned long options);
 
+// Lets them go on.
+void tl_tracer_go(struct tl_tracer *tracer);
+
 // Begins to let go of everything: who runs is called to a stop first.
 void tl_tracer_leave(struct tl_tracer *tracer);
 

@@ -100,7 +100,7 @@ static void on_event_stop(struct tl_tracer *tracer, struct tracee *t, int number
     if (!t->known) {
         t->known = true;
         t->birth_signal = number;
-        if (t->has_maker)
+        if (t->has_maker && !tracer->paused)
             tl_tracer_born(tracer, t);
         else
             tl_tracee_place(tracer, t, AT_BIRTH);
@@ -134,7 +134,7 @@ static void on_new(struct tl_tracer *tracer, struct tracee *t)
             child->maker.arch = t->call.arch;
             memcpy(child->maker.arguments, t->call.args, sizeof child->maker.arguments);
         }
-        if (child->at == AT_BIRTH)
+        if (child->at == AT_BIRTH && !tracer->paused)
             tl_tracer_born(tracer, child);
     }
     tl_tracee_resume(tracer, t, 0);
@@ -185,9 +185,11 @@ static void on_syscall(struct tl_tracer *tracer, struct tracee *t)
         tl_tracee_resume(tracer, t, 0);
 }
 
-// Who was new and waited for its maker may have lost it.
-static void free_orphans(struct tl_tracer *tracer)
+// Who is new and waits for its maker may have lost it.
+void tl_tracer_free_births(struct tl_tracer *tracer)
 {
+    if (tracer->paused)
+        return;
     for (unsigned i = 0; i < tracee_buckets; i++) {
         for (struct tracee *t = tracer->table[i], *next; t; t = next) {
             next = t->next;
@@ -203,7 +205,7 @@ static void on_end(struct tl_tracer *tracer, pid_t tid, int status)
 
     if (t)
         tl_tracee_remove(tracer, t);
-    free_orphans(tracer);
+    tl_tracer_free_births(tracer);
     if (tid != tracer->command)
         return;
     pthread_mutex_lock(&tracer->lock);

@@ -25,7 +25,7 @@
 
 enum place {
     AT_LARGE,   // runs, or does not stop for long
-    AT_BIRTH,   // new, until the call that made it is known
+    AT_BIRTH,   // new, until the call that made it is known; or just attached to
     AT_ENTRY,   // stopped there; its call was reported and waits for the answer
     AT_RETURN,  // the same behind the call
     AT_HANDLER, // the same, at the handler of the signal that interrupted the call
@@ -41,6 +41,7 @@ enum request_kind {
     REQUEST_PERFORM,
     REQUEST_SEIZE,
     REQUEST_ATTACH,
+    REQUEST_BEGIN,
     REQUEST_DETACH,
 };
 
@@ -49,7 +50,7 @@ enum request_kind {
 struct request {
     struct request *next;
     enum request_kind kind;
-    uint64_t id;   // of the call; not for the last three
+    uint64_t id;   // of the call; not for the last four
     int64_t value; // in: result; out: result, address, or descriptor
     int fd;
     bool close_on_exec;
@@ -154,6 +155,7 @@ struct tl_tracer {
     // Only for the tracer.
     pid_t command;
     bool leaving;
+    bool paused; // who is attached to waits for tl_tracer_begin
     unsigned held; // tracees that wait for an answer
     timer_t timer; // ticks while some do
     bool has_timer, ticks;
@@ -195,6 +197,7 @@ void tl_tracee_place(struct tl_tracer *tracer, struct tracee *t, enum place at);
 void tl_tracee_resume(struct tl_tracer *tracer, struct tracee *t, int signal);
 // Calls whose callers are to die of a signal are given up.
 void tl_tracer_tick(struct tl_tracer *tracer);
+void tl_tracer_free_births(struct tl_tracer *tracer);
 void tl_tracer_born(struct tl_tracer *tracer, struct tracee *t);
 
 // ptrace_signal.c; the second for a caller that is AT_HANDLER

@@ -73,6 +73,8 @@ static PyObject *agent_new(PyTypeObject *type, PyObject *args, PyObject *keyword
     self->on_unhooked = Py_NewRef(on_unhooked);
     struct tl_session *session = self->agent.session;
     session->flags = flags;
+    if (flags & TL_ENGINE_TRAP)
+        session->base = tl_agent_random_base();
     session->threshold = threshold;
     session->hide_vdso = (uint32_t)hide_vdso;
     session->program_length = (uint32_t)((size_t)size / sizeof(struct tl_bpf));
@@ -237,23 +239,35 @@ static PyObject *agent_gate(PyObject *object, PyObject *unused)
 }
 
 // next_plan(milliseconds): the next site that an agent asks about, as (number, pid, address, low, high) with
-// where it has room for a block; or None.
+// where it has room for a block; None when none came in that time (-1: waits as long as it takes); () when none
+// will come any more.
 static PyObject *agent_next_plan(PyObject *object, PyObject *args)
 {
     struct agent_object *self = as_agent(object);
-    unsigned milliseconds;
-    int index;
+    int milliseconds, index;
 
-    if (!PyArg_ParseTuple(args, "I:next_plan", &milliseconds))
+    if (!PyArg_ParseTuple(args, "i:next_plan", &milliseconds))
         return NULL;
-    Py_BEGIN_ALLOW_THREADS;
-    index = tl_agent_next_plan(self->transport, milliseconds);
-    Py_END_ALLOW_THREADS;
+    // Questions come in bursts: who has one does not give the GIL away for the next.
+    index = tl_agent_next_plan(self->transport, 0);
+    if (index == -1 && milliseconds) {
+        Py_BEGIN_ALLOW_THREADS;
+        index = tl_agent_next_plan(self->transport, milliseconds);
+        Py_END_ALLOW_THREADS;
+    }
     if (index < 0)
-        Py_RETURN_NONE;
+        return index == -1 ? Py_NewRef(Py_None) : PyTuple_New(0);
     const struct tl_question *question = &self->agent.session->questions[index];
     return Py_BuildValue("(iiKKK)", index, (int)question->pid, (unsigned long long)question->site,
                          (unsigned long long)question->low, (unsigned long long)question->high);
+}
+
+// end_plans(): next_plan() returns ()
+static PyObject *agent_end_plans(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    tl_agent_end_plans(as_agent(object)->transport);
+    Py_RETURN_NONE;
 }
 
 // answer_plan(number, plan)
@@ -326,6 +340,7 @@ static PyMethodDef agent_methods[] = {
     {"enter", agent_enter, METH_O, NULL},
     {"gate", agent_gate, METH_NOARGS, NULL},
     {"next_plan", agent_next_plan, METH_VARARGS, NULL},
+    {"end_plans", agent_end_plans, METH_NOARGS, NULL},
     {"answer_plan", agent_answer_plan, METH_VARARGS, NULL},
     {"reports", agent_reports, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

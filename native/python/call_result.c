@@ -52,7 +52,7 @@ PyObject *tl_call_perform(PyObject *object, PyObject *unused)
         Py_END_ALLOW_THREADS;
         if (error == ENOTSUP)
             return raise_unsupported(self, "result",
-                                     "tell a result: declare @on_return to have an engine chosen that can");
+                                     "tell a result: declare @on(..., performs=True) to have an engine chosen that can");
         if (error == ENOENT)
             return tl_call_raise_gone(self);
         if (error)

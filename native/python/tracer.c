@@ -119,6 +119,15 @@ static PyObject *tracer_attach(PyObject *object, PyObject *pid)
     return take(object, pid, tl_tracer_attach);
 }
 
+static PyObject *tracer_begin(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    Py_BEGIN_ALLOW_THREADS;
+    tl_tracer_begin(as_tracer(object)->tracer);
+    Py_END_ALLOW_THREADS;
+    Py_RETURN_NONE;
+}
+
 // Lets go of everything; False: something is still in the middle of a call after so many milliseconds.
 static PyObject *tracer_detach(PyObject *object, PyObject *argument)
 {
@@ -171,6 +180,7 @@ static PyGetSetDef tracer_getset[] = {
 static PyMethodDef tracer_methods[] = {
     {"seize", tracer_seize, METH_O, NULL},
     {"attach", tracer_attach, METH_O, NULL},
+    {"begin", tracer_begin, METH_NOARGS, NULL},
     {"detach", tracer_detach, METH_O, NULL},
     {"close", tracer_close, METH_NOARGS, NULL},
     {"transport", tracer_transport, METH_NOARGS, NULL},

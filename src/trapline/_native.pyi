@@ -250,13 +250,19 @@ class Tracer:
         """
 
     def attach(self, pid: int, /) -> None:
-        """Trace every thread of a process that runs, as :meth:`seize` does."""
+        """Trace every thread of a process that runs; they stop until :meth:`begin`.
+
+        :raises OSError: it may not be traced, or is already.
+        """
+
+    def begin(self) -> None:
+        """Let what was attached to go on."""
 
     def detach(self, milliseconds: int, /) -> bool:
         """Let everything go on untraced; False when not all of it could be let go in that time."""
 
     def close(self) -> None:
-        """End the thread."""
+        """Give back :attr:`exit_fd`."""
 
     def transport(self) -> Transport:
         """Return what a :class:`Listener` takes; once."""
@@ -284,8 +290,8 @@ class Agent:
         :param flags: 1: sites that trap often are rewritten.
         :param threshold: how often a site traps before that.
         :param program: the filter that the agent applies to calls of the slow class.
-        :param on_unhooked: ``(pid, reason, errno, name)``: a process runs a program that the agent could not enter; the
-            reason is one of ``enum tl_unhooked``. Called from any thread.
+        :param on_unhooked: ``(pid, reason, errno, name)``: a process runs a program that the agent could not enter;
+            the reason is one of ``enum tl_unhooked``. Called from any thread.
         :raises OSError: there are no descriptors or no memory.
         """
 
@@ -319,19 +325,23 @@ class Agent:
     def enter(self, spawn: Spawn, /) -> tuple[int, int]:
         """Let a command that is held go on to its execve, and put the agent into the new program.
 
-        :returns: why the agent could not enter, and an errno: the program has been killed. (0, 0) otherwise.
-        :raises OSError: it could not be put there.
+        :returns: why it could not be put there, as for *on_unhooked*, and an errno; 0 and 0 when it was, or when the
+            execve has failed.
+        :raises OSError: something else failed.
         """
 
     def gate(self) -> tuple[bytes, int, tuple[tuple[int, int, int], ...]]:
         """Return the template of blocks: code, the offset of its system call, and (offset, kind, addend) each."""
 
-    def next_plan(self, milliseconds: int, /) -> tuple[int, int, int, int, int] | None:
+    def next_plan(self, milliseconds: int, /) -> tuple[int, int, int, int, int] | tuple[()] | None:
         """Wait for an agent's question how to rewrite a site.
 
         :returns: its number, the process, the address of the ``syscall``, and from where to where there is room for a
-            block; None when nobody has asked.
+            block; None when nobody has asked; nothing at all once :meth:`end_plans` was called.
         """
+
+    def end_plans(self) -> None:
+        """Have nobody wait for a question any more."""
 
     def answer_plan(self, number: int, plan: bytes, /) -> None:
         """Answer it, in the form of :mod:`trapline.rewriting.wire`."""
@@ -362,3 +372,12 @@ def probe(name: str, timeout_ms: int = 5000) -> tuple[bool | None, int, str]:
 
 def probe_names() -> tuple[str, ...]:
     """Return the names that :func:`probe` knows on this architecture, in order."""
+
+def find_mapping(pid: int, address: int, /) -> tuple[int, int, int, int, int, int, int, str]:
+    """Ask the kernel what a process has mapped at an address.
+
+    :returns: start, end, flags (1 readable, 2 writable, 4 executable, 8 shared), offset in the file, inode, major
+        and minor number of the device, path or name.
+    :raises OSError: ESRCH without such a process, ENOENT where nothing is mapped, ENOTTY or EINVAL from a kernel
+        that cannot be asked; or the process may not be looked at.
+    """

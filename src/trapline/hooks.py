@@ -28,10 +28,11 @@ class Hook:
     :ivar when: condition compiled into the filter, or None.
     :ivar on_return: runs when the result is known instead of before the call.
     :ivar changes_args: declared to change arguments.
+    :ivar performs: declared to have the kernel perform calls and to look at their results.
     :ivar is_async: the function is a coroutine function.
     """
 
-    __slots__ = ("changes_args", "function", "is_async", "names", "on_return", "when")
+    __slots__ = ("changes_args", "function", "is_async", "names", "on_return", "performs", "when")
 
     def __init__(
         self,
@@ -41,12 +42,14 @@ class Hook:
         *,
         on_return: bool = False,
         changes_args: bool = False,
+        performs: bool = False,
     ) -> None:
         self.names = names
         self.function = function
         self.when = when
         self.on_return = on_return
         self.changes_args = changes_args
+        self.performs = performs
         self.is_async = is_coroutine_function(function)
 
     def __repr__(self) -> str:
@@ -55,7 +58,10 @@ class Hook:
 
     def bound_to(self, method: Callable[..., Any]) -> Hook:
         """Return the same registration for the method of one object."""
-        return Hook(self.names, method, self.when, on_return=self.on_return, changes_args=self.changes_args)
+        return Hook(
+            self.names, method, self.when, on_return=self.on_return, changes_args=self.changes_args,
+            performs=self.performs,
+        )  # fmt: skip
 
     @property
     def name(self) -> str:
@@ -97,7 +103,9 @@ def _register(function: F, hook: Hook) -> F:
     return function
 
 
-def on(*names: str, when: Condition | None = None, changes_args: bool = False) -> Callable[[F], F]:
+def on(
+    *names: str, when: Condition | None = None, changes_args: bool = False, performs: bool = False
+) -> Callable[[F], F]:
     """Register a function that decides matching system calls before the kernel acts.
 
     The calling thread waits until it returns. Memory read through *call* is a snapshot: after ``None``
@@ -109,13 +117,14 @@ def on(*names: str, when: Condition | None = None, changes_args: bool = False) -
     :param names: kernel names such as ``"openat"``, ``"syscall_<nr>"``, or ``"*"``.
     :param when: compiled into the filter; calls it rejects never leave the program.
     :param changes_args: the hook calls ``call.write_arg``; only engines that can do so are chosen.
+    :param performs: the hook calls ``call.perform``; only engines that can do so are chosen.
     :raises UnknownSyscallError: a name is in no table.
     :raises UnsupportedByEngineError: when a session starts: its engine cannot do what the hook declares.
     """
     _check_names(names)
 
     def decorate(function: F) -> F:
-        return _register(function, Hook(names, function, when, changes_args=changes_args))
+        return _register(function, Hook(names, function, when, changes_args=changes_args, performs=performs))
 
     return decorate
 

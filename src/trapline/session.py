@@ -13,7 +13,6 @@ from trapline.errors import (
     EngineStartError,
     HookError,
     TraplineError,
-    UnsupportedByEngineError,
     UsageError,
 )
 from trapline.hooks import collect
@@ -130,8 +129,10 @@ class Session:
             on_error=self._hook_failed, on_unhidden=self._unhidden,
         )  # fmt: skip
         #: Name of the engine, and why it was chosen.
-        self._engines, self.engine_reason = choose(engine, plan.needs())
+        self._engines, self.engine_reason = choose(engine, self._needs(plan))
         self.engine = self._engines[0]
+        #: Called when the engine is certain; what an engine holds has not begun by then.
+        self.on_engine: Callable[[Session], None] | None = None
         self._plan = plan
         self._engine: Engine | None = None
         self._program: Program | None = None
@@ -166,10 +167,9 @@ class Session:
         stdio = self._stdio = Stdio(*self._given)
         self.stdin, self.stdout, self.stderr = stdio.ends
         given = (stdio.child[0], stdio.child[1], stdio.child[2])
+        command = Command(executable, self.command, environment, self._cwd, given, self._job)
         try:
-            engine, program = self._launch(
-                Command(executable, self.command, environment, self._cwd, given, self._job)
-            )
+            engine, program = self._launch(lambda engine: engine.launch(command))
         except BaseException:
             stdio.close()
             raise
@@ -177,17 +177,10 @@ class Session:
             stdio.close_child()
         if self._job is not None:
             self._job.pass_early(program.pidfd)
-        self._program = program
-        self._engine = engine
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._started = time.monotonic()
-        tree = self._tree = ProcessTree(program.pid)
+        if self.on_engine is not None:
+            self.on_engine(self)
         try:
-            if any(hook.is_async for hook in self._plan.hooks):
-                from trapline.engines.deferred import DeferredHooks
-
-                self._deferred = DeferredHooks(self._plan.workers, self._hook_failed, _GRACE_MS / 1000)
-            engine.start(program, tree, self._defer)
+            self._begin(engine, program)
             self._wait_for_exec(program, executable)
         except BaseException:
             self.kill()
@@ -197,8 +190,23 @@ class Session:
             raise
         return self
 
-    def _launch(self, command: Command) -> tuple[Engine, Program]:
-        """Start the command under the first engine that can; more than one is there only for ``auto``."""
+    def _needs(self, plan: Plan) -> dict[str, str]:
+        return plan.needs()
+
+    def _begin(self, engine: Engine, program: Program) -> None:
+        self._program = program
+        self._engine = engine
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._started = time.monotonic()
+        self._tree = ProcessTree(program.pid)
+        if any(hook.is_async for hook in self._plan.hooks):
+            from trapline.engines.deferred import DeferredHooks
+
+            self._deferred = DeferredHooks(self._plan.workers, self._hook_failed, _GRACE_MS / 1000)
+        engine.start(program, self._tree, self._defer)
+
+    def _launch(self, launch: Callable[[Engine], Program]) -> tuple[Engine, Program]:
+        """Use the first engine that can; more than one is there only for ``auto``."""
         left = list(self._engines)
         while True:
             self.engine = left.pop(0)
@@ -209,11 +217,12 @@ class Session:
                 continue
             engine = new_engine(self.engine, self._plan)
             try:
-                return engine, engine.launch(command)
+                return engine, launch(engine)
             except EngineStartError as error:
                 if error.errno == _EINTR or not left:
                     raise
-                self.engine_reason = f"the next one that can do what is needed, as {error.args[1]}"
+                why = str(error.args[1]).partition(". ")[0]  # without the advice, which was taken
+                self.engine_reason = f"the next one that can do what is needed, as {why}"
 
     def _close_pipes(self) -> None:
         if self._stdio is not None:
@@ -410,12 +419,25 @@ class Session:
 
     @classmethod
     def attach(cls, pid: int, **options: Any) -> Session:
-        """Take hold of a running process.
+        """Take hold of a running process: all its threads, and what it starts from now on.
 
-        :raises UnsupportedByEngineError: no engine of this version can.
+        ::
+
+            with trapline.Session.attach(pid, hooks=[log]) as session:
+                time.sleep(10)
+
+        Leaving the block lets go of it, also by an exception, and it goes on as before; it is not killed. Nor is it
+        when a hook raises: then :meth:`wait` raises :class:`HookError`. What it starts belongs to the session too.
+
+        :param pid: the process.
+        :param options: as for :class:`Session`, apart from those that are about starting a command.
+        :returns: a session that has started; see :class:`trapline.attaching.AttachedSession`.
+        :raises EngineStartError: the process is gone, may not be traced, or is traced already.
+        :raises UnsupportedByEngineError: the engine cannot attach, or cannot do what a hook declares.
         """
-        choose(str(options.get("engine", "auto")), {"attach": f"process {pid}"})
-        raise UnsupportedByEngineError("no engine can attach", engine="auto", capability="attach")
+        from trapline.attaching import AttachedSession
+
+        return AttachedSession(pid, **options).start()
 
     def __enter__(self) -> Session:
         return self if self._program is not None else self.start()

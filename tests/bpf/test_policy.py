@@ -282,3 +282,11 @@ def test_compiling_imports_nothing_heavy():
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_condition_for_all_calls_may_be_about_calls_that_an_earlier_rule_decides():
+    rules = [
+        *rules_for(["mkdir", "mkdirat", "rmdir", "unlink", "unlinkat"], None, action.errno(1)),
+        *rules_for(["*"], arg("pathname") == 1, action.errno(2)),
+    ]
+    assert compile_policy(rules)

@@ -106,25 +106,45 @@ def test_a_program_may_install_filters_of_its_own(cli, victim, script, sys):
 
 
 def test_a_listener_that_is_there_already_is_told_with_the_way_out(trapline, victim, script, words):
-    done = run([victim("outer_filter"), "listener", "--", trapline, "run", "-s", script, *words])
+    done = run(
+        [
+            victim("outer_filter"),
+            "listener",
+            "--",
+            trapline,
+            "run",
+            "--engine",
+            "notify",
+            "-s",
+            script,
+            *words,
+        ]
+    )
     assert done.returncode == 125
     assert done.stdout == ""
     assert done.stderr.rstrip(".\n") == (
         "trapline: engine 'notify' cannot start: seccomp(SECCOMP_SET_MODE_FILTER) failed with EBUSY, because this "
-        "process tree already has a listener. Use --engine ptrace, or run `trapline doctor`"
+        "process tree already has a listener. Use --engine rewrite, or run `trapline doctor`"
     )
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("around", ["listener", "317:1"])
+def test_another_engine_is_taken_where_notify_cannot_start(trapline, victim, script, words, around):
+    expected(run([victim("outer_filter"), around, "--", trapline, "run", "-s", script, *words]))
+
+
 def test_trapline_inside_trapline_is_the_same_error(cli, trapline, script, words):
-    done = cli("run", "-s", script, "--", trapline, "run", "-s", script, *words)
+    done = cli("run", "-s", script, "--", trapline, "run", "--engine", "notify", "-s", script, *words)
     assert done.returncode == 125
     assert "failed with EBUSY" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
 def test_a_profile_that_refuses_seccomp_is_told_with_the_way_out(trapline, victim, script, words):
-    done = run([victim("outer_filter"), "317:1", "--", trapline, "run", "-s", script, *words])
+    done = run(
+        [victim("outer_filter"), "317:1", "--", trapline, "run", "--engine", "notify", "-s", script, *words]
+    )
     assert done.returncode == 125
     assert "EPERM" in done.stderr
     assert "seccomp=unconfined" in done.stderr

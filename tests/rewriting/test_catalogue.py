@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 import shutil
@@ -10,15 +11,18 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from elftools.elf.elffile import ELFFile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from trapline import _native
 from trapline.rewriting import mappings
-from trapline.rewriting.catalogue import SiteCatalogue
+from trapline.rewriting.catalogue import _AROUND, SiteCatalogue
 from trapline.rewriting.elf import CodeFile
+from trapline.rewriting.surroundings import VOTES_FROM, WINDOW_MAX
 from trapline.rewriting.windows import Plan, Refusal
 from trapline.rewriting.wire import unpack
 
@@ -104,26 +108,34 @@ def test_a_mapping_is_found_as_maps_has_it() -> None:
 def test_the_query_and_the_text_say_the_same(made_at_run_time: Mapped) -> None:
     base, sites = libc_sites()
     for address in (base + sites[0], made_at_run_time.address, 8):
-        fd = os.open("/proc/self/maps", os.O_RDONLY)
         try:
-            asked = mappings._ask(fd, address)
+            _native.find_mapping(PID, address)
         except OSError as error:
-            pytest.skip(f"this kernel cannot be asked for one mapping: {error}")
-        else:
-            looked_up = mappings._look_up(fd, address)
-        finally:
-            os.close(fd)
+            if error.errno != errno.ENOENT:
+                pytest.skip(f"this kernel cannot be asked for one mapping: {error}")
+        asked = mappings.find(PID, address)
+        looked_up = mappings._look_up(PID, address)
         for name in ("device", "end", "inode", "is_shared", "is_writable", "offset", "path", "start"):
             assert getattr(asked, name, None) == getattr(looked_up, name, None)
 
 
 def test_the_text_is_read_where_the_kernel_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mappings, "_PROCMAP_QUERY", 0x1234)
+    def unknown(pid: int, address: int) -> NoReturn:
+        raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
+
+    monkeypatch.setattr(_native, "find_mapping", unknown)
     base, sites = libc_sites()
     found = mappings.find(PID, base + sites[0])
     assert found is not None
     assert "libc" in found.path
     assert mappings.find(PID, 8) is None
+
+
+def test_a_process_that_is_gone_has_no_mappings_to_ask_for() -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    with pytest.raises(ProcessLookupError):
+        mappings.find(gone.pid, 0x401000)
 
 
 # -- functions -----------------------------------------------------------------------------------------------------
@@ -328,3 +340,7 @@ def test_files_and_plans_are_forgotten_before_they_are_too_many(
         mapped.close()
     assert len(catalogue._files) <= 2
     assert len(catalogue._entries) <= 2
+
+
+def test_as_much_is_read_around_a_site_as_plans_look_at() -> None:
+    assert _AROUND == VOTES_FROM + WINDOW_MAX

@@ -62,7 +62,7 @@ def test_delays_beside_a_path_are_the_same(with_results, calls, sys, tmp_path):
 
 def test_an_engine_that_sees_no_results_refuses_a_delay_on_return():
     with pytest.raises(
-        UnsupportedByEngineError, match=r"rule 'write:delay_exit=1ms' needs.*rewrite or sud"
+        UnsupportedByEngineError, match=r"rule 'write:delay_exit=1ms' needs.*Use --engine rewrite"
     ) as caught:
         trapline.run(["true"], rules=["write:delay_exit=1ms"], engine="notify")
     assert caught.value.capability == "result"
@@ -123,12 +123,13 @@ def test_a_delay_comes_before_its_own_result_and_the_next_rule(every, calls, sys
 
 
 def test_a_signal_during_a_delay_costs_neither_call_nor_delay_nor_count(every, ruled):
-    """The handler makes the delayed call too; its own delay and count are its own."""
-    rule = "getppid:delay_enter=100ms:when=1:retval=7777"
+    """The handler makes the delayed call too, as another one: the second, unless the signal came before the first."""
+    rule = "getppid:delay_enter=300ms:when=1:retval=7777"
     (line,) = ruled(["alarm", GETPPID], [rule, "getppid:count"], every)
     result, handled, marked, time = map(int, line.split())
-    assert (result, handled, marked) == (7777, 1, 0)
-    assert time >= 100_000_000
+    assert handled == 1
+    assert (result == 7777) + marked == 1
+    assert time >= 300_000_000
     assert ruled.done.stats.rules == {rule: 1, "getppid:count": 1}
 
 
@@ -139,12 +140,12 @@ def test_a_storm_of_signals_changes_no_delay_result_or_count(every, ruled):
 
 
 def test_a_handler_that_jumps_out_of_a_delayed_call_leaves_the_next_one_whole(every, ruled):
-    rule = "getppid:delay_enter=80ms"
+    rule = "getppid:delay_enter=250ms"
     (line,) = ruled(["jump", GETPPID], [rule], every)
     handled, result, time = map(int, line.split())
     assert handled == 1
     assert result == os.getpid()
-    assert time >= 80_000_000
+    assert time >= 250_000_000
     assert ruled.done.stats.rules == {rule: 2}
 
 
@@ -152,7 +153,7 @@ def test_a_signal_ends_a_delay_on_return_with_the_result_in_place(with_agent, ru
     (line,) = ruled(["alarm", GETPPID], ["getppid:delay_exit=1000s:when=1"], with_agent)
     result, handled, _, time = map(int, line.split())
     assert (result, handled) == (os.getpid(), 1)
-    assert time >= 25_000_000
+    assert time >= 90_000_000
 
 
 def test_a_read_that_is_restarted_counts_once(with_agent, ruled):

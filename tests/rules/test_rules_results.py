@@ -163,6 +163,10 @@ def test_conditions_of_hooks_hold_beside_rules(every, calls, sys):
     def everywhere(call):
         asked.append(call.name)
 
+    @on("*", when=arg("pathname") == 1)
+    def nobody(call):
+        asked.append(call)
+
     rules = ["mkdir:count", "getuid:count", "*:path=/nowhere*:error=EPERM"]
     words = [
         sys("mkdir", "s:/proc/x", 0),
@@ -171,8 +175,8 @@ def test_conditions_of_hooks_hold_beside_rules(every, calls, sys):
         sys("getuid"),
     ]
     words.append(sys("mkdir", "s:/nowhere/x", 0o700))
-    assert calls(words, rules, every, hooks=[hook, everywhere])[:2] == ["-2", "3"]
-    assert asked == [0o700]
+    assert calls(words, rules, every, hooks=[hook, everywhere, nobody])[:2] == ["-2", "3"]
+    assert asked == [0o700, "getuid"]
 
 
 def test_star_rules_leave_the_rest_of_the_program_able_to_run(every, calls, sys):

@@ -141,7 +141,7 @@ static void during_alarm(void)
 {
     long began = now();
 
-    handle(on_signal, 30000, 0);
+    handle(on_signal, 100000, 0);
     long result = call(), ended = now();
     while (!handled)
         pause();
@@ -176,7 +176,7 @@ static void jump(void)
 {
     volatile long result = 0, began = 0, ended = 0;
 
-    handle(on_signal_escape, 30000, 0);
+    handle(on_signal_escape, 100000, 0);
     // The same call, from the same place on the stack: but another one.
     for (volatile int i = 0; i < 2; i++) {
         if (sigsetjmp(escape, 1) == 0) {

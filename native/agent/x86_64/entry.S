@@ -117,6 +117,9 @@ tl_raw:
     movq %r9, %r8
     movq 8(%rsp), %r9
     syscall
+    .globl tl_raw_done
+    .hidden tl_raw_done
+tl_raw_done:
     ret
 
 // The program's call. A signal that arrives before the instruction aborts it, so that nothing sleeps while a
@@ -222,6 +225,9 @@ tl_sigreturn:
 tl_restorer:
     movl $15, %eax
     syscall
+    .globl tl_restorer_done
+    .hidden tl_restorer_done
+tl_restorer_done:
     ud2
 
 // int tl_copy(to, from, size): a bad address ends at tl_copy_failed, by the signal handler.

@@ -15,7 +15,7 @@ static const unsigned short tl_own_calls[] = {
     // the agent's descriptors and memory
     __NR_close, __NR_close_range, __NR_dup, __NR_dup2, __NR_dup3, __NR_fcntl,
     __NR_munmap, __NR_mprotect, __NR_pkey_mprotect, __NR_madvise, __NR_mremap, __NR_mmap, __NR_shmat,
-    __NR_prctl, __NR_ptrace,
+    __NR_prctl, __NR_seccomp, __NR_ptrace, __NR_getdents64,
 };
 
 #endif

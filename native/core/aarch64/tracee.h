@@ -2,7 +2,6 @@
 #ifndef TL_TRACEE_H
 #define TL_TRACEE_H
 
-#include <elf.h>
 #include <linux/audit.h>
 #include <linux/ptrace.h>
 #include <stdbool.h>
@@ -13,6 +12,10 @@
 #include <sys/user.h>
 #include <unistd.h>
 
+// Not <elf.h>: its names for the auxiliary vector are ours for other things.
+#ifndef NT_PRSTATUS
+#define NT_PRSTATUS 1
+#endif
 #ifndef NT_ARM_SYSTEM_CALL
 #define NT_ARM_SYSTEM_CALL 0x404
 #endif

@@ -254,7 +254,7 @@ struct tl_error *tl_agent_inject(const struct tl_agent *agent, pid_t pid, const 
     if (!remote.is_64_bit) {
         *reason = TL_UNHOOKED_32_BIT;
         error = tl_error_new(ENOEXEC, "it is a 32-bit program");
-    } else if (!find_place(pid, remote.regs.rip, &base)) {
+    } else if (!(base = agent->session->base) && !find_place(pid, remote.regs.rip, &base)) {
         *reason = TL_UNHOOKED_NO_ROOM;
         error = tl_error_new(ENOMEM, "no place for the agent in the program's memory");
     } else {

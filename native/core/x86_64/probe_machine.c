@@ -1,8 +1,11 @@
 // What only an x86-64 kernel and processor have.
+#include <asm/ldt.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/auxv.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -14,6 +17,8 @@
 enum {
     HWCAP2_FSGSBASE = 1 << 1,
     GETPID_I386 = 20,
+    SET_THREAD_AREA_I386 = 243,
+    THREAD_SEGMENT = 14, // the last of a thread's three places in the GDT
     X32_BIT = 0x40000000,
     SHSTK_STATUS = 0x5005, // ARCH_SHSTK_STATUS
     SHSTK_ON = 1,          // ARCH_SHSTK_SHSTK
@@ -94,6 +99,41 @@ static void probe_int80(struct tl_probe_result *out)
         tl_probe_works(out, "%s", "");
 }
 
+// A segment whose limit says which thread this is, read by lsl, which 64-bit code may do at any time.
+static int use_segment(void *argument)
+{
+    struct user_desc description = {
+        .entry_number = THREAD_SEGMENT, .limit = 0x1234, .seg_32bit = 1, .useable = 1};
+    // An i386 call takes addresses of 32 bits.
+    void *low = mmap(NULL, sizeof description, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+    long result = SET_THREAD_AREA_I386;
+    unsigned limit = 0;
+
+    (void)argument;
+    if (low == MAP_FAILED)
+        return errno;
+    memcpy(low, &description, sizeof description);
+    __asm__ volatile("int $0x80" : "+a"(result) : "b"(low) : "memory", "r8", "r9", "r10", "r11");
+    if (result)
+        return (int)-result;
+    __asm__ volatile("lsl %1, %0" : "+r"(limit) : "r"(THREAD_SEGMENT << 3 | 3) : "cc");
+    return limit == description.limit ? 0 : ERANGE;
+}
+
+static void probe_thread_segment(struct tl_probe_result *out)
+{
+    int failed = attempt(use_segment, out, "set_thread_area by int 0x80");
+
+    if (failed == ERANGE)
+        tl_probe_missing(out, 0, "lsl did not find the limit of a segment that was set");
+    else if (failed > 0) {
+        errno = failed;
+        tl_probe_refused(out, "set_thread_area by int 0x80");
+    } else if (!failed) {
+        tl_probe_works(out, "%s", "");
+    }
+}
+
 static int use_x32(void *argument)
 {
     (void)argument;
@@ -141,6 +181,7 @@ static void probe_shadow_stack(struct tl_probe_result *out)
 
 const struct tl_probe tl_probes_machine[] = {
     {"fsgsbase", probe_fsgsbase},
+    {"thread_segment", probe_thread_segment},
     {"int80", probe_int80},
     {"x32", probe_x32},
     {"vsyscall", probe_vsyscall},

@@ -257,6 +257,11 @@ def _chain(arch: str, nr: int | None, rules: list[Rule], default: int, applied: 
     """Return what is asked of one number (None: of numbers without a name) until something is certain."""
     chain: list[tuple[Lowered, int]] = []
     for rule in rules:
+        if chain and chain[-1][0] is True:
+            # Never asked here; but its parameters may be right.
+            if rule.keys and not applied.get(id(rule)):
+                applied[id(rule)] = _lower(arch, nr, rule) is not None
+            continue
         lowered = _lower(arch, nr, rule)
         if lowered is None:
             applied.setdefault(id(rule), False)
@@ -267,9 +272,7 @@ def _chain(arch: str, nr: int | None, rules: list[Rule], default: int, applied: 
         if chain and chain[-1][1] == rule.action:
             lowered = either(chain.pop()[0], lowered)
         chain.append((lowered, rule.action))
-        if lowered is True:
-            break
-    else:
+    if not chain or chain[-1][0] is not True:
         chain.append((True, default))
     while len(chain) > 1 and chain[-2][1] == chain[-1][1]:
         del chain[-2]

@@ -21,9 +21,10 @@ _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 OPTIONS: tuple[tuple[str, str, str, bool, str], ...] = (
     ("-s", "--script", "FILE", True, "Python file with hooks; all that it defines or lists in `hooks` are used"),
     ("-e", "--rule", "RULE", True, "rule without Python: CALL[,CALL...]:KEY=VALUE..., with keys path, error, retval, "
-     "delay_enter, when"),
+     "delay_enter, delay_exit, when, p, seed, count"),
     ("", "--set", "KEY=VALUE", True, "option that a hooks file declares with trapline.option()"),
-    ("", "--engine", "ENGINE", False, "how calls are caught: auto, notify, rewrite, sud, trap or ptrace"),
+    ("", "--engine", "ENGINE", False, "how calls are caught: auto (the cheapest that will do), "
+     "notify, rewrite, sud, trap or ptrace"),
     ("", "--on-hook-error", "WHAT", False, "when a hook raises: raise (default), continue, or fail:ERRNO"),
     ("", "--workers", "N", False, "most hooks that run at one time (default 64)"),
     ("", "--allow-io-uring", "", False, "let programs use io_uring, whose operations no hook sees"),
@@ -196,10 +197,10 @@ def _run(session: Session, job: Any, *, verbose: bool) -> int:
     early: int = job.early_signal()
     if early:
         return -early
+    if verbose:
+        session.on_engine = _say_engine
     try:
         with session:
-            if verbose:
-                say(f"trapline: engine {session.engine}: {session.engine_reason}\n")
             gc.enable()
             return session.wait()
     except EngineStartError:
@@ -222,6 +223,10 @@ def _run(session: Session, job: Any, *, verbose: bool) -> int:
     except KeyboardInterrupt:
         say("trapline: interrupted while processes that the command left behind still ran; killed them\n")
         return session.returncode if session.returncode is not None else -2
+
+
+def _say_engine(session: Session) -> None:
+    say(f"trapline: engine {session.engine}: {session.engine_reason}\n")
 
 
 def _exit_status(status: int, job: Any) -> int:

@@ -42,8 +42,9 @@ class Verdict(NamedTuple):
 
 _SUD = ("sud_exclusive", "sud_inclusive")
 _MEMORY = ("process_vm", "proc_mem")
-# The agent enters a program by ptrace, and meets its execve through a listener.
-_AGENT = (("ptrace_seize",), _MEMORY, ("seccomp_filter",), ("notify_listener",), ("notify_listener_free",))
+# The agent enters a program by ptrace at its execve, as code in a memfd; hooks read the program's memory.
+_AGENT = (("ptrace_seize",), ("memfd_exec",), _MEMORY, ("procfs",))
+_HOOKS = ("pidfd_open", "pidfd_getfd", "process_vm", "proc_mem", "memfd_sealing", "openat2")
 
 ENGINES = (
     Engine(
@@ -57,27 +58,28 @@ ENGINES = (
             _MEMORY,
             ("procfs",),
         ),
-        (
-            "pidfd_open",
-            "pidfd_getfd",
-            "process_vm",
-            "proc_mem",
-            "notify_wait_killable",
-            "notify_sync_wake_up",
-            "notify_addfd",
-            "notify_addfd_send",
-            "memfd_sealing",
-            "openat2",
-        ),
+        ("notify_wait_killable", "notify_sync_wake_up", "notify_addfd", "notify_addfd_send", *_HOOKS),
     ),
     Engine(
-        "ptrace",
-        (("seccomp_filter",), ("seccomp_trace",), ("ptrace_seize",), ("ptrace_seccomp_stop",), _MEMORY),
-        ("ptrace_get_syscall_info", "process_vm", "procfs"),
+        "rewrite",
+        (("sud_exclusive",), ("membarrier_sync_core",), ("code_patching",), *_AGENT),
+        ("thread_segment", *_HOOKS),
     ),
-    Engine("trap", (("seccomp_trap",), *_AGENT)),
-    Engine("sud", (_SUD, *_AGENT), ("sud_inclusive",)),
-    Engine("rewrite", (_SUD, ("membarrier_sync_core",), ("code_patching",), *_AGENT), ("sud_inclusive",)),
+    Engine("sud", (("sud_exclusive",), *_AGENT), _HOOKS),
+    Engine("trap", (("seccomp_filter",), ("seccomp_trap",), *_AGENT), _HOOKS),
+    Engine(
+        "ptrace",
+        (
+            ("seccomp_filter",),
+            ("seccomp_trace",),
+            ("ptrace_seize",),
+            ("ptrace_seccomp_stop",),
+            ("ptrace_get_syscall_info",),
+            _MEMORY,
+            ("procfs",),
+        ),
+        _HOOKS,
+    ),
     Engine("guest", ((*_SUD, "seccomp_trap", "notify_listener"),), ("arena", "sud_inclusive", "fsgsbase")),
 )
 

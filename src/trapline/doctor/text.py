@@ -9,6 +9,7 @@ import textwrap
 from trapline.doctor import Examination, Finding
 from trapline.doctor.catalog import GROUPS
 from trapline.doctor.engines import DEFAULT_ENGINE, Verdict
+from trapline.engines.base import STARTABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def render(examination: Examination) -> str:
         lines.append(f"The default engine ({DEFAULT_ENGINE}) works here.")
     else:
         usable = [
-            v.name for v in examination.verdicts if v.verdict in ("works", "limited") and v.name != "guest"
+            v.name for v in examination.verdicts if v.verdict in ("works", "limited") and v.name in STARTABLE
         ]
         instead = f"use --engine {usable[0]} or follow" if usable else "no other engine does either: follow"
         lines.append(

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from trapline.engines.planner import Planner
     from trapline.process import ProcessTree
 
-__all__ = ["RewriteEngine", "SudEngine"]
+__all__ = ["RewriteEngine", "SudEngine", "TrapEngine"]
 
 _PASS, _CONSTANT, _SLOW = 0, 1, 2
 #: How often a site traps before it is rewritten. A trap costs some 2 us, and nobody waits for the plan; but to make
 #: one takes this process 100 us and more.
 _THRESHOLD = 16
-_REWRITES = 1
+_REWRITES, _TRAPS = 1, 2
 _NATIVE = "x86_64"
 _EPERM = 1
 #: Numbers below this one are in the agent's tables.
@@ -119,7 +119,8 @@ class AgentEngine:
     def _error(self, number: int, why: str) -> EngineStartError:
         return EngineStartError(
             number,
-            f"engine {self.name!r} cannot enter the program: {why}. Use --engine notify, or run `trapline doctor`",
+            f"engine {self.name!r} cannot enter the program: {why}. Use --engine notify, or ptrace where "
+            "hooks need results, or run `trapline doctor`",
         )
 
     def _classify(self) -> None:
@@ -181,6 +182,13 @@ class SudEngine(AgentEngine):
     """Every system call traps (Syscall User Dispatch)."""
 
     name = "sud"
+
+
+class TrapEngine(AgentEngine):
+    """Every system call traps (a seccomp filter on the instruction pointer); needs no dispatch in the kernel."""
+
+    name = "trap"
+    flags = _TRAPS
 
 
 class RewriteEngine(AgentEngine):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from trapline import _native
 from trapline.errors import CommandError, UsageError
 from trapline.rules import MOST
 
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, Protocol
 
-    from trapline import _native
     from trapline.engines.tables import CallTables
     from trapline.hooks import Hook
     from trapline.process import ProcessTree
@@ -55,16 +55,16 @@ __all__ = ["CAPABILITIES", "ENGINES", "Command", "Plan", "Program", "command_err
 
 #: What a hook may need beyond deciding before the call, and how to say it in an error.
 CAPABILITIES = {
-    "result": "act when a call returns (it never sees a result)",
+    "result": "tell what a call returns",
     "change_args": "change arguments",
     "attach": "attach to a running process",
 }
 
-#: Capabilities by engine, the cheapest first. Those that this version can start are in STARTABLE.
+#: Capabilities by engine, the cheapest first. Those that can be started are in STARTABLE.
 ENGINES: dict[str, frozenset[str]] = {
     "notify": frozenset(),
-    "rewrite": frozenset({"result", "change_args", "attach"}),
-    "sud": frozenset({"result", "change_args", "attach"}),
+    "rewrite": frozenset({"result", "change_args"}),
+    "sud": frozenset({"result", "change_args"}),
     "trap": frozenset({"result", "change_args"}),
     "ptrace": frozenset({"result", "change_args", "attach"}),
 }
@@ -73,9 +73,14 @@ _CLASSES = {
     "notify": ("trapline.engines.notify", "NotifyEngine"),
     "rewrite": ("trapline.engines.agent", "RewriteEngine"),
     "sud": ("trapline.engines.agent", "SudEngine"),
+    "trap": ("trapline.engines.agent", "TrapEngine"),
     "ptrace": ("trapline.engines.ptrace", "PtraceEngine"),
 }
-STARTABLE = tuple(_CLASSES)
+#: The agent is machine code; where there is none, engines that need it were not built.
+STARTABLE = tuple(
+    name for name, (module, _) in _CLASSES.items()
+    if module != "trapline.engines.agent" or hasattr(_native, "Agent")
+)  # fmt: skip
 
 #: What the vDSO answers without a system call.
 VDSO_CALLS = frozenset({"clock_gettime", "clock_gettime64", "clock_getres", "gettimeofday", "time", "getcpu"})
@@ -216,7 +221,7 @@ class Plan:
         """Return the capabilities that are needed, each with the first hook or rule that needs it."""
         found: dict[str, str] = {}
         for hook in self.hooks:
-            if hook.on_return:
+            if hook.on_return or hook.performs:
                 found.setdefault("result", f"hook {hook.name!r}")
             if hook.changes_args:
                 found.setdefault("change_args", f"hook {hook.name!r}")

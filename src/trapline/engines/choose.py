@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
+import os
+
 from trapline.engines.base import CAPABILITIES, ENGINES, STARTABLE
 from trapline.errors import UnsupportedByEngineError, UsageError
 
-__all__ = ["choose"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["choose", "is_possible", "next_engine"]
 
 
 def _capable(needs: dict[str, str]) -> list[str]:
     return [name for name, can in ENGINES.items() if can.issuperset(needs)]
 
 
+def _one_of(names: Sequence[str]) -> str:
+    return " or ".join([text for text in (", ".join(names[:-1]), *names[-1:]) if text])
+
+
 def _advice(needs: dict[str, str]) -> str:
     capable = _capable(needs)
     here = [name for name in capable if name in STARTABLE]
     if here:
-        return f"Use --engine {' or '.join(here)}."
-    return f"Engines with that capability ({', '.join(capable)}) are not part of this version."
+        return f"Use --engine {_one_of(here)}"
+    return f"Engines with that capability ({', '.join(capable)}) are not part of this version"
+
+
+def next_engine(engine: str) -> str:
+    """Return what to advise where an engine is in the way of itself: the next one that works here, or ``""``."""
+    return next((name for name in STARTABLE[STARTABLE.index(engine) + 1 :] if is_possible(name)), "")
 
 
 #: What an engine cannot do without, as :mod:`trapline.features` names it. The first engine is not asked beforehand:
 #: to try takes longer than to start it, and when it cannot start the next one is taken.
 _NEEDS = {
-    "rewrite": ("sud_exclusive", "ptrace_seize", "membarrier_sync_core"),
-    "sud": ("sud_exclusive", "ptrace_seize"),
-    "trap": ("ptrace_seize",),
+    "rewrite": ("sud_exclusive", "ptrace_seize", "memfd_exec", "membarrier_sync_core"),
+    "sud": ("sud_exclusive", "ptrace_seize", "memfd_exec"),
+    "trap": ("ptrace_seize", "memfd_exec"),
     "ptrace": ("ptrace_seize", "ptrace_get_syscall_info"),
 }
 
@@ -64,8 +79,15 @@ def choose(requested: str, needs: dict[str, str]) -> tuple[list[str], str]:
             )
     if requested not in STARTABLE:
         raise UnsupportedByEngineError(
-            f"engine {requested!r} is not part of this version; use --engine {' or '.join(STARTABLE)}",
+            f"engine {requested!r} {_absence(requested)}. Use --engine {_one_of(STARTABLE)}",
             engine=requested,
             capability="start",
         )
     return [requested], "it was asked for"
+
+
+def _absence(engine: str) -> str:
+    machine = os.uname().machine
+    if engine in ("rewrite", "sud", "trap") and machine != "x86_64":
+        return f"needs x86-64: it places machine code in the program, and this machine is {machine}"
+    return "is not part of this version"

@@ -83,7 +83,7 @@ def _explain(error: OSError) -> EngineStartError:
     """Return the error to raise when the child could not be filtered."""
     number = error.errno or 0
     remedies = {
-        _EBUSY: "because this process tree already has a listener. Use --engine ptrace, or run `trapline doctor`",
+        _EBUSY: "because this process tree already has a listener. ",
         _EACCES: "because neither no_new_privs nor CAP_SYS_ADMIN is there. Run `trapline doctor`",
         _EPERM: "because a seccomp profile around this process refuses it; in a container, start that with "
         "`--security-opt seccomp=unconfined` or a profile that allows seccomp(2). Run `trapline doctor`",
@@ -96,6 +96,11 @@ def _explain(error: OSError) -> EngineStartError:
 
     name = Errno(number).name if number in set(Errno) else str(number)
     why = remedies.get(number, f"({strerror(number)}). Run `trapline doctor`")
+    if number == _EBUSY:
+        from trapline.engines.choose import next_engine
+
+        other = next_engine(NotifyEngine.name)
+        why += f"Use --engine {other}, or run `trapline doctor`" if other else "Run `trapline doctor`"
     return EngineStartError(
         number,
         f"engine 'notify' cannot start: seccomp(SECCOMP_SET_MODE_FILTER) failed with {name}, {why}",

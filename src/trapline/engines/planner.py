@@ -7,12 +7,14 @@ import threading
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from trapline import _native
+    from trapline.rewriting.blocks import Gate
     from trapline.rewriting.catalogue import SiteCatalogue
 
 __all__ = ["Planner"]
 
-#: How often the thread looks whether it is still wanted.
-_PATIENCE_MS = 500
+_FOREVER = -1
+#: When nobody has asked for so long, what was planned is written to the store.
+_QUIET_MS = 250
 
 
 class Planner:
@@ -23,27 +25,33 @@ class Planner:
 
     def __init__(self, agent: _native.Agent) -> None:
         self._agent = agent
-        self._closing = False
         self._catalogue: SiteCatalogue | None = None
         self._thread = threading.Thread(target=self._run, name="trapline-planner", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._closing:
-            asked = self._agent.next_plan(_PATIENCE_MS)
-            if asked is not None:
+        while True:
+            catalogue = self._catalogue
+            is_changed = catalogue is not None and catalogue.is_changed
+            asked = self._agent.next_plan(_QUIET_MS if is_changed else _FOREVER)
+            if asked:
                 number, pid, site, low, high = asked
                 self._agent.answer_plan(number, self._answer(pid, site, range(low, high)))
+                continue
+            if catalogue is not None:
+                catalogue.save()
+            if asked is not None:
+                return
 
     def _answer(self, pid: int, site: int, room: range) -> bytes:
-        from trapline.rewriting.windows import Refusal
-        from trapline.rewriting.wire import pack
-
         try:
             return self._sites().answer(pid, site, room)
         except Exception as error:
             # The site stays on the slow path: a failure to plan must not become one of the program.
             import sys
+
+            from trapline.rewriting.windows import Refusal
+            from trapline.rewriting.wire import pack
 
             if sys.stderr is not None:
                 sys.stderr.write(
@@ -53,14 +61,23 @@ class Planner:
 
     def _sites(self) -> SiteCatalogue:
         if self._catalogue is None:
-            from trapline.rewriting.blocks import Fixup, Gate
-            from trapline.rewriting.catalogue import SiteCatalogue
+            import os
 
-            code, pass_offset, fixups = self._agent.gate()
-            self._catalogue = SiteCatalogue(Gate(code, pass_offset, [Fixup(*each) for each in fixups]))
+            from trapline.rewriting.catalogue import SiteCatalogue
+            from trapline.rewriting.store import PlanStore, default_folder
+
+            folder = default_folder(os.environ)
+            store = PlanStore(self._agent.gate(), folder) if folder else None
+            self._catalogue = SiteCatalogue(self._gate, store=store)
         return self._catalogue
 
+    def _gate(self) -> Gate:
+        from trapline.rewriting.blocks import Fixup, Gate
+
+        code, pass_offset, fixups = self._agent.gate()
+        return Gate(code, pass_offset, [Fixup(*each) for each in fixups])
+
     def close(self) -> None:
-        """Answer nobody any more; the transport is closed already."""
-        self._closing = True
+        """Answer nobody any more."""
+        self._agent.end_plans()
         self._thread.join()

