@@ -46,15 +46,33 @@ uint32_t tl_bpf_run(const struct tl_thread *thread)
             break;
         case 4: // alu
             switch (one->code & 0xf0) {
-            case 0x00: a += operand; break;
-            case 0x10: a -= operand; break;
-            case 0x20: a *= operand; break;
-            case 0x40: a |= operand; break;
-            case 0x50: a &= operand; break;
-            case 0x60: a <<= operand & 31; break;
-            case 0x70: a >>= operand & 31; break;
-            case 0x80: a = -a; break;
-            case 0xa0: a ^= operand; break;
+            case 0x00:
+                a += operand;
+                break;
+            case 0x10:
+                a -= operand;
+                break;
+            case 0x20:
+                a *= operand;
+                break;
+            case 0x40:
+                a |= operand;
+                break;
+            case 0x50:
+                a &= operand;
+                break;
+            case 0x60:
+                a <<= operand & 31;
+                break;
+            case 0x70:
+                a >>= operand & 31;
+                break;
+            case 0x80:
+                a = -a;
+                break;
+            case 0xa0:
+                a ^= operand;
+                break;
             }
             break;
         case 5: // jmp
@@ -63,10 +81,18 @@ uint32_t tl_bpf_run(const struct tl_thread *thread)
                 break;
             }
             switch (one->code & 0xf0) {
-            case 0x10: jump = a == operand; break;
-            case 0x20: jump = a > operand; break;
-            case 0x30: jump = a >= operand; break;
-            default: jump = (a & operand) != 0; break;
+            case 0x10:
+                jump = a == operand;
+                break;
+            case 0x20:
+                jump = a > operand;
+                break;
+            case 0x30:
+                jump = a >= operand;
+                break;
+            default:
+                jump = (a & operand) != 0;
+                break;
             }
             at += jump ? one->jt : one->jf;
             break;

@@ -90,7 +90,8 @@ static uint32_t verdict_of(const struct tl_thread *thread)
 {
     uint32_t nr = (uint32_t)thread->nr;
 
-    if (!tl_session.program_length || (thread->arch != arch_i386 && nr < tl_calls && !tl_session.interest[nr]))
+    if (!tl_session.program_length ||
+        (thread->arch != arch_i386 && nr < tl_calls && !tl_session.interest[nr]))
         return 0;
     return tl_bpf_run(thread);
 }

@@ -16,7 +16,8 @@ enum {
 
 long tl_call_prctl(struct tl_thread *thread)
 {
-    uint64_t mode = thread->args[1], offset = thread->args[2], size = thread->args[3], selector = thread->args[4];
+    uint64_t mode = thread->args[1], offset = thread->args[2], size = thread->args[3],
+             selector = thread->args[4];
     uint8_t byte;
 
     if (thread->args[0] == PR_SET_SECCOMP)

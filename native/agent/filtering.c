@@ -1,7 +1,8 @@
-// The program's own seccomp filters. The kernel applies them to the agent's calls too, which the program has not
-// thought of: each filter is installed behind a few instructions that let those through, known by where they are
-// made. Filters outlive execve, so they know the agent by the low bits of the address, which are the same in
-// every process. Strict mode is a filter as well; what it forbids ends as natively, before the kernel sees it.
+// The program's own seccomp filters. The kernel applies them to the agent's calls too, which the program has
+// not thought of: each filter is installed behind a few instructions that let those through, known by where
+// they are made. Filters outlive execve, so they know the agent by the low bits of the address, which are the
+// same in every process. Strict mode is a filter as well; what it forbids ends as natively, before the kernel
+// sees it.
 #include "inside.h"
 
 #include <asm/unistd.h>
@@ -34,11 +35,35 @@ static const uint32_t allow = 0x7fff0000, kill_thread = 0, arch_x86_64 = 0xc0000
 
 // What the agent asks of the kernel for itself.
 static const uint16_t own[] = {
-    __NR_rt_sigprocmask, __NR_rt_sigaction, __NR_sigaltstack, __NR_rt_tgsigqueueinfo, __NR_tgkill, __NR_getpid,
-    __NR_gettid, __NR_prctl, __NR_futex, __NR_poll, __NR_clock_gettime, __NR_membarrier, __NR_mmap, __NR_munmap,
-    __NR_mprotect, __NR_fcntl, __NR_close, __NR_recvmsg, __NR_socketpair, __NR_process_vm_readv,
-    __NR_process_vm_writev, __NR_newfstatat, __NR_faccessat2, __NR_getxattr, __NR_lgetxattr, __NR_fgetxattr,
-    __NR_geteuid, __NR_getegid, __NR_fstatfs,
+    __NR_rt_sigprocmask,
+    __NR_rt_sigaction,
+    __NR_sigaltstack,
+    __NR_rt_tgsigqueueinfo,
+    __NR_tgkill,
+    __NR_getpid,
+    __NR_gettid,
+    __NR_prctl,
+    __NR_futex,
+    __NR_poll,
+    __NR_clock_gettime,
+    __NR_membarrier,
+    __NR_mmap,
+    __NR_munmap,
+    __NR_mprotect,
+    __NR_fcntl,
+    __NR_close,
+    __NR_recvmsg,
+    __NR_socketpair,
+    __NR_process_vm_readv,
+    __NR_process_vm_writev,
+    __NR_newfstatat,
+    __NR_faccessat2,
+    __NR_getxattr,
+    __NR_lgetxattr,
+    __NR_fgetxattr,
+    __NR_geteuid,
+    __NR_getegid,
+    __NR_fstatfs,
 };
 
 enum {
@@ -64,7 +89,8 @@ static struct tl_bpf step(uint16_t code, uint32_t k)
 // At AT: goes to YES when the accumulator is K, else to NO.
 static struct tl_bpf branch(unsigned at, uint32_t k, unsigned yes, unsigned no)
 {
-    return (struct tl_bpf){.code = jump_equal, .jt = (uint8_t)(yes - at - 1), .jf = (uint8_t)(no - at - 1), .k = k};
+    return (struct tl_bpf){
+        .code = jump_equal, .jt = (uint8_t)(yes - at - 1), .jf = (uint8_t)(no - at - 1), .k = k};
 }
 
 static uint32_t low(const char *address)
@@ -114,7 +140,8 @@ static long install(struct tl_thread *thread, unsigned argument)
     write_prologue(code);
     long result = -EFAULT;
     if (tl_read(code + prologue_size, program.code, program.length * sizeof *code)) {
-        program = (struct program){.length = (uint16_t)(program.length + prologue_size), .code = (uint64_t)code};
+        program =
+            (struct program){.length = (uint16_t)(program.length + prologue_size), .code = (uint64_t)code};
         thread->args[argument] = (uint64_t)&program;
         result = tl_perform(thread);
     }

@@ -61,7 +61,8 @@ long tl_call_dup2(struct tl_thread *thread)
     if (is_ours_fd(from))
         return -EBADF;
     if (is_ours_fd(wanted)) {
-        int32_t *ours = wanted == tl_process.start.socket_fd ? &tl_process.start.socket_fd : &tl_process.start.memory_fd;
+        int32_t *ours =
+            wanted == tl_process.start.socket_fd ? &tl_process.start.socket_fd : &tl_process.start.memory_fd;
         long moved = tl_call3(__NR_fcntl, wanted, F_DUPFD, wanted > 512 ? wanted - 256 : wanted + 1);
         if (tl_is_error(moved))
             return moved;
@@ -171,7 +172,8 @@ long tl_call_memory(struct tl_thread *thread)
 
     __builtin_memcpy(args, thread->args, sizeof args);
     // Code that the program may write to is its own again, and what moves is left as it was.
-    bool is_writable = (thread->kind == __NR_mprotect || thread->kind == __NR_pkey_mprotect) && args[2] & PROT_WRITE;
+    bool is_writable =
+        (thread->kind == __NR_mprotect || thread->kind == __NR_pkey_mprotect) && args[2] & PROT_WRITE;
     if (tl_process.patch_count && (is_writable || thread->kind == __NR_mremap))
         tl_patches_undo(args[0], args[0] + args[1]);
     long result = do_memory(thread);

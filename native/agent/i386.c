@@ -1,5 +1,5 @@
-// Calls by the 32-bit convention, int 0x80, from a 64-bit program. What the agent does itself is done as for the
-// native call of the same kind; where the kernel is asked, it is by int 0x80 too. Structures differ.
+// Calls by the 32-bit convention, int 0x80, from a 64-bit program. What the agent does itself is done as for
+// the native call of the same kind; where the kernel is asked, it is by int 0x80 too. Structures differ.
 #include "inside.h"
 
 #include <asm/unistd.h>
@@ -12,12 +12,30 @@ enum {
 static const struct {
     int16_t nr, native;
 } kinds[] = {
-    {1, __NR_exit},           {2, __NR_fork},          {6, __NR_close},         {11, __NR_execve},
-    {41, __NR_dup},           {55, __NR_fcntl},        {63, __NR_dup2},         {91, __NR_munmap},
-    {120, __NR_clone},        {125, __NR_mprotect},    {126, __NR_rt_sigprocmask}, {163, __NR_mremap},
-    {174, __NR_rt_sigaction}, {175, __NR_rt_sigprocmask}, {176, __NR_rt_sigpending}, {186, __NR_sigaltstack},
-    {190, __NR_vfork},        {192, __NR_mmap},        {219, __NR_madvise},     {221, __NR_fcntl},
-    {330, __NR_dup3},         {358, __NR_execveat},    {380, __NR_pkey_mprotect}, {435, __NR_clone3},
+    {1, __NR_exit},
+    {2, __NR_fork},
+    {6, __NR_close},
+    {11, __NR_execve},
+    {41, __NR_dup},
+    {55, __NR_fcntl},
+    {63, __NR_dup2},
+    {91, __NR_munmap},
+    {120, __NR_clone},
+    {125, __NR_mprotect},
+    {126, __NR_rt_sigprocmask},
+    {163, __NR_mremap},
+    {174, __NR_rt_sigaction},
+    {175, __NR_rt_sigprocmask},
+    {176, __NR_rt_sigpending},
+    {186, __NR_sigaltstack},
+    {190, __NR_vfork},
+    {192, __NR_mmap},
+    {219, __NR_madvise},
+    {221, __NR_fcntl},
+    {330, __NR_dup3},
+    {358, __NR_execveat},
+    {380, __NR_pkey_mprotect},
+    {435, __NR_clone3},
     {436, __NR_close_range},
 };
 
@@ -46,7 +64,9 @@ static long change_action(struct tl_thread *thread)
     long result = tl_change_action(thread, (int)thread->args[0], new_at ? &action : NULL, &old);
     if (result || !old_at)
         return result;
-    short_action = (struct action32){(uint32_t)old.handler, (uint32_t)old.flags, (uint32_t)old.restorer,
+    short_action = (struct action32){(uint32_t)old.handler,
+                                     (uint32_t)old.flags,
+                                     (uint32_t)old.restorer,
                                      {(uint32_t)old.mask, (uint32_t)(old.mask >> 32)}};
     return tl_write(old_at, &short_action, sizeof short_action) ? 0 : -EFAULT;
 }

@@ -1,5 +1,5 @@
-// What the agent's files share. The agent lives inside a stranger: no libc, no thread-local storage, no vector
-// registers, no writable data but the region's own.
+// What the agent's files share. The agent lives inside a stranger: no libc, no thread-local storage, no
+// vector registers, no writable data but the region's own.
 #ifndef TL_INSIDE_H
 #define TL_INSIDE_H
 
@@ -7,7 +7,24 @@
 
 // Positions of registers in the kernel's signal frames, and so in tl_thread.regs.
 enum {
-    R8, R9, R10, R11, R12, R13, R14, R15, RDI, RSI, RBP, RBX, RDX, RAX, RCX, RSP, RIP, EFLAGS,
+    R8,
+    R9,
+    R10,
+    R11,
+    R12,
+    R13,
+    R14,
+    R15,
+    RDI,
+    RSI,
+    RBP,
+    RBX,
+    RDX,
+    RAX,
+    RCX,
+    RSP,
+    RIP,
+    EFLAGS,
     registers = EFLAGS + 1,
 }; // clang-format: keep
 
@@ -67,8 +84,8 @@ struct tl_handlers {
 
 enum tl_again_state { TL_AGAIN_UNUSED, TL_AGAIN_HANDLED, TL_AGAIN_DUE };
 
-// A call that was not made because of a signal: once its handler is done (DUE) the program makes it again, and the
-// rules go on from where they were.
+// A call that was not made because of a signal: once its handler is done (DUE) the program makes it again,
+// and the rules go on from where they were.
 struct tl_again {
     uint32_t state, at; // in the call's list of rules
     int64_t nr;
@@ -81,18 +98,19 @@ struct tl_again {
 struct tl_thread {
     uint64_t regs[registers]; // of the program, at its system call; entry.S knows this offset
     struct tl_thread *self;
-    uint64_t block;         // of the patched site that came here, or 0
-    uint64_t args[6];       // as they go to the kernel
+    uint64_t block;   // of the patched site that came here, or 0
+    uint64_t args[6]; // as they go to the kernel
     int64_t nr;
-    uint32_t pending;       // a signal waits in `deferred`; the kernel's mask is full
-    uint32_t aborted;       // the call was not made, because of that
-    uint64_t leave_to;      // where the program goes on: regs[RIP], or the block that stands for it
-    uint32_t exact;         // it goes on with all of regs and segments; otherwise rcx and r11 are as a syscall leaves them
+    uint32_t pending;  // a signal waits in `deferred`; the kernel's mask is full
+    uint32_t aborted;  // the call was not made, because of that
+    uint64_t leave_to; // where the program goes on: regs[RIP], or the block that stands for it
+    uint32_t
+        exact; // it goes on with all of regs and segments; otherwise rcx and r11 are as a syscall leaves them
     uint32_t reserved;
-    uint64_t segments;      // cs, gs, fs and ss, as in a signal frame
+    uint64_t segments; // cs, gs, fs and ss, as in a signal frame
     int64_t result;
-    uint32_t state;         // enum tl_thread_state
-    uint32_t index;         // in tl_process.threads, and in this thread's segment
+    uint32_t state; // enum tl_thread_state
+    uint32_t index; // in tl_process.threads, and in this thread's segment
     uint32_t arch;
     int32_t kind;           // the native number of what the call is, by whatever convention it is made
     bool mask_is_full;      // all signals are blocked by the agent
@@ -102,8 +120,9 @@ struct tl_thread {
     bool is_filtered;       // a filter of the program's own has trapped the call
     int32_t sent;           // the signal that the agent sends itself, for the program
     tl_sigset mask;         // as the program set it, without tl_held_signals
-    tl_sigset waiting;      // arrived while another signal is pending, and are in the kernel until that is delivered
-    struct tl_stack stack;  // the alternate stack that the program set
+    tl_sigset
+        waiting; // arrived while another signal is pending, and are in the kernel until that is delivered
+    struct tl_stack stack; // the alternate stack that the program set
     struct tl_handlers *handlers;
     struct tl_mailbox *mailbox;
     int32_t tid;
@@ -141,8 +160,8 @@ enum tl_patch_state { TL_PATCH_NONE, TL_PATCH_WRITING, TL_PATCH_LIVE, TL_PATCH_G
 
 // A site that jumps to its block.
 struct tl_patch {
-    uint64_t site;          // address of its system call instruction
-    uint64_t block, gate;   // the two pieces of its block, which may be one
+    uint64_t site;        // address of its system call instruction
+    uint64_t block, gate; // the two pieces of its block, which may be one
     uint16_t block_size, split, gate_at, pass, gate_end;
     uint8_t state, point_count, window_size;
     int8_t start;
@@ -178,10 +197,10 @@ struct tl_process {
     struct tl_handlers handlers[64];
     struct tl_report *report;
     uint32_t patch_lock, patch_count;
-    uint64_t block_end;     // blocks are below
+    uint64_t block_end; // blocks are below
     struct tl_near nears[near_max];
     uint32_t near_count;
-    uint32_t no_patches;    // the program dispatches by itself: every call must trap
+    uint32_t no_patches; // the program dispatches by itself: every call must trap
     struct tl_patch patches[patches_max];
     struct tl_site sites[sites_max];
 };
@@ -224,7 +243,8 @@ bool tl_is_wanted(const struct tl_thread *thread, unsigned wants);
 bool tl_ask_hooks(struct tl_thread *thread, enum tl_request request, long *result); // true: RESULT is decided
 
 // rules.c
-bool tl_rules_before(struct tl_thread *thread, long *result); // true: RESULT is decided, or the call is aborted
+bool tl_rules_before(struct tl_thread *thread,
+                     long *result); // true: RESULT is decided, or the call is aborted
 void tl_rules_aborted(struct tl_thread *thread);
 void tl_rules_after(struct tl_thread *thread);
 void tl_rules_handled(struct tl_thread *thread, uint64_t rip, uint64_t rsp); // the program goes on there
@@ -246,7 +266,8 @@ bool tl_write(uint64_t to, const void *from, size_t size);
 void tl_send(struct tl_thread *thread, const struct tl_siginfo *info);
 void tl_force(struct tl_thread *thread, const struct tl_siginfo *info);
 long tl_call_rt_sigaction(struct tl_thread *thread);
-long tl_change_action(struct tl_thread *thread, int number, const struct tl_action *wanted, struct tl_action *old);
+long tl_change_action(struct tl_thread *thread, int number, const struct tl_action *wanted,
+                      struct tl_action *old);
 long tl_call_rt_sigreturn(struct tl_thread *thread);
 long tl_call_sigaltstack(struct tl_thread *thread);
 long tl_change_stack(struct tl_thread *thread, const struct tl_stack *wanted);
@@ -329,11 +350,30 @@ extern const char tl_gate_rax_back[], tl_gate_pass[], tl_gate_after[];
 struct tl_report *tl_report_new(int32_t pid);
 
 // Native signal numbers and bits: libc's headers clash with the kernel's structures here.
-enum { SIGILL = 4, SIGTRAP = 5, SIGBUS = 7, SIGKILL = 9, SIGSEGV = 11, SIGCHLD = 17, SIGSTOP = 19, SIGSYS = 31 };
-enum { EPERM = 1, ESRCH = 3, EINTR = 4, EBADF = 9, EAGAIN = 11, ENOMEM = 12, EFAULT = 14, EINVAL = 22, ENOSYS = 38 };
+enum {
+    SIGILL = 4,
+    SIGTRAP = 5,
+    SIGBUS = 7,
+    SIGKILL = 9,
+    SIGSEGV = 11,
+    SIGCHLD = 17,
+    SIGSTOP = 19,
+    SIGSYS = 31
+};
+enum {
+    EPERM = 1,
+    ESRCH = 3,
+    EINTR = 4,
+    EBADF = 9,
+    EAGAIN = 11,
+    ENOMEM = 12,
+    EFAULT = 14,
+    EINVAL = 22,
+    ENOSYS = 38
+};
 
-// Signals that the agent must get whatever the program blocks: the kernel ends a program that raises one of them
-// while it is blocked. With rewriting, traps in windows are among them.
+// Signals that the agent must get whatever the program blocks: the kernel ends a program that raises one of
+// them while it is blocked. With rewriting, traps in windows are among them.
 static inline tl_sigset tl_held_signals(void)
 {
     tl_sigset traps = (tl_sigset)1 << (SIGTRAP - 1) | (tl_sigset)1 << (SIGILL - 1);

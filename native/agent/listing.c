@@ -1,5 +1,5 @@
-// Lists of descriptors, /proc/PID/fd and fdinfo, without the agent's two: programs close what they find there, and
-// some do so until nothing is left.
+// Lists of descriptors, /proc/PID/fd and fdinfo, without the agent's two: programs close what they find
+// there, and some do so until nothing is left.
 #include "inside.h"
 
 #include <asm/unistd.h>
@@ -66,7 +66,8 @@ long tl_call_getdents64(struct tl_thread *thread)
             entry.length = 0;
             if (!tl_read(&entry, at, size) || !entry.length)
                 return result;
-            if (is_number(entry.name, tl_process.start.socket_fd) || is_number(entry.name, tl_process.start.memory_fd)) {
+            if (is_number(entry.name, tl_process.start.socket_fd) ||
+                is_number(entry.name, tl_process.start.memory_fd)) {
                 if (!move_down(at, at + entry.length, end))
                     return result;
                 end -= entry.length;

@@ -1,6 +1,6 @@
-// Signal masks as the program sees them. SIGSYS is never really blocked, since the kernel ends a program whose
-// call traps while it is; nor, with rewriting, are SIGTRAP and SIGILL. What the program believes of them is in
-// tl_thread.held_blocked, and one that somebody sends meanwhile waits in tl_thread.held_info.
+// Signal masks as the program sees them. SIGSYS is never really blocked, since the kernel ends a program
+// whose call traps while it is; nor, with rewriting, are SIGTRAP and SIGILL. What the program believes of
+// them is in tl_thread.held_blocked, and one that somebody sends meanwhile waits in tl_thread.held_info.
 #include "inside.h"
 
 #include <asm/unistd.h>
@@ -86,8 +86,8 @@ long tl_call_rt_sigtimedwait(struct tl_thread *thread)
 {
     tl_sigset set;
 
-    if (!thread->held_pending || thread->args[3] != sizeof set || !tl_read(&set, thread->args[0], sizeof set) ||
-        !(set & thread->held_pending))
+    if (!thread->held_pending || thread->args[3] != sizeof set ||
+        !tl_read(&set, thread->args[0], sizeof set) || !(set & thread->held_pending))
         return tl_perform(thread);
     int number = __builtin_ctzll(set & thread->held_pending) + 1;
     const struct tl_siginfo *info = tl_held_info(thread, number);

@@ -1,9 +1,11 @@
 // Rewriting: a site that traps often becomes a jump to a block, where most calls go straight to the kernel.
 //
-// The supervisor plans (what is moved, how, and where the block may be); the thread that has just trapped writes:
+// The supervisor plans (what is moved, how, and where the block may be); the thread that has just trapped
+// writes:
 //
 //   1. the block
-//   2. a trapping byte over each instruction of the window, and membarrier: who arrives now is put right by the
+//   2. a trapping byte over each instruction of the window, and membarrier: who arrives now is put right by
+//   the
 //      signal handler
 //   3. all other bytes of the jump but the first, and membarrier
 //   4. the first byte, and membarrier
@@ -101,7 +103,8 @@ static bool overlaps_block(uint64_t start, uint64_t size, uint64_t *end)
 }
 
 // The lowest free address in [LOW, HIGH) for SIZE bytes; with PLAN, one that the jump may lead to. 0: none.
-static uint64_t find_room(const struct tl_plan *plan, uint64_t site, uint64_t low, uint64_t high, uint64_t size)
+static uint64_t find_room(const struct tl_plan *plan, uint64_t site, uint64_t low, uint64_t high,
+                          uint64_t size)
 {
     for (uint64_t at = low, next; at + size <= high && at >= low; at = next) {
         at = plan ? at : (at + alignment - 1) & -(uint64_t)alignment;
@@ -135,8 +138,8 @@ static uint64_t open_near(const struct tl_plan *plan, uint64_t site, int64_t dis
     return at;
 }
 
-// Room for a block's first piece near a site that the region is too far away from. Below the code, where nothing
-// grows; else as far above it as a jump reaches, since the heap comes from there.
+// Room for a block's first piece near a site that the region is too far away from. Below the code, where
+// nothing grows; else as far above it as a jump reaches, since the heap comes from there.
 static uint64_t find_near(const struct tl_plan *plan, uint64_t site, uint64_t size)
 {
     struct tl_process *process = &tl_process;
@@ -169,7 +172,8 @@ static void write_block(const struct tl_patch *patch, const struct tl_plan *plan
     for (unsigned i = 0; i < plan->fixup_count; i++) {
         const struct tl_plan_fixup *fixup = &fixups[i];
         uint64_t addend = (uint64_t)(int64_t)fixup->addend;
-        uint64_t at = fixup->offset < plan->split ? patch->block + fixup->offset : patch->gate + fixup->offset - plan->split;
+        uint64_t at = fixup->offset < plan->split ? patch->block + fixup->offset
+                                                  : patch->gate + fixup->offset - plan->split;
         switch (fixup->kind) {
         case TL_FIXUP_REL32_SITE:
             put(at, patch->site + addend - at, 4);
@@ -201,7 +205,8 @@ static bool is_boundary(const struct tl_patch *patch, unsigned at)
     return false;
 }
 
-static void write_bytes(const struct tl_patch *patch, volatile uint8_t *window, const uint8_t *bytes, bool boundaries)
+static void write_bytes(const struct tl_patch *patch, volatile uint8_t *window, const uint8_t *bytes,
+                        bool boundaries)
 {
     for (unsigned at = 1; at < patch->window_size; at++)
         if (is_boundary(patch, at) == boundaries && window[at] != bytes[at])
@@ -248,7 +253,8 @@ static bool lay_out(struct tl_patch *patch, const struct tl_plan *plan, uint64_t
     if (plan->point_count > points_max || plan->window_size > window_max)
         return false;
     patch->gate = second ? find_room(NULL, site, low, high, second) : 0;
-    patch->block = second ? find_near(plan, site, plan->split) : find_room(plan, site, low, high, plan->split);
+    patch->block =
+        second ? find_near(plan, site, plan->split) : find_room(plan, site, low, high, plan->split);
     if (!patch->block || (second && !patch->gate))
         return false;
     patch->site = site;
@@ -278,7 +284,8 @@ static bool lay_out(struct tl_patch *patch, const struct tl_plan *plan, uint64_t
 static int commit(const struct tl_plan *plan, uint64_t site)
 {
     struct tl_process *process = &tl_process;
-    const uint8_t *fixups_end = (const uint8_t *)(plan + 1) + plan->point_count * sizeof(struct tl_plan_point) +
+    const uint8_t *fixups_end = (const uint8_t *)(plan + 1) +
+                                plan->point_count * sizeof(struct tl_plan_point) +
                                 plan->fixup_count * sizeof(struct tl_plan_fixup);
     struct tl_patch *patch = &process->patches[process->patch_count];
     uint64_t window = site + (uint64_t)(int64_t)plan->start;
@@ -332,8 +339,8 @@ static struct tl_site *find_site(uint64_t address)
         uint64_t expected = 0;
         if (site->address == address)
             return site;
-        if (!site->address &&
-            __atomic_compare_exchange_n(&site->address, &expected, address, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+        if (!site->address && __atomic_compare_exchange_n(&site->address, &expected, address, false,
+                                                          __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
             site->count = 0;
             __atomic_add_fetch(&process->report->sites, 1, __ATOMIC_RELAXED);
             return site;
@@ -349,7 +356,8 @@ static void ask(struct tl_site *site)
     struct tl_session *session = &tl_session;
     uint32_t free = TL_QUESTION_FREE, unasked = 0;
 
-    if (!__atomic_compare_exchange_n(&site->question, &unasked, site_asking, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+    if (!__atomic_compare_exchange_n(&site->question, &unasked, site_asking, false, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_RELAXED))
         return;
     for (uint32_t i = 0; i < tl_questions; i++, free = TL_QUESTION_FREE) {
         struct tl_question *question = &session->questions[i];
@@ -459,7 +467,8 @@ void tl_patches_forget(uint64_t start, uint64_t end)
         forget_sites(start, end);
 }
 
-// Puts back what was there, for code that is about to be read, written or moved by the program, or left by us.
+// Puts back what was there, for code that is about to be read, written or moved by the program, or left by
+// us.
 void tl_patches_undo(uint64_t start, uint64_t end)
 {
     struct tl_process *process = &tl_process;

@@ -83,13 +83,15 @@ bool tl_put_right(int number, uint64_t at[registers])
     for (uint32_t i = 0; i < __atomic_load_n(&process->patch_count, __ATOMIC_ACQUIRE); i++) {
         const struct tl_patch *patch = &process->patches[i];
         int64_t where = (int64_t)(address - patch->site);
-        if (patch->state == TL_PATCH_NONE || where < patch->start || where >= patch->start + patch->window_size)
+        if (patch->state == TL_PATCH_NONE || where < patch->start ||
+            where >= patch->start + patch->window_size)
             continue;
         for (unsigned p = 0; p < patch->point_count; p++) {
             if (patch->points[p].position != where)
                 continue;
             // Gone or not: the block still does what was there, if that is what has trapped.
-            if (patch->state == TL_PATCH_GONE && (!tl_read(&byte, address, 1) || byte == patch->original[where - patch->start]))
+            if (patch->state == TL_PATCH_GONE &&
+                (!tl_read(&byte, address, 1) || byte == patch->original[where - patch->start]))
                 continue;
             unsigned offset = patch->points[p].offset;
             at[RIP] = offset < patch->split ? patch->block + offset : patch->gate + offset - patch->split;

@@ -54,38 +54,39 @@ __attribute__((noinline, noclone)) static void set_segment(struct tl_thread *thr
 // Everything that the kernel keeps per thread and that a new thread does not inherit.
 void tl_arm(struct tl_thread *thread)
 {
-    struct tl_stack stack = {.sp = (uint64_t)thread + tl_signal_stack, .size = tl_thread_size - tl_signal_stack};
+    struct tl_stack stack = {.sp = (uint64_t)thread + tl_signal_stack,
+                             .size = tl_thread_size - tl_signal_stack};
 
     tl_call3(__NR_sigaltstack, (long)&stack, 0, 0);
     if (!(tl_session.flags & TL_ENGINE_TRAP))
         tl_raw(__NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, 1, (long)tl_image, tl_data, 0, 0);
 }
 
-// For the trap engine: what is not in the allowed range traps, in this thread and all that come from it, for ever.
-// The region is at the same place in every program of the session, so that an execve can be survived: what puts the
-// agent into a new one is a single mmap, of that region and nothing else. What is in the vsyscall page makes no
-// system call.
+// For the trap engine: what is not in the allowed range traps, in this thread and all that come from it, for
+// ever. The region is at the same place in every program of the session, so that an execve can be survived:
+// what puts the agent into a new one is a single mmap, of that region and nothing else. What is in the
+// vsyscall page makes no system call.
 static long install_filter(void)
 {
     const uint64_t image = (uint64_t)tl_image;
     const uint32_t low = (uint32_t)image, high = (uint32_t)(image >> 32);
     const struct tl_bpf filter[] = {
-        {0x20, 0, 0, 12},             //  0 upper half of the instruction pointer
-        {0x15, 4, 0, 0xffffffff},     //  1 perhaps the vsyscall page: 6
-        {0x15, 0, 5, high},           //  2 elsewhere: 8
-        {0x20, 0, 0, 8},              //  3 lower half
-        {0x35, 0, 3, low},            //  4 below the image: 8
-        {0x35, 2, 9, low + tl_data},  //  5 behind what is allowed: 8, else 15
-        {0x20, 0, 0, 8},              //  6
-        {0x35, 7, 0, 0xff600000},     //  7 the vsyscall page: 15
-        {0x20, 0, 0, 0},              //  8 the number
-        {0x15, 0, 4, __NR_mmap},      //  9 else 14
-        {0x20, 0, 0, 20},             // 10 its first argument, the upper half
-        {0x15, 0, 2, high},           // 11 else 14
-        {0x20, 0, 0, 16},             // 12
-        {0x15, 1, 0, low},            // 13 the region: 15
+        {0x20, 0, 0, 12},                          //  0 upper half of the instruction pointer
+        {0x15, 4, 0, 0xffffffff},                  //  1 perhaps the vsyscall page: 6
+        {0x15, 0, 5, high},                        //  2 elsewhere: 8
+        {0x20, 0, 0, 8},                           //  3 lower half
+        {0x35, 0, 3, low},                         //  4 below the image: 8
+        {0x35, 2, 9, low + tl_data},               //  5 behind what is allowed: 8, else 15
+        {0x20, 0, 0, 8},                           //  6
+        {0x35, 7, 0, 0xff600000},                  //  7 the vsyscall page: 15
+        {0x20, 0, 0, 0},                           //  8 the number
+        {0x15, 0, 4, __NR_mmap},                   //  9 else 14
+        {0x20, 0, 0, 20},                          // 10 its first argument, the upper half
+        {0x15, 0, 2, high},                        // 11 else 14
+        {0x20, 0, 0, 16},                          // 12
+        {0x15, 1, 0, low},                         // 13 the region: 15
         {0x06, 0, 0, verdict_trap | tl_trap_data}, // 14
-        {0x06, 0, 0, verdict_allow},  // 15
+        {0x06, 0, 0, verdict_allow},               // 15
     };
     const struct {
         uint16_t length;
@@ -198,10 +199,10 @@ _Noreturn void tl_begin(struct tl_thread *thread)
 {
     struct tl_process *process = &tl_process;
 
-    tl_raw(__NR_mmap, (long)tl_blocks_start, tl_data - tl_blocks, PROT_RX, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
-           0);
-    tl_raw(__NR_mmap, (long)&tl_session, tl_shared_size, PROT_RW, MAP_SHARED | MAP_FIXED, process->start.memory_fd,
-           (long)process->start.image_size);
+    tl_raw(__NR_mmap, (long)tl_blocks_start, tl_data - tl_blocks, PROT_RX,
+           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    tl_raw(__NR_mmap, (long)&tl_session, tl_shared_size, PROT_RW, MAP_SHARED | MAP_FIXED,
+           process->start.memory_fd, (long)process->start.image_size);
     __builtin_memcpy(thread->regs, process->start.registers, sizeof thread->regs);
     thread->self = thread;
     thread->state = TL_THREAD_LIVE;
@@ -224,8 +225,8 @@ _Noreturn void tl_begin(struct tl_thread *thread)
             thread->handlers->action[number].handler = 1;
     tl_arm(thread);
     // A filter outlives an execve: only the first program of a session installs it.
-    if (tl_session.flags & TL_ENGINE_TRAP && !__atomic_exchange_n(&tl_session.filtered, 1, __ATOMIC_RELAXED) &&
-        install_filter() != 0)
+    if (tl_session.flags & TL_ENGINE_TRAP &&
+        !__atomic_exchange_n(&tl_session.filtered, 1, __ATOMIC_RELAXED) && install_filter() != 0)
         tl_raw(__NR_exit_group, 125, 0, 0, 0, 0, 0);
     tl_resume_with(thread, thread->mask);
 }
@@ -271,7 +272,8 @@ void tl_child_start(struct tl_thread *thread)
     }
     tl_arm(thread);
     thread->regs[RAX] = 0;
-    thread->leave_to = thread->block ? thread->block + (uint64_t)(tl_gate_after - tl_gate) : thread->regs[RIP];
+    thread->leave_to =
+        thread->block ? thread->block + (uint64_t)(tl_gate_after - tl_gate) : thread->regs[RIP];
     tl_restore_signals(thread);
 }
 
@@ -322,9 +324,16 @@ long tl_call_clone(struct tl_thread *thread)
             return -EAGAIN;
         }
         struct tl_thread fresh = {
-            .self = child, .index = child->index, .state = TL_THREAD_LIVE, .mask = thread->mask,
-            .held_blocked = thread->held_blocked, .handlers = thread->handlers, .arch = thread->arch,
-            .block = thread->block, .exact = thread->exact, .segments = thread->segments,
+            .self = child,
+            .index = child->index,
+            .state = TL_THREAD_LIVE,
+            .mask = thread->mask,
+            .held_blocked = thread->held_blocked,
+            .handlers = thread->handlers,
+            .arch = thread->arch,
+            .block = thread->block,
+            .exact = thread->exact,
+            .segments = thread->segments,
         };
         __builtin_memcpy(fresh.regs, thread->regs, sizeof fresh.regs);
         if (flags & CLONE_VFORK)

@@ -2,8 +2,8 @@
 // which calls that need the supervisor are posted. Both sides include this; it needs no libc.
 //
 //   region (per process, tl_region_size)
-//   +0            image: code and constants of the agent          \  every real system call is made from here:
-//   +tl_blocks    code made for patched sites                     /  the range that dispatch allows
+//   +0            image: code and constants of the agent          \  every real system call is made from
+//   here: +tl_blocks    code made for patched sites                     /  the range that dispatch allows
 //   +tl_data      struct tl_process, private memory
 //   +tl_first     the first thread's record and stacks
 //   +tl_shared    struct tl_session, shared with the supervisor and the whole process tree
@@ -24,9 +24,9 @@ enum {
 
     tl_thread_size = 0x20000, // and its alignment
     tl_record_size = 0x2000,
-    tl_stack_top = 0x10000,     // of the agent's own stack, in a thread's area
-    tl_signal_stack = 0x10000,  // where the kernel's signal frames go, to the end of the area
-    tl_vector_save = 0x2000,    // a saved vector state, to tl_vector_save_end
+    tl_stack_top = 0x10000,    // of the agent's own stack, in a thread's area
+    tl_signal_stack = 0x10000, // where the kernel's signal frames go, to the end of the area
+    tl_vector_save = 0x2000,   // a saved vector state, to tl_vector_save_end
     tl_vector_save_end = 0x7000,
 
     tl_near_size = 0x4000, // blocks near code that the region is too far away from
@@ -56,13 +56,13 @@ enum tl_request {
 };
 
 enum tl_answer {
-    TL_ANSWER_GO_ON,   // perform the call (for a result: keep it)
-    TL_ANSWER_REPLY,   // the result is tl_mailbox.result
-    TL_ANSWER_PERFORM, // perform the call and come back with the result
-    TL_ANSWER_SOCKET,  // make a pair of sockets, come back with their numbers in args[0] and args[1]
-    TL_ANSWER_RECEIVE, // receive a descriptor from the first of them, come back with its number
-    TL_ANSWER_ROOM,    // make room for result bytes of changed arguments, and come back
-    TL_ANSWER_PERMIT,  // allow the supervisor to trace the caller, and come back
+    TL_ANSWER_GO_ON,      // perform the call (for a result: keep it)
+    TL_ANSWER_REPLY,      // the result is tl_mailbox.result
+    TL_ANSWER_PERFORM,    // perform the call and come back with the result
+    TL_ANSWER_SOCKET,     // make a pair of sockets, come back with their numbers in args[0] and args[1]
+    TL_ANSWER_RECEIVE,    // receive a descriptor from the first of them, come back with its number
+    TL_ANSWER_ROOM,       // make room for result bytes of changed arguments, and come back
+    TL_ANSWER_PERMIT,     // allow the supervisor to trace the caller, and come back
     TL_ANSWER_UNFOLLOWED, // execute; there will be no agent
 };
 
@@ -83,9 +83,9 @@ struct tl_mailbox {
     uint32_t changed;         // bit per argument that has been changed
     uint32_t close_on_exec;   // of a descriptor that is received
     uint32_t payload_size;
-    uint32_t cpu;             // where the caller was when it posted
-    uint32_t awaited;         // a thread of the supervisor sleeps until this is posted again
-    uint32_t begins_again;    // a call that was reported before, and not made because of a signal
+    uint32_t cpu;          // where the caller was when it posted
+    uint32_t awaited;      // a thread of the supervisor sleeps until this is posted again
+    uint32_t begins_again; // a call that was reported before, and not made because of a signal
     uint8_t payload[872];
 };
 
@@ -108,8 +108,8 @@ struct tl_bpf {
 
 enum { tl_bpf_max = 4096 };
 
-// A question about a site that has trapped often. Nobody waits for the answer: the site goes on to trap, and a
-// later time finds it.
+// A question about a site that has trapped often. Nobody waits for the answer: the site goes on to trap, and
+// a later time finds it.
 struct tl_question {
     uint32_t state; // enum tl_question_state
     int32_t pid;
@@ -132,12 +132,14 @@ enum {
 struct tl_report {
     int32_t pid; // 0: not used
     uint32_t sites, patched;
-    uint16_t refused[32]; // by reason, see trapline.rewriting.windows.REASONS; 0: the agent could not write there
+    uint16_t
+        refused[32]; // by reason, see trapline.rewriting.windows.REASONS; 0: the agent could not write there
 };
 
 enum { tl_reports = 1024 };
 
-// A plan, as trapline.rewriting.wire describes it: this, points, fixups, the window's bytes, the block's bytes.
+// A plan, as trapline.rewriting.wire describes it: this, points, fixups, the window's bytes, the block's
+// bytes.
 struct tl_plan {
     uint16_t size;
     uint8_t reason, kind;
@@ -171,9 +173,10 @@ enum {
 };
 
 struct tl_session {
-    uint8_t classes[65536];      // enum tl_class, by the low bits of a call's number; blocks know where these two are
+    uint8_t
+        classes[65536]; // enum tl_class, by the low bits of a call's number; blocks know where these two are
     int64_t constants[tl_calls]; // results of TL_CONSTANT
-    uint32_t size; // sizeof(struct tl_session): both sides were built together
+    uint32_t size;               // sizeof(struct tl_session): both sides were built together
     uint32_t flags;
     uint32_t threshold; // a site is patched when it has trapped so often
     int32_t supervisor;
@@ -184,12 +187,12 @@ struct tl_session {
     uint32_t last_cpu; // where the last caller was
     uint32_t program_length;
     uint32_t hide_vdso;
-    uint32_t filtered;        // the trap engine's filter is installed
-    uint64_t base;            // where the region is in every program; 0: wherever there is room
-    uint32_t crowded; // somebody has found no mailbox free
+    uint32_t filtered;                  // the trap engine's filter is installed
+    uint64_t base;                      // where the region is in every program; 0: wherever there is room
+    uint32_t crowded;                   // somebody has found no mailbox free
     uint64_t posted[tl_mailboxes / 64]; // bit per mailbox
-    uint64_t traps, patches; // counts, of all processes
-    uint64_t asked; // bit per question that nobody has looked at
+    uint64_t traps, patches;            // counts, of all processes
+    uint64_t asked;                     // bit per question that nobody has looked at
     struct tl_question questions[tl_questions];
     struct tl_report reports[tl_reports];
     uint8_t interest[tl_calls], other_interest; // other: numbers beyond the table

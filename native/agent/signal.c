@@ -223,7 +223,8 @@ static bool is_fault(int number, const struct tl_siginfo *info)
     return info->code > 0 && is_ours(number);
 }
 
-// A handler runs in the usual code segment, but with the stack segment that it interrupts, if that is any good.
+// A handler runs in the usual code segment, but with the stack segment that it interrupts, if that is any
+// good.
 static uint64_t handler_segments(uint64_t interrupted)
 {
     enum { of_interest = 0xfe00, data = 0xf200, data_expanding_down = 0xf600 }; // ring 3, present, writable
@@ -360,7 +361,8 @@ void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *contex
     struct tl_thread *thread = tl_this_thread();
     uint64_t at[registers], rip = context->regs[RIP];
 
-    bool is_ours_to_do = info->code == user_dispatch_code || (info->code == seccomp_code && info->error == tl_trap_data);
+    bool is_ours_to_do =
+        info->code == user_dispatch_code || (info->code == seccomp_code && info->error == tl_trap_data);
     if (number == SIGSYS && is_ours_to_do && !is_in_agent(rip)) {
         trapped(thread, info, context);
         return;
@@ -449,7 +451,8 @@ _Noreturn void tl_resume_with(struct tl_thread *thread, tl_sigset mask)
     tl_sigreturn((uint64_t)context);
 }
 
-long tl_change_action(struct tl_thread *thread, int number, const struct tl_action *wanted, struct tl_action *old)
+long tl_change_action(struct tl_thread *thread, int number, const struct tl_action *wanted,
+                      struct tl_action *old)
 {
     if (number < 1 || number > signals || (wanted && (number == SIGKILL || number == SIGSTOP)))
         return -EINVAL;
@@ -503,8 +506,8 @@ long tl_call_rt_sigreturn(struct tl_thread *thread)
         return 0;
     }
     struct tl_stack stack = context.stack;
-    context.stack = (struct tl_stack){.sp = (uint64_t)thread + tl_signal_stack,
-                                      .size = tl_thread_size - tl_signal_stack};
+    context.stack =
+        (struct tl_stack){.sp = (uint64_t)thread + tl_signal_stack, .size = tl_thread_size - tl_signal_stack};
     thread->held_blocked = context.mask & tl_held_signals();
     context.mask &= ~(tl_held_signals() | tl_bit(SIGKILL) | tl_bit(SIGSTOP));
     thread->mask = context.mask;

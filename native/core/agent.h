@@ -10,10 +10,11 @@
 
 struct tl_agent {
     struct tl_session *session;
-    int memory;    // memfd: the agent's image, then struct tl_session
-    int socket;    // ours; hangs up when the last process of the program has gone
-    int peer;      // the program's end
-    int socket_number, memory_number; // of these two in the program: high, since programs use and close low ones
+    int memory; // memfd: the agent's image, then struct tl_session
+    int socket; // ours; hangs up when the last process of the program has gone
+    int peer;   // the program's end
+    int socket_number,
+        memory_number; // of these two in the program: high, since programs use and close low ones
     size_t image_size;
 };
 
@@ -52,8 +53,9 @@ struct tl_entry {
     uint64_t ignored;         // signals that it ignores, whatever the kernel says
 };
 
-// Puts the agent into a process that the calling thread traces and that has stopped after its execve. It still has
-// to be detached, and then begins in the agent; or, where that cannot be, as if we had never been there.
+// Puts the agent into a process that the calling thread traces and that has stopped after its execve. It
+// still has to be detached, and then begins in the agent; or, where that cannot be, as if we had never been
+// there.
 struct tl_error *tl_agent_inject(const struct tl_agent *agent, pid_t pid, const struct tl_entry *entry,
                                  enum tl_unhooked *reason);
 
@@ -65,9 +67,9 @@ struct tl_exec {
     void *context;
 };
 
-// Follows a thread that is about to call execve, and injects the agent when that has succeeded. The calling thread
-// becomes its tracer meanwhile. Without an error and with TL_HOOKED it may also have been killed, or have failed to
-// execute. With an error and TL_HOOKED it could not be traced, and still waits.
+// Follows a thread that is about to call execve, and injects the agent when that has succeeded. The calling
+// thread becomes its tracer meanwhile. Without an error and with TL_HOOKED it may also have been killed, or
+// have failed to execute. With an error and TL_HOOKED it could not be traced, and still waits.
 struct tl_error *tl_agent_follow_exec(const struct tl_agent *agent, const struct tl_exec *exec,
                                       enum tl_unhooked *reason);
 

@@ -36,7 +36,7 @@ enum {
 
 struct held {
     pid_t tid;
-    uint64_t base; // of the agent's region; 0: it has none
+    uint64_t base;         // of the agent's region; 0: it has none
     bool was_told_to_stop; // by a signal, and stays so
 };
 
@@ -220,7 +220,8 @@ static bool leave(struct release *r, const struct held *held, bool is_first)
            ptrace(PTRACE_SETSIGMASK, held->tid, (void *)sizeof mask, &mask) == 0;
 }
 
-// A thread that is detached stops again by itself, but not at once; who is going to trace it finds it stopped.
+// A thread that is detached stops again by itself, but not at once; who is going to trace it finds it
+// stopped.
 static void wait_until_stopped(struct release *r, pid_t tid)
 {
     char path[64], line[128], state = 0;

@@ -15,8 +15,8 @@ struct tl_mapping {
     char path[PATH_MAX]; // as this process sees it; a name in brackets, or empty
 };
 
-// 0 or an errno: ESRCH: there is no such process; ENOENT: nothing is mapped there; ENOTTY or EINVAL: the kernel
-// has no such query (before 6.11).
+// 0 or an errno: ESRCH: there is no such process; ENOENT: nothing is mapped there; ENOTTY or EINVAL: the
+// kernel has no such query (before 6.11).
 int tl_mapping_find(pid_t pid, uint64_t address, struct tl_mapping *mapping);
 
 #endif

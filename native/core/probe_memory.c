@@ -16,7 +16,7 @@ enum {
     REGISTER_EXPEDITED_SYNC_CORE = 1 << 6, // MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE
 };
 
-#define GIB (1UL << 30)
+#define GIB        (1UL << 30)
 #define EXECUTABLE 0x0010U // MFD_EXEC
 
 static void probe_arena(struct tl_probe_result *out)
@@ -70,7 +70,8 @@ static void probe_memfd(struct tl_probe_result *out)
 // Code in a file without a name, mapped and run: vm.memfd_noexec and security modules refuse it.
 static void probe_memfd_exec(struct tl_probe_result *out)
 {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), size = (size_t)((uintptr_t)tl_probe_stub_end - (uintptr_t)tl_probe_stub);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE),
+           size = (size_t)((uintptr_t)tl_probe_stub_end - (uintptr_t)tl_probe_stub);
     int fd = (int)syscall(__NR_memfd_create, "trapline", MFD_CLOEXEC | EXECUTABLE);
 
     if (fd < 0 && errno == EINVAL) // before that flag all are

@@ -16,8 +16,8 @@
 #include <linux/ptrace.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <time.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "ptrace.h"
@@ -155,7 +155,7 @@ struct tl_tracer {
     // Only for the tracer.
     pid_t command;
     bool leaving;
-    bool paused; // who is attached to waits for tl_tracer_begin
+    bool paused;   // who is attached to waits for tl_tracer_begin
     unsigned held; // tracees that wait for an answer
     timer_t timer; // ticks while some do
     bool has_timer, ticks;

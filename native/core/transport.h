@@ -21,7 +21,8 @@ struct tl_call {
     int32_t tid;    // in the pid namespace of whoever receives
     uint32_t stage; // how many rules have been applied to it already
     bool returned;  // the result is known
-    bool emulated;  // it is a hook's or rule's, the kernel knows nothing of it: to be replied, not to be let go on
+    bool emulated;  // it is a hook's or rule's, the kernel knows nothing of it: to be replied, not to be let
+                    // go on
     bool ruled;     // it is a rule's
     uint64_t delay_exit_ns; // how long rules want it to be held when it returns
 };
@@ -70,7 +71,7 @@ struct tl_transport_ops {
 
 struct tl_transport {
     const struct tl_transport_ops *ops;
-    int fd; // polls POLLHUP (or POLLERR) when the last task of the program is gone
+    int fd;                      // polls POLLHUP (or POLLERR) when the last task of the program is gone
     struct tl_rule_table *rules; // where agents in the program find the rules; NULL: there are none
 };
 

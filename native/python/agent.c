@@ -55,7 +55,8 @@ static PyObject *agent_new(PyTypeObject *type, PyObject *args, PyObject *keyword
     int hide_vdso;
 
     (void)keywords;
-    if (!PyArg_ParseTuple(args, "IIpy#O:Agent", &flags, &threshold, &hide_vdso, &program, &size, &on_unhooked))
+    if (!PyArg_ParseTuple(args, "IIpy#O:Agent", &flags, &threshold, &hide_vdso, &program, &size,
+                          &on_unhooked))
         return NULL;
     if ((size_t)size > sizeof(struct tl_bpf) * tl_bpf_max) {
         PyErr_SetString(PyExc_ValueError, "Agent: the program is too long");
@@ -153,8 +154,8 @@ static uint16_t *find_list(struct tl_rule_table *table, unsigned arch, int nr)
     return &number->list;
 }
 
-// set_rules(audit_arch, nr, ((rule, subcall or -1), ...)): what agents apply to a call, before the program begins;
-// nr -1 first: all. False: there is no room.
+// set_rules(audit_arch, nr, ((rule, subcall or -1), ...)): what agents apply to a call, before the program
+// begins; nr -1 first: all. False: there is no room.
 static PyObject *agent_set_rules(PyObject *object, PyObject *args)
 {
     struct tl_rule_table *table = &as_agent(object)->agent.session->rules;
@@ -189,8 +190,8 @@ static void release(void *context)
     tl_spawn_release(context);
 }
 
-// enter(spawn): lets a command that is held go on to its execve and puts the agent into it. The reason why that could
-// not be, and an errno; (0, 0): it has an agent, or was not executed.
+// enter(spawn): lets a command that is held go on to its execve and puts the agent into it. The reason why
+// that could not be, and an errno; (0, 0): it has an agent, or was not executed.
 static PyObject *agent_enter(PyObject *object, PyObject *spawn)
 {
     struct agent_object *self = as_agent(object);
@@ -239,8 +240,8 @@ static PyObject *agent_gate(PyObject *object, PyObject *unused)
 }
 
 // next_plan(milliseconds): the next site that an agent asks about, as (number, pid, address, low, high) with
-// where it has room for a block; None when none came in that time (-1: waits as long as it takes); () when none
-// will come any more.
+// where it has room for a block; None when none came in that time (-1: waits as long as it takes); () when
+// none will come any more.
 static PyObject *agent_next_plan(PyObject *object, PyObject *args)
 {
     struct agent_object *self = as_agent(object);
@@ -309,7 +310,9 @@ static PyObject *agent_reports(PyObject *object, PyObject *unused)
             Py_XDECREF(key);
             Py_XDECREF(value);
         }
-        PyObject *one = refused ? Py_BuildValue("(iIIN)", (int)report->pid, report->sites, report->patched, refused) : NULL;
+        PyObject *one =
+            refused ? Py_BuildValue("(iIIN)", (int)report->pid, report->sites, report->patched, refused)
+                    : NULL;
         if (!one || PyList_Append(list, one) < 0)
             Py_CLEAR(list);
         Py_XDECREF(one);
@@ -323,7 +326,8 @@ static PyObject *get_descriptors(PyObject *object, void *closure)
     const struct tl_agent *agent = &as_agent(object)->agent;
 
     (void)closure;
-    return Py_BuildValue("((ii)(ii))", agent->peer, agent->socket_number, agent->memory, agent->memory_number);
+    return Py_BuildValue("((ii)(ii))", agent->peer, agent->socket_number, agent->memory,
+                         agent->memory_number);
 }
 
 static PyGetSetDef agent_getset[] = {

@@ -51,8 +51,9 @@ PyObject *tl_call_perform(PyObject *object, PyObject *unused)
         error = tl_listener_perform(tl_call_core(self), self->call.id, &result);
         Py_END_ALLOW_THREADS;
         if (error == ENOTSUP)
-            return raise_unsupported(self, "result",
-                                     "tell a result: declare @on(..., performs=True) to have an engine chosen that can");
+            return raise_unsupported(
+                self, "result",
+                "tell a result: declare @on(..., performs=True) to have an engine chosen that can");
         if (error == ENOENT)
             return tl_call_raise_gone(self);
         if (error)

@@ -91,9 +91,9 @@ static int read_options(struct spawn_object *self, PyObject *args)
     int hold;
 
     options->pass[0] = options->pass[1] = -1;
-    if (!PyArg_ParseTuple(args, "SOOO(iii)OOp|((ii)(ii)):Spawn", &path, &argv, &envp, &cwd, &options->stdio[0],
-                          &options->stdio[1], &options->stdio[2], &filter, &job, &hold, &options->pass[0],
-                          &options->pass_as[0], &options->pass[1], &options->pass_as[1]))
+    if (!PyArg_ParseTuple(args, "SOOO(iii)OOp|((ii)(ii)):Spawn", &path, &argv, &envp, &cwd,
+                          &options->stdio[0], &options->stdio[1], &options->stdio[2], &filter, &job, &hold,
+                          &options->pass[0], &options->pass_as[0], &options->pass[1], &options->pass_as[1]))
         return -1;
     if (filter == Py_None ? !hold : !PyBytes_Check(filter)) {
         PyErr_SetString(PyExc_TypeError, "Spawn: the filter is bytes, or None for a command that is held");

@@ -28,7 +28,9 @@ def ask(target: subprocess.Popen[str]) -> str:
 def test_ctrl_c_lets_go_of_a_process_that_goes_on_as_before(trapline, tmp_path):
     script = tmp_path / "hooks.py"
     script.write_text(HOOKS)
-    target = subprocess.Popen([sys.executable, "-u", "-c", LOOP], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    target = subprocess.Popen(
+        [sys.executable, "-u", "-c", LOOP], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     try:
         assert ask(target) == "question\n"
         attached = subprocess.Popen(

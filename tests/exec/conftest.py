@@ -24,10 +24,7 @@ def marking(public_folder: Path) -> str:
     """A hooks file by which a program finds out that it is hooked: its parent is 4242."""
     path = public_folder / "marking.py"
     path.write_text(
-        "from trapline import on\n\n\n"
-        '@on("getppid")\n'
-        "def mark(call):\n"
-        "    return call.reply(4242)\n"
+        'from trapline import on\n\n\n@on("getppid")\ndef mark(call):\n    return call.reply(4242)\n'
     )
     return str(path)
 

@@ -67,24 +67,35 @@ def test_without_room_for_the_agent_the_program_runs_unhooked_and_that_is_said(
 ) -> None:
     done = hooked(agent, [execs, "memory", "10"])
     assert done.stdout.startswith("memory: not hooked, ")
-    assert done.stderr.endswith("runs without hooks: there is no room in its memory (a limit such as `ulimit -v`)\n")
+    assert done.stderr.endswith(
+        "runs without hooks: there is no room in its memory (a limit such as `ulimit -v`)\n"
+    )
     assert (done.stderr.count("\n"), done.returncode) == (1, 0)
     roomy = hooked(agent, [execs, "memory", "100"])
     assert (roomy.stdout, roomy.stderr) == (native([execs, "memory", "100"]), "")
 
 
-def test_a_32_bit_program_runs_unhooked_without_our_descriptors(victim: Callable[..., str], agent: str, hooked: Run) -> None:
+def test_a_32_bit_program_runs_unhooked_without_our_descriptors(
+    victim: Callable[..., str], agent: str, hooked: Run
+) -> None:
     old = victim("execs", "32")
     done = hooked(agent, ["sh", "-c", f"'{old}' after; '{old}' after; ls /proc/self/fd | wc -l"])
-    assert done.stdout.splitlines()[:2] == native([old, "after"]).replace("hooked", "not hooked").splitlines() * 2
+    assert (
+        done.stdout.splitlines()[:2]
+        == native([old, "after"]).replace("hooked", "not hooked").splitlines() * 2
+    )
     assert done.stderr.count("runs without hooks: it is a 32-bit program\n") == 1
     assert done.stderr.count("\n") == 1
 
 
-def test_a_command_that_cannot_be_hooked_is_an_error(victim: Callable[..., str], agent: str, hooked: Run) -> None:
+def test_a_command_that_cannot_be_hooked_is_an_error(
+    victim: Callable[..., str], agent: str, hooked: Run
+) -> None:
     done = hooked(agent, [victim("execs", "32"), "after"])
     assert (done.stdout, done.returncode) == ("", 125)
-    assert done.stderr.startswith(f"trapline: engine '{agent}' cannot enter the program: it is a 32-bit program. Use")
+    assert done.stderr.startswith(
+        f"trapline: engine '{agent}' cannot enter the program: it is a 32-bit program. Use"
+    )
 
 
 TRACER = """
@@ -123,7 +134,10 @@ def test_debuggers_work_inside(debugger: str, execs: str, agent: str, hooked: Ru
     }[debugger]
     done = hooked(agent, command)
     expected = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    seen, native = [sorted(re.sub(r"process \d+", "process", text).splitlines()) for text in (done.stdout, expected.stdout)]
+    seen, native = [
+        sorted(re.sub(r"process \d+", "process", text).splitlines())
+        for text in (done.stdout, expected.stdout)
+    ]
     assert seen == native
     assert done.returncode == expected.returncode
     assert "runs without hooks: another program traces it\n" in done.stderr
@@ -147,10 +161,15 @@ def test_a_program_with_privileges_runs_unhooked_and_keeps_them(
     assert done.stdout.count("after") == 0
     assert done.stdout.count(": not hooked, ") == 2
     assert done.stderr.count("\n") == 1
-    assert "it gets privileges from its file (set-user-ID or the like), or its user may not read it" in done.stderr
+    assert (
+        "it gets privileges from its file (set-user-ID or the like), or its user may not read it"
+        in done.stderr
+    )
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes set-user-ID programs of its own that gain nothing")
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root makes set-user-ID programs of its own that gain nothing"
+)
 def test_a_set_user_id_program_that_gains_nothing_is_hooked(
     victim: Callable[..., str], agent: str, hooked: Run, public_folder: Path
 ) -> None:
@@ -163,12 +182,16 @@ def test_a_set_user_id_program_that_gains_nothing_is_hooked(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
-def test_a_program_in_a_user_namespace_of_its_own_is_hooked(victim: Callable[..., str], agent: str, hooked: Run) -> None:
+def test_a_program_in_a_user_namespace_of_its_own_is_hooked(
+    victim: Callable[..., str], agent: str, hooked: Run
+) -> None:
     done = hooked(agent, [*NOBODY, "unshare", "-Ur", victim("execs"), "after"])
     assert (done.stdout.count(": hooked, "), done.stderr) == (1, "")
 
 
-def test_more_processes_than_mailboxes_come_and_go(victim: Callable[..., str], agent: str, hooked: Run) -> None:
+def test_more_processes_than_mailboxes_come_and_go(
+    victim: Callable[..., str], agent: str, hooked: Run
+) -> None:
     done = hooked(agent, [victim("mailboxes"), "4500", "50"])
     assert (done.stdout, done.stderr) == ("0 calls went unseen\n", "")
 

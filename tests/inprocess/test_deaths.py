@@ -117,7 +117,11 @@ def test_a_death_at_any_moment_leaves_nobody_behind(trapline, inside, tmp_path, 
         reader, writer = os.pipe()
         words = [trapline, "run", "--engine", inside, "-s", str(tmp_path / "hooks.py"), "--", *command]
         process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=[writer]
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[writer],
         )
         os.close(writer)
         try:

@@ -17,7 +17,12 @@ def calls(victim, inside):
 
     def start(words, hooks, kind="dynamic", **options):
         done = library.run(
-            [victim("caller", kind), *words], hooks=hooks, engine=inside, capture_output=True, text=True, **options
+            [victim("caller", kind), *words],
+            hooks=hooks,
+            engine=inside,
+            capture_output=True,
+            text=True,
+            **options,
         )
         assert done.returncode == 0, done
         return done.stdout.splitlines()
@@ -82,7 +87,8 @@ def test_changed_arguments_are_the_changed_call_s_alone(calls, tmp_path):
                 call.write_arg("buf", data.upper())
 
     lines = calls(
-        [f"sys 2 s:{path} 0x441 0600", "sys 1 3 e:lineone 7", "sys 1 3 e:linetwo 7", "sys 1 3 e:linethree 9"], [hook]
+        [f"sys 2 s:{path} 0x441 0600", "sys 1 3 e:lineone 7", "sys 1 3 e:linetwo 7", "sys 1 3 e:linethree 9"],
+        [hook],
     )
     assert lines[1:] == ["7", "7", "9"]
     assert path.read_text() == "lineoneLINETWOlinethree"
@@ -110,7 +116,9 @@ def test_threads_change_their_arguments_at_the_same_time(victim, inside, tmp_pat
 
     words = [f"sys 2 s:{path} 0x441 0600"]
     words += ["thread sys 1 3 e:xxxxxxxx 8"] * 20
-    done = library.run([victim("caller"), *words], hooks=[hook], engine=inside, capture_output=True, text=True)
+    done = library.run(
+        [victim("caller"), *words], hooks=[hook], engine=inside, capture_output=True, text=True
+    )
     assert done.returncode == 0
     written = path.read_bytes()
     assert len(written) == 160
@@ -123,7 +131,14 @@ def test_a_descriptor_answers_and_its_flags_are_as_asked(calls):
         return call.reply_fd(b"virtual text") if call.path == "/virtual" else None
 
     lines = calls(
-        ["sys 2 s:/virtual 0", "cloexec $", "cat $", "sys 2 s:/virtual 0x80000", "cloexec $", "sys 2 s:/virtual 0"],
+        [
+            "sys 2 s:/virtual 0",
+            "cloexec $",
+            "cat $",
+            "sys 2 s:/virtual 0x80000",
+            "cloexec $",
+            "sys 2 s:/virtual 0",
+        ],
         [hook],
     )
     assert lines[1:3] == ["0", "virtual text"]
@@ -182,7 +197,12 @@ def test_a_process_s_ids_and_place_are_right_in_children_and_threads(calls):
         return call.reply(1)
 
     assert calls(["sys 102", "thread sys 102", "fork sys 102", "vfork sys 102"], [hook]) == ["1"] * 4
-    assert seen == [(True, seen[0][1], True), (False, seen[1][1], True), (True, seen[0][1], True), (True, seen[0][1], True)]
+    assert seen == [
+        (True, seen[0][1], True),
+        (False, seen[1][1], True),
+        (True, seen[0][1], True),
+        (True, seen[0][1], True),
+    ]
 
 
 @pytest.mark.limit("sud", "calls of 32-bit programs are not seen")

@@ -25,7 +25,6 @@ def calls(victim, inside):
     return start
 
 
-
 def test_a_hook_on_return_sees_every_result_and_error(calls):
     seen = []
 

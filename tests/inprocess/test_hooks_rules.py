@@ -15,7 +15,10 @@ def caller(victim, *words):
 
 
 def test_an_error_and_a_result_without_any_condition(under, victim):
-    done = under(caller(victim, "sys 110", "sys 102", "thread sys 110"), rules=("getppid:retval=77", "getuid:error=EIO"))
+    done = under(
+        caller(victim, "sys 110", "sys 102", "thread sys 110"),
+        rules=("getppid:retval=77", "getuid:error=EIO"),
+    )
     assert done.stdout.split() == ["77", "-5", "77"]
 
 
@@ -49,7 +52,9 @@ def test_a_hot_call_meets_its_rule_every_time(under, build):
 
 
 def test_counting_is_exact_among_threads(under, build):
-    done = under([build("code/race"), "4", "20", "25", "hooked"], rules=("getppid:retval=-77:when=1001..1500",))
+    done = under(
+        [build("code/race"), "4", "20", "25", "hooked"], rules=("getppid:retval=-77:when=1001..1500",)
+    )
     # Each thread asks once itself; 4 + 2000 calls in all, of which 500 got the rule's result.
     parents = int(done.stdout.split()[0])
     assert 1500 <= parents <= 1504, done.stdout
@@ -141,11 +146,28 @@ def test_one_hooks_file_does_the_same_on_every_engine(trapline, victim, tmp_path
     from conftest import run
 
     (tmp_path / "hooks.py").write_text(f"from trapline import arg, on\n{MATRIX}")
-    words = ["sys 102", "thread sys 104", "sys 2 s:/served 0", "cat $", "sys 3 501", "fork sys 3 600", "sys 3 499"]
+    words = [
+        "sys 102",
+        "thread sys 104",
+        "sys 2 s:/served 0",
+        "cat $",
+        "sys 3 501",
+        "fork sys 3 600",
+        "sys 3 499",
+    ]
     words += ["sys 800 1 2 3 4 5 6", "vfork sys 102", "int80 24"]
     answers = collections.defaultdict(list)
     for engine in STARTABLE:
-        command = [trapline, "run", "--engine", engine, "-s", str(tmp_path / "hooks.py"), "-e", "getppid:retval=9"]
+        command = [
+            trapline,
+            "run",
+            "--engine",
+            engine,
+            "-s",
+            str(tmp_path / "hooks.py"),
+            "-e",
+            "getppid:retval=9",
+        ]
         done = run([*command, "--", victim("caller"), *words])
         answers[(done.returncode, done.stdout, done.stderr)].append(engine)
     assert len(answers) == 1, answers

@@ -1,13 +1,15 @@
-// Makes calls that rules are about, NR by number, and says what came of them. 7777 is a result that no kernel gives.
+// Makes calls that rules are about, NR by number, and says what came of them. 7777 is a result that no kernel
+// gives.
 //
 //   ruled hits NR N            which of N calls returned 7777, counted from 1
-//   ruled many NR T P N        T threads in each of P forked processes make N calls each; how many returned 7777
-//   ruled times NR N           for each call its result and how long it took, in nanoseconds
-//   ruled alarm NR             a call during which a handled signal comes: result, handlers run, calls in the
+//   ruled many NR T P N        T threads in each of P forked processes make N calls each; how many returned
+//   7777 ruled times NR N           for each call its result and how long it took, in nanoseconds ruled alarm
+//   NR             a call during which a handled signal comes: result, handlers run, calls in the
 //                              handler that returned 7777, nanoseconds
 //   ruled storm NR N           N calls while a signal is handled every millisecond; how many returned 7777
 //   ruled restart              a read that signals interrupt and that is restarted: result, handlers run
-//   ruled jump NR              a call that a handler leaves by siglongjmp, and the same once more: handlers run,
+//   ruled jump NR              a call that a handler leaves by siglongjmp, and the same once more: handlers
+//   run,
 //                              result and nanoseconds of the second one
 //   ruled pipe                 a write whose reader says whether it had the byte before the write returned
 //   ruled loop NR N            nanoseconds of N calls

@@ -105,7 +105,8 @@ static int use_segment(void *argument)
     struct user_desc description = {
         .entry_number = THREAD_SEGMENT, .limit = 0x1234, .seg_32bit = 1, .useable = 1};
     // An i386 call takes addresses of 32 bits.
-    void *low = mmap(NULL, sizeof description, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+    void *low = mmap(NULL, sizeof description, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
     long result = SET_THREAD_AREA_I386;
     unsigned limit = 0;
 

@@ -33,9 +33,15 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("-s", "--script", metavar="FILE", action="append", default=[], help="Python file with hooks")
-    parser.add_argument("-e", "--rule", metavar="RULE", action="append", default=[], help="as for `trapline run`")
-    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="option of a hooks file")
+    parser.add_argument(
+        "-s", "--script", metavar="FILE", action="append", default=[], help="Python file with hooks"
+    )
+    parser.add_argument(
+        "-e", "--rule", metavar="RULE", action="append", default=[], help="as for `trapline run`"
+    )
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="option of a hooks file"
+    )
     parser.add_argument("--engine", default="auto", help="how calls are caught: auto or ptrace")
     parser.add_argument("--on-hook-error", metavar="WHAT", default="raise", help="as for `trapline run`")
     parser.add_argument("-v", "--verbose", action="store_true", help="say which engine is used and why")

@@ -1,4 +1,5 @@
-// Prints what getppid returns: a rule for it shows whether anybody looks. With arguments, executes them behind that.
+// Prints what getppid returns: a rule for it shows whether anybody looks. With arguments, executes them
+// behind that.
 //
 //   parent WORD...    execvp
 //   parent +WORD...   in a child, and again prints it when that has ended
