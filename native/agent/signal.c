@@ -210,7 +210,8 @@ static void fall_back(struct tl_thread *thread, const struct tl_siginfo *info)
 
     kernel_action(info->number, &action, NULL);
     // A fault is best repeated: a core then shows where it was. Nothing else comes again by itself.
-    if (is_fault(info->number, info) && info->code != kernel_code && info->number != SIGTRAP && info->number != SIGSYS)
+    if (is_fault(info->number, info) && info->code != kernel_code && info->number != SIGTRAP &&
+        info->number != SIGSYS)
         return;
     tl_raw(__NR_rt_sigprocmask, SIG_UNBLOCK, (long)&mask, 0, 8, 0, 0);
     tl_send(thread, info);
@@ -226,7 +227,8 @@ void tl_force(struct tl_thread *thread, const struct tl_siginfo *info)
         tl_send(thread, info);
 }
 
-// A handler runs in the usual code segment, but with the stack segment that it interrupts, if that is any good.
+// A handler runs in the usual code segment, but with the stack segment that it interrupts, if that is any
+// good.
 static uint64_t handler_segments(uint64_t interrupted)
 {
     enum { of_interest = 0xfe00, data = 0xf200, data_expanding_down = 0xf600 }; // ring 3, present, writable
