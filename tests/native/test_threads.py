@@ -13,7 +13,7 @@ CORE = Path(__file__).parent.parent.parent / "native" / "core"
 
 @pytest.mark.parametrize("kind", ["dynamic", "tsan"])
 def test_the_listener_answers_every_call_once_and_without_a_data_race(victim, kind):
-    sources = tuple([CORE / f"{name}.c" for name in ("error", "listener", "notif", "receiver", "task")])
+    sources = tuple([CORE / f"{name}.c" for name in ("error", "listener", "notif", "receiver", "task", "stop_signal")])
     program = victim("listener_threads", kind, sources, f"-I{CORE}", "-D_GNU_SOURCE")
     # Without address space layout randomisation: the sanitizer needs its place.
     command = ["setarch", "-R", program, "8", "150"]
