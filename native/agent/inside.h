@@ -138,6 +138,7 @@ struct tl_thread {
     uint64_t clone_flags;
     uint64_t delay_exit_ns; // what rules want when the call in progress has its result
     uint32_t rules_end;     // how many rules it has
+    bool sleeps;            // for a rule, as if the program had made a call for it
     bool begins_again;      // the call in progress was not made before because of a signal
     uint32_t again_next;
     struct tl_again again[4];

@@ -46,7 +46,9 @@ static bool sleep_until(struct tl_thread *thread, uint64_t until)
     thread->args[1] = TIMER_ABSTIME;
     thread->args[2] = (uint64_t)&time;
     thread->args[3] = 0;
+    thread->sleeps = true;
     tl_perform_native(thread);
+    thread->sleeps = false;
     thread->nr = nr;
     __builtin_memcpy(thread->args, args, sizeof args);
     thread->aborted = 0;

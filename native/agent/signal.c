@@ -210,7 +210,8 @@ static void fall_back(struct tl_thread *thread, const struct tl_siginfo *info)
 
     kernel_action(info->number, &action, NULL);
     // A fault is best repeated: a core then shows where it was. Nothing else comes again by itself.
-    if (is_fault(info->number, info) && info->code != kernel_code && info->number != SIGTRAP && info->number != SIGSYS)
+    if (is_fault(info->number, info) && info->code != kernel_code && info->number != SIGTRAP &&
+        info->number != SIGSYS)
         return;
     tl_raw(__NR_rt_sigprocmask, SIG_UNBLOCK, (long)&mask, 0, 8, 0, 0);
     tl_send(thread, info);
@@ -378,7 +379,7 @@ void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *contex
     bool is_filtered = number == SIGSYS && info->code == seccomp_code;
     if (is_filtered && is_within(rip, tl_image, tl_blocks_start)) {
         // By a filter of the program's own, which knows the call by the number that it finds in rax.
-        if (rip != (uint64_t)tl_perform_done && rip != (uint64_t)tl_perform_int80_done) {
+        if (thread->sleeps || (rip != (uint64_t)tl_perform_done && rip != (uint64_t)tl_perform_int80_done)) {
             context->regs[RAX] = (uint64_t)-ENOSYS; // but the agent makes some that the program does not
             return;
         }

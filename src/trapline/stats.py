@@ -17,11 +17,8 @@ class Stats:
     :ivar answered: answers that the program got.
     :ivar gone: calls whose thread was killed or interrupted before it got an answer.
     :ivar calls: how many calls reached the hooks, by name.
-    :ivar rules: how often each rule that needs this process acted, by its text. A rule that the kernel applies by
-        itself is not counted.
-    :ivar sites: what became of the program's ``syscall`` instructions, on an engine that rewrites them, else None:
-        ``{"seen": n, "patched": n, "left": {why: n}, "processes": {pid: the same}}``. *left* has the keys of
-        ``trapline.rewriting.windows.REASONS``, and ``"rare"`` for those that trapped too seldom to be worth it.
+    :ivar rules: how often each rule acted, by its text, in all processes of the program. One that is nothing but the
+        same result for every call is not counted, unless it says ``count``.
     :ivar workers: threads that were started to run hooks.
     :ivar most_waiting: the most calls that waited for a free worker at one time.
     :ivar filter_length: instructions of the seccomp filter.

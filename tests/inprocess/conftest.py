@@ -10,7 +10,7 @@ import hashlib
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -197,9 +197,7 @@ def inside(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def under(
-    trapline: str, inside: str, tmp_path: Path
-) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+def under(trapline: str, inside: str, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """``under(command, hooks="...", rules=[...])`` runs a command with that text as hooks file."""
 
     def start(
@@ -214,4 +212,4 @@ def under(
             words += ["-e", rule]
         return run([*words, "--", *command], **options)
 
-    yield start
+    return start

@@ -191,7 +191,7 @@ def test_a_result_before_the_call_is_refused_with_a_reason(calls):
     @on("getuid")
     def hook(call):
         try:
-            call.result
+            _ = call.result
         except Exception as error:
             said.append(str(error))
         return call.reply(1)

@@ -11,26 +11,19 @@ from calling import _leaves_nothing, sys
 import trapline as library
 from trapline import features
 from trapline.engines.base import ENGINES, STARTABLE
+from trapline.engines.choose import _NEEDS as REQUIRED
 
 __all__ = ["_leaves_nothing", "sys"]
 
-#: What an engine cannot do without, where some kernel may lack it.
-NEEDS = {
-    "sud": "sud_exclusive",
-    "rewrite": "sud_exclusive",
-    "notify": "notify_listener",
-    "ptrace": "ptrace_seize",
-}
-
 
 def _usable(name: str) -> Any:
-    needed = features.probe(NEEDS[name])
-    return pytest.param(name, marks=pytest.mark.skipif(not needed, reason=f"{needed!r}"))
+    missing = [feature for feature in REQUIRED.get(name, ()) if not features.probe(feature)]
+    return pytest.param(name, marks=pytest.mark.skipif(bool(missing), reason=f"there is no {missing} here"))
 
 
 EVERY = [_usable(name) for name in ENGINES if name in STARTABLE]
 WITH_RESULTS = [_usable(name) for name in ENGINES if name in STARTABLE and "result" in ENGINES[name]]
-WITH_AGENT = [_usable(name) for name in ("sud", "rewrite") if name in STARTABLE]
+WITH_AGENT = [_usable(name) for name in ("sud", "rewrite", "trap") if name in STARTABLE]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

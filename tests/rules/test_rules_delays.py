@@ -163,3 +163,17 @@ def test_a_read_that_is_restarted_counts_once(with_agent, ruled):
     before = ruled.done.stats.rules["read:count"] - 1
     assert ruled(["restart"], [f"read:when={before + 1}:retval=7777"], with_agent) == ["7777 0"]
     assert ruled(["restart"], [f"read:when={before + 2}:retval=7777", rule], with_agent) == ["1 1"]
+
+
+def test_calls_by_the_32_bit_convention_are_delayed_too(every, calls):
+    rules = ["getpid:delay_enter=60ms", "getgid,getgid32:delay_enter=1ms:error=EIO"]
+    lines = calls(["int80 20", "sys 39", "int80 200"], rules, every)
+    assert lines[0] == lines[1]
+    assert lines[2] == "-5"
+    assert calls.done.stats.seconds >= 0.12
+    assert calls.done.stats.rules == {rules[0]: 2, rules[1]: 1}
+
+
+def test_a_filter_of_the_program_that_traps_what_a_delay_needs_costs_the_delay_alone(with_agent, ruled):
+    (line,) = ruled(["filtered", GETPPID], ["getppid:delay_enter=20ms:retval=7777"], with_agent)
+    assert line == "7777"

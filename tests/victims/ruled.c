@@ -1,27 +1,30 @@
-// Makes calls that rules are about, NR by number, and says what came of them. 7777 is a result that no kernel
-// gives.
+// Makes calls that rules are about, NR by number, and says what came of them. 7777 is what rules give.
 //
-//   ruled hits NR N            which of N calls returned 7777, counted from 1
-//   ruled many NR T P N        T threads in each of P forked processes make N calls each; how many returned
-//   7777 ruled times NR N           for each call its result and how long it took, in nanoseconds ruled alarm
-//   NR             a call during which a handled signal comes: result, handlers run, calls in the
-//                              handler that returned 7777, nanoseconds
-//   ruled storm NR N           N calls while a signal is handled every millisecond; how many returned 7777
-//   ruled restart              a read that signals interrupt and that is restarted: result, handlers run
-//   ruled jump NR              a call that a handler leaves by siglongjmp, and the same once more: handlers
-//   run,
-//                              result and nanoseconds of the second one
-//   ruled pipe                 a write whose reader says whether it had the byte before the write returned
-//   ruled loop NR N            nanoseconds of N calls
+// hits NR N         which of N calls returned 7777, counted from 1
+// many NR T P N     T threads in each of P forked processes make N calls each; how many returned 7777
+// times NR N        for each call its result and how long it took, in nanoseconds
+// alarm NR          a call during which a handled signal comes: result, handlers run, calls in the handler
+//                   that returned 7777, nanoseconds
+// storm NR N        N calls while a signal is handled every millisecond; how many returned 7777
+// restart           a read that signals interrupt and that is restarted: result, and 1 if they came
+// jump NR           a call that a handler leaves by siglongjmp, and the same once more: handlers run, result
+//                   and nanoseconds of the second one
+// pipe              a write: result, 1 if its reader had the byte before it returned, nanoseconds
+// filtered NR       a call under a filter of its own that traps what a delay is made with
+// loop NR N         nanoseconds of N calls
 
 #define _GNU_SOURCE
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -213,6 +216,22 @@ static void through_pipe(void)
     pthread_join(thread, NULL);
 }
 
+static void filtered(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clock_nanosleep, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clock_gettime, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof code / sizeof *code, code};
+
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+        exit(99);
+    printf("%ld\n", call());
+}
+
 static void loop(void)
 {
     long began = now();
@@ -244,6 +263,8 @@ int main(int argc, char **argv)
         jump();
     else if (strcmp(what, "pipe") == 0)
         through_pipe();
+    else if (strcmp(what, "filtered") == 0)
+        filtered();
     else if (strcmp(what, "loop") == 0)
         loop();
     else
