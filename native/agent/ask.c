@@ -9,6 +9,9 @@ enum {
     patience_ns = 200 * 1000 * 1000,
     spin_cycles = 125 * 1000, // about 50 us
     POLLHUP = 0x10,
+    MSG_DONTWAIT = 0x40,
+    MSG_NOSIGNAL = 0x4000,
+    CLONE_NEWPID = 0x20000000,
     nap_ns = 5 * 1000 * 1000,
     naps = 1000,
 };
@@ -23,8 +26,8 @@ static struct tl_mailbox *find_mailbox(struct tl_thread *thread)
         if (box->state == TL_MAILBOX_FREE &&
             __atomic_compare_exchange_n(&box->state, &expected, TL_MAILBOX_TAKEN, false, __ATOMIC_ACQ_REL,
                                         __ATOMIC_RELAXED)) {
-            box->tid = thread->tid;
-            box->pid = thread->pid;
+            box->tid = thread->outer_tid;
+            box->pid = thread->outer_pid;
             return thread->mailbox = box;
         }
     }
@@ -143,4 +146,33 @@ int tl_ask_again(struct tl_thread *thread)
     if (__atomic_load_n(&box->awaited, __ATOMIC_SEQ_CST))
         tl_raw(__NR_futex, (long)&box->state, FUTEX_WAKE, 1, 0, 0, 0);
     return wait_for_answer(box) ? (int)box->answer : -1;
+}
+
+// In a namespace of its own a process has another number there. The kernel says which to whoever gets a message
+// from it, so the supervisor gets one, with the number of the mailbox in which it is to answer.
+void tl_find_out(struct tl_thread *thread)
+{
+    struct tl_mailbox *box;
+
+    thread->outer_pid = thread->pid;
+    thread->outer_tid = thread->tid;
+    if (!tl_session.namespaces || !(box = tl_mailbox_of(thread)))
+        return;
+    uint32_t number = (uint32_t)(box - tl_session.mailboxes);
+    box->pid = thread->pid;
+    box->tid = thread->tid;
+    tl_raw(__NR_sendto, tl_process.start.socket_fd, (long)&number, sizeof number, MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
+    if (tl_ask(thread, TL_REQUEST_WHO) == TL_ANSWER_GO_ON) {
+        thread->outer_pid = (int32_t)box->args[0];
+        thread->outer_tid = (int32_t)box->args[1];
+    }
+    tl_mailbox_leave(thread);
+}
+
+// unshare and setns: who is forked from here on may be in another namespace.
+long tl_call_namespace(struct tl_thread *thread)
+{
+    if (thread->kind == __NR_setns || thread->args[0] & CLONE_NEWPID)
+        tl_session.namespaces = 1;
+    return tl_perform(thread);
 }

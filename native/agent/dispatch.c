@@ -62,6 +62,9 @@ long tl_do_call(struct tl_thread *thread)
         return tl_call_ptrace(thread);
     case __NR_prctl:
         return tl_call_prctl(thread);
+    case __NR_unshare:
+    case __NR_setns:
+        return tl_call_namespace(thread);
     case __NR_fcntl:
     case __NR_dup:
         return tl_call_fcntl(thread);

@@ -126,6 +126,7 @@ struct tl_thread {
     struct tl_handlers *handlers;
     struct tl_mailbox *mailbox;
     int32_t tid;
+    int32_t outer_pid, outer_tid; // the same in the supervisor's namespace
     uint32_t in_copy;
     struct tl_frame deferred; // the frame of the signal that waits
     uint64_t room, room_size; // for copies of changed arguments
@@ -192,6 +193,7 @@ struct tl_process {
     struct tl_thread *threads[threads_max];
     struct tl_leaving leaving;
     int32_t pid;
+    int32_t outer_pid;     // in the supervisor's namespace
     uint32_t lock;         // of the lists below
     uint32_t thread_count; // indexes given out so far
     uint32_t *low_page;    // below 4 GB, for calls by the 32-bit convention
@@ -311,6 +313,9 @@ int tl_ask_again(struct tl_thread *thread);
 void tl_ring(void);
 struct tl_mailbox *tl_mailbox_of(struct tl_thread *thread);
 void tl_mailbox_leave(struct tl_thread *thread);
+
+long tl_call_namespace(struct tl_thread *thread);
+void tl_find_out(struct tl_thread *thread); // who it is, once it knows its pid and tid
 
 // guard.c: the program's hands off the agent's memory and descriptors.
 long tl_call_close(struct tl_thread *thread);

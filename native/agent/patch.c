@@ -364,7 +364,7 @@ static void ask(struct tl_site *site)
         if (!__atomic_compare_exchange_n(&question->state, &free, TL_QUESTION_TAKEN, false, __ATOMIC_ACQ_REL,
                                          __ATOMIC_RELAXED))
             continue;
-        question->pid = tl_process.pid;
+        question->pid = tl_process.outer_pid;
         question->site = site->address;
         question->low = (uint64_t)tl_blocks_start;
         question->high = (uint64_t)tl_image + tl_data;
@@ -387,7 +387,7 @@ static void take_answer(struct tl_site *site, struct tl_question *question)
                                      __ATOMIC_RELAXED))
         return;
     // Somebody else's: ours was given up, or asked before a fork.
-    bool is_ours = question->pid == process->pid && question->site == site->address;
+    bool is_ours = question->pid == process->outer_pid && question->site == site->address;
     int reason = plan->reason;
     if (is_ours && !reason) {
         tl_lock(&process->patch_lock);

@@ -22,6 +22,7 @@ enum {
     CLONE_VM = 0x100,
     CLONE_SIGHAND = 0x800,
     CLONE_VFORK = 0x4000,
+    CLONE_NEWPID = 0x20000000,
     page = 4096,
     segment_slot = 14, // the last of the three that a thread has in the GDT
     set_thread_area_by_int80 = 243,
@@ -223,6 +224,8 @@ _Noreturn void tl_begin(struct tl_thread *thread)
     for (int number = 1; number <= signals; number++)
         if (process->start.ignored & tl_bit(number))
             thread->handlers->action[number].handler = 1;
+    tl_find_out(thread);
+    process->outer_pid = thread->outer_pid;
     tl_arm(thread);
     // A filter outlives an execve: only the first program of a session installs it.
     if (tl_session.flags & TL_ENGINE_TRAP &&
@@ -259,11 +262,12 @@ void tl_child_start(struct tl_thread *thread)
         process->report = tl_report_new(process->pid);
         thread->dispatch_mode = 0; // not inherited
         thread->held_pending = 0;
-        for (size_t i = 0; i < sizeof process->handlers / sizeof *process->handlers; i++)
-            process->handlers[i].users = &process->handlers[i] == thread->handlers;
     } else {
         set_segment(thread);
     }
+    tl_find_out(thread);
+    if (own_memory)
+        process->outer_pid = thread->outer_pid;
     if (thread->clone_flags & CLONE_CLEAR_SIGHAND) {
         for (int number = 1; number <= signals; number++)
             if (thread->handlers->action[number].handler > 1)
@@ -352,6 +356,8 @@ long tl_call_clone(struct tl_thread *thread)
             child->regs[RSP] = stack;
     }
     child->clone_flags = flags;
+    if (flags & CLONE_NEWPID)
+        tl_session.namespaces = 1;
     uint64_t sp = thread->regs[RSP];
     if (!(flags & CLONE_VM)) {
         tl_lock(&process->lock); // so that the child finds what it guards whole

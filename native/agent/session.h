@@ -51,6 +51,7 @@ enum tl_request {
     TL_REQUEST_EXEC,    // about to execute a program; args: numbers of the agent's descriptors, the program's
                         // signal mask, the signals that it ignores, address of the path, address
                         // of a pointer to this mailbox; sp: that pointer
+    TL_REQUEST_WHO,     // which process and thread this is, in the supervisor's namespace: args[0] and args[1]
     TL_REQUEST_WARNING, // a program runs without hooks; args[1]: why, args[4]: where its name is
     TL_REQUEST_RELEASE, // another program is about to trace a thread (args): the agent must leave it
 };
@@ -71,7 +72,7 @@ enum tl_mailbox_state { TL_MAILBOX_FREE, TL_MAILBOX_TAKEN, TL_MAILBOX_POSTED, TL
 struct tl_mailbox {
     uint32_t state; // enum tl_mailbox_state; a futex
     uint32_t request, answer;
-    int32_t pid, tid; // as the program sees them
+    int32_t pid, tid; // in the supervisor's namespace
     uint32_t arch;
     int32_t nr;
     uint32_t sleeping; // the thread sleeps in the kernel: a futex on `state` wakes it
@@ -193,6 +194,8 @@ struct tl_session {
     uint64_t posted[tl_mailboxes / 64]; // bit per mailbox
     uint64_t traps, patches;            // counts, of all processes
     uint64_t asked;                     // bit per question that nobody has looked at
+    uint32_t namespaces; // the program has made one for processes: numbers differ in them
+    uint32_t reserved_namespaces;
     struct tl_question questions[tl_questions];
     struct tl_report reports[tl_reports];
     uint8_t interest[tl_calls], other_interest; // other: numbers beyond the table

@@ -54,6 +54,9 @@ static struct tl_error *fill(struct tl_agent *agent)
         return tl_error_new(errno, "socketpair");
     agent->socket = pair[0];
     agent->peer = pair[1];
+    // Says who sends, in our numbers.
+    if (setsockopt(agent->socket, SOL_SOCKET, SO_PASSCRED, &(int){1}, sizeof(int)) < 0)
+        return tl_error_new(errno, "setsockopt(SO_PASSCRED)");
     struct rlimit limit;
     getrlimit(RLIMIT_NOFILE, &limit);
     int highest = limit.rlim_cur < highest_number ? (int)limit.rlim_cur : highest_number;

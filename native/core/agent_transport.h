@@ -15,6 +15,7 @@ struct agent_transport {
     struct tl_agent_events events;
     bool closed;
     uint64_t swept;                              // when, in nanoseconds
+    pid_t senders[tl_mailboxes];                 // of messages that say who waits there
     uint64_t room_used[tl_mailboxes];            // of the copies of arguments
     bool is_set[2][tl_calls];                    // by architecture: x86-64, i386
     uint8_t wanted[2][tl_calls], others, beyond; // beyond: numbers that no table has
