@@ -5,6 +5,8 @@
 
 enum {
     AF_UNIX = 1,
+    F_DUPFD = 0,
+    F_DUPFD_CLOEXEC = 1030,
     SOCK_SEQPACKET = 5,
     SOCK_CLOEXEC = 02000000,
     MSG_CMSG_CLOEXEC = 0x40000000,
@@ -53,12 +55,20 @@ static void receive_fd(struct tl_mailbox *box)
     tl_call3(__NR_close, pair[1], 0, 0);
     long got = tl_call3(__NR_recvmsg, pair[0], (long)&message, box->close_on_exec ? MSG_CMSG_CLOEXEC : 0);
     tl_call3(__NR_close, pair[0], 0, 0);
-    if (tl_is_error(got))
+    if (tl_is_error(got)) {
         box->result = got;
-    else if (control.type == SCM_RIGHTS && control.length == 20)
+    } else if (control.type == SCM_RIGHTS && control.length == 20) {
+        // The lowest number that is free, as natively: our sockets may have had it.
+        long lowest = tl_call3(__NR_fcntl, control.fd, box->close_on_exec ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
         box->result = control.fd;
-    else
+        if (!tl_is_error(lowest)) {
+            bool is_lower = lowest < control.fd;
+            box->result = is_lower ? lowest : control.fd;
+            tl_call3(__NR_close, is_lower ? control.fd : lowest, 0, 0);
+        }
+    } else {
         box->result = -24; // EMFILE: the kernel could not give us what was sent
+    }
 }
 
 static void make_room(struct tl_thread *thread, struct tl_mailbox *box)

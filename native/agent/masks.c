@@ -43,13 +43,12 @@ long tl_change_mask(struct tl_thread *thread, int how, tl_sigset set)
     }
     thread->held_blocked = mask & tl_held_signals();
     mask &= ~tl_held_signals();
-    if (mask != thread->mask) {
-        thread->mask = mask;
-        // With a signal pending here, the mask is set when that is delivered.
-        if (!thread->pending)
-            tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&thread->mask, 0, 8, 0, 0);
-    }
-    tl_release_held(thread, thread->held_blocked);
+    bool changes = mask != thread->mask;
+    thread->mask = mask;
+    tl_release_held(thread, thread->held_blocked); // before all others, as the kernel has it
+    // With a signal pending here, the mask is set when that is delivered.
+    if (changes && !thread->pending)
+        tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&thread->mask, 0, 8, 0, 0);
     return 0;
 }
 

@@ -35,7 +35,7 @@ enum {
 static const uint8_t trapping[] = {0x06, 0x07, 0x0e, 0x16, 0x17, 0x1e, 0x1f, 0x27,
                                    0x2f, 0x37, 0x3f, 0x60, 0x61, 0xcc, 0xce, 0xd6};
 
-static bool is_trapping(uint8_t byte)
+bool tl_is_trapping(uint8_t byte)
 {
     for (size_t i = 0; i < sizeof trapping; i++)
         if (trapping[i] == byte)
@@ -74,7 +74,7 @@ static bool is_allowed(const struct tl_plan *plan, uint64_t site, uint64_t addre
         return false;
     }
     for (int i = 3; i >= 0; i--) {
-        if (plan->trapping >> i & 1 && !is_trapping((uint8_t)((address - origin) >> 8 * i))) {
+        if (plan->trapping >> i & 1 && !tl_is_trapping((uint8_t)((address - origin) >> 8 * i))) {
             uint64_t unit = (uint64_t)1 << 8 * i;
             *next = origin + ((address - origin) / unit + 1) * unit;
             return false;

@@ -73,30 +73,40 @@ bool tl_is_in_gate(uint64_t address)
     return patch && offset >= patch->gate_at && offset < patch->gate_end;
 }
 
+static const struct tl_plan_point *point_at(const struct tl_patch *patch, int64_t where)
+{
+    if (patch->state == TL_PATCH_NONE || where < patch->start || where >= patch->start + patch->window_size)
+        return NULL;
+    for (unsigned i = 0; i < patch->point_count; i++)
+        if (patch->points[i].position == where)
+            return &patch->points[i];
+    return NULL;
+}
+
 // A trap at an instruction of a window that has become a jump: goes on in the block.
 bool tl_put_right(int number, uint64_t at[registers])
 {
     struct tl_process *process = &tl_process;
     uint64_t address = at[RIP] - (number == SIGTRAP);
+    bool was_one = false;
     uint8_t byte;
 
     for (uint32_t i = 0; i < __atomic_load_n(&process->patch_count, __ATOMIC_ACQUIRE); i++) {
         const struct tl_patch *patch = &process->patches[i];
-        int64_t where = (int64_t)(address - patch->site);
-        if (patch->state == TL_PATCH_NONE || where < patch->start ||
-            where >= patch->start + patch->window_size)
+        const struct tl_plan_point *point = point_at(patch, (int64_t)(address - patch->site));
+        if (!point)
             continue;
-        for (unsigned p = 0; p < patch->point_count; p++) {
-            if (patch->points[p].position != where)
-                continue;
-            // Gone or not: the block still does what was there, if that is what has trapped.
-            if (patch->state == TL_PATCH_GONE &&
-                (!tl_read(&byte, address, 1) || byte == patch->original[where - patch->start]))
-                continue;
-            unsigned offset = patch->points[p].offset;
-            at[RIP] = offset < patch->split ? patch->block + offset : patch->gate + offset - patch->split;
-            return true;
+        if (patch->state == TL_PATCH_GONE) { // other code may have its addresses now, patched again or not
+            was_one = true;
+            continue;
         }
+        at[RIP] = point->offset < patch->split ? patch->block + point->offset
+                                               : patch->gate + point->offset - patch->split;
+        return true;
     }
-    return false;
+    // The patch went away after this thread had met it: what is there now has not been tried.
+    if (!was_one || (tl_read(&byte, address, 1) && tl_is_trapping(byte)))
+        return false;
+    at[RIP] = address;
+    return true;
 }

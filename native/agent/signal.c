@@ -189,6 +189,11 @@ static size_t vector_size(const struct tl_context *context)
     return *(uint32_t *)(state + vector_size_at);
 }
 
+static bool is_fault(int number, const struct tl_siginfo *info)
+{
+    return info->code > 0 && is_ours(number);
+}
+
 // To this thread itself, which finds it at work.
 void tl_send(struct tl_thread *thread, const struct tl_siginfo *info)
 {
@@ -204,6 +209,10 @@ static void fall_back(struct tl_thread *thread, const struct tl_siginfo *info)
     tl_sigset mask = tl_bit(info->number);
 
     kernel_action(info->number, &action, NULL);
+    // A fault is best repeated: a core then shows where it was. Nothing else comes again by itself.
+    if (is_fault(info->number, info) && info->code != kernel_code && info->number != SIGTRAP &&
+        info->number != SIGSYS)
+        return;
     tl_raw(__NR_rt_sigprocmask, SIG_UNBLOCK, (long)&mask, 0, 8, 0, 0);
     tl_send(thread, info);
 }
@@ -216,11 +225,6 @@ void tl_force(struct tl_thread *thread, const struct tl_siginfo *info)
         fall_back(thread, info);
     else
         tl_send(thread, info);
-}
-
-static bool is_fault(int number, const struct tl_siginfo *info)
-{
-    return info->code > 0 && is_ours(number);
 }
 
 // A handler runs in the usual code segment, but with the stack segment that it interrupts, if that is any

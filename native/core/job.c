@@ -191,13 +191,18 @@ static bool has_exited(const struct tl_command *command, int *status)
 {
     siginfo_t info;
 
-    if (command->tracer)
-        return tl_tracer_exit_status(command->tracer, status);
     memset(&info, 0, sizeof info);
     if (waitid((idtype_t)P_PIDFD, (id_t)command->pidfd, &info, WEXITED | WNOHANG) < 0) {
-        // Somebody else has reaped it, so nobody knows how it ended.
+        if (errno != ECHILD)
+            return false;
+        // Its tracer has been told, and tells us in a moment; or it was somebody else, and nobody knows.
+        for (int moment = 0; command->tracer && moment < 100; moment++) {
+            if (tl_tracer_exit_status(command->tracer, status))
+                return true;
+            poll(NULL, 0, 1);
+        }
         *status = 255 << 8;
-        return errno == ECHILD;
+        return true;
     }
     if (!info.si_pid)
         return false;
@@ -209,7 +214,6 @@ struct tl_error *tl_job_wait(struct tl_job *job, const struct tl_command *comman
                              int milliseconds, enum tl_job_event *event, int *value)
 {
     bool runs = command->pidfd >= 0, traced = runs && command->tracer;
-    int end = traced ? tl_tracer_exit_fd(command->tracer) : command->pidfd;
     int stop = traced ? tl_tracer_stop_fd(command->tracer) : -1;
 
     if (traced)
@@ -219,7 +223,7 @@ struct tl_error *tl_job_wait(struct tl_job *job, const struct tl_command *comman
         follow_stop(command);
     for (;;) {
         struct pollfd fds[] = {{job->signals, POLLIN, 0},
-                               {end, POLLIN, 0},
+                               {command->pidfd, POLLIN, 0},
                                {listener, 0, 0},
                                {wake, POLLIN, 0},
                                {stop, POLLIN, 0}};

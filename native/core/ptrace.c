@@ -19,8 +19,9 @@
 // about to answer, it is enough to listen to them. Should that take longer, a killed one must be noticed.
 enum { patience_ms = 2 };
 
-static const unsigned long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACESECCOMP | PTRACE_O_TRACEFORK |
-                                     PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC;
+const unsigned long tl_tracer_trace_options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACESECCOMP |
+                                              PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE |
+                                              PTRACE_O_TRACEEXEC;
 
 static void close_fd(int *fd)
 {
@@ -43,7 +44,6 @@ void tl_tracer_close_pipes(struct tl_tracer *tracer)
 void tl_tracer_close(struct tl_tracer *tracer)
 {
     pthread_mutex_lock(&tracer->lock);
-    close_fd(&tracer->exit_fd);
     close_fd(&tracer->stop_fd);
     pthread_mutex_unlock(&tracer->lock);
 }
@@ -69,7 +69,9 @@ static void drop(struct tl_tracer *tracer)
 static int seize(struct tl_tracer *tracer, pid_t pid)
 {
     // A supervisor that dies leaves calls that it was to refuse, and programs that make calls for it.
-    if (tl_trace(PTRACE_SEIZE, pid, 0, options | PTRACE_O_EXITKILL) < 0)
+    tracer->options = tl_tracer_trace_options | PTRACE_O_EXITKILL;
+    tracer->is_parent = true;
+    if (tl_trace(PTRACE_SEIZE, pid, 0, tl_tracer_command_options(tracer)) < 0)
         return errno;
     struct tracee *t = tl_tracee_add(tracer, pid);
     if (!t) {
@@ -96,7 +98,7 @@ static void carry_out(struct tl_tracer *tracer, struct request *r)
         tl_request_complete(r, seize(tracer, r->pid));
         return;
     case REQUEST_ATTACH:
-        tl_request_complete(r, tl_tracer_take_process(tracer, r->pid, options));
+        tl_request_complete(r, tl_tracer_take_process(tracer, r->pid));
         return;
     case REQUEST_BEGIN:
         tl_tracer_go(tracer);
@@ -288,10 +290,8 @@ static struct tl_error *open_all(struct tl_tracer *tracer)
 {
     int calls[2];
 
-    tracer->exit_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     tracer->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (tracer->exit_fd < 0 || tracer->stop_fd < 0 || pipe2(tracer->bell, O_CLOEXEC | O_NONBLOCK) < 0 ||
-        pipe2(calls, O_CLOEXEC) < 0)
+    if (tracer->stop_fd < 0 || pipe2(tracer->bell, O_CLOEXEC | O_NONBLOCK) < 0 || pipe2(calls, O_CLOEXEC) < 0)
         return tl_error_new(errno, "cannot open a pipe");
     tracer->transport.fd = calls[0];
     tracer->calls_in = calls[1];
@@ -310,7 +310,7 @@ struct tl_error *tl_tracer_new(const struct tl_tracer_options *given, struct tl_
         return tl_error_new(ENOMEM, "cannot trace");
     tracer->transport.ops = &tl_tracer_ops;
     tracer->transport.fd = tracer->calls_in = tracer->bell[0] = tracer->bell[1] = -1;
-    tracer->exit_fd = tracer->stop_fd = -1;
+    tracer->stop_fd = -1;
     tracer->filter = malloc(size + 1);
     tracer->filter_length = given->filter_length;
     tracer->filtered = given->filtered;
@@ -392,11 +392,6 @@ bool tl_tracer_detach(struct tl_tracer *tracer, unsigned milliseconds)
     bool done = tracer->calls_in < 0;
     pthread_mutex_unlock(&tracer->lock);
     return done;
-}
-
-int tl_tracer_exit_fd(const struct tl_tracer *tracer)
-{
-    return tracer->exit_fd;
 }
 
 int tl_tracer_stop_fd(const struct tl_tracer *tracer)

@@ -36,7 +36,7 @@ struct tl_tracer_options {
 struct tl_error *tl_tracer_new(const struct tl_tracer_options *options, struct tl_tracer **tracer);
 void tl_tracer_release(struct tl_tracer *tracer);
 
-// Gives back EXIT_FD and STOP_FD, for who keeps TRACER longer than it wants to know.
+// Gives back STOP_FD, for who keeps TRACER longer than it wants to know.
 void tl_tracer_close(struct tl_tracer *tracer);
 
 // To be taken once. It ends when the last tracee is gone.
@@ -53,13 +53,13 @@ void tl_tracer_begin(struct tl_tracer *tracer);
 // ones do where there is a filter. False: some are still in the middle of a call after so long.
 bool tl_tracer_detach(struct tl_tracer *tracer, unsigned milliseconds);
 
-// The process that was seized or attached to. As its tracer is the one who is told of its end and its stops,
-// nobody else in this process can wait for it. EXIT_FD is readable from its end on, STOP_FD when it has been
-// stopped by a signal (not by ptrace) or goes on; both stay owned by TRACER.
-int tl_tracer_exit_fd(const struct tl_tracer *tracer);
-int tl_tracer_stop_fd(const struct tl_tracer *tracer);
-// Its wait status; false when it has not ended.
+// The process that was seized or attached to. Where this process is its parent it is let go when it is about
+// to end, and can be waited for as ever. Otherwise, and should it come to its end without that stop, its
+// tracer is the one who is told: this is its wait status then. False: not known.
 bool tl_tracer_exit_status(struct tl_tracer *tracer, int *status);
+// Its parent is not told of its stops by signals in a way that could be told from those by ptrace. STOP_FD is
+// readable when it has been stopped by one, or goes on; it stays owned by TRACER.
+int tl_tracer_stop_fd(const struct tl_tracer *tracer);
 // The signal that stops it now, or 0; and the same when that is news, which empties STOP_FD.
 int tl_tracer_stopped_by(struct tl_tracer *tracer);
 int tl_tracer_take_stop(struct tl_tracer *tracer);

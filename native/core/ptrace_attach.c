@@ -3,9 +3,10 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 
 // Seizes the threads that are there now and were not before; how many, or minus an errno.
-static int take_threads(struct tl_tracer *tracer, pid_t pid, unsigned long options)
+static int take_threads(struct tl_tracer *tracer, pid_t pid)
 {
     char path[64];
     int taken = 0, error = 0;
@@ -19,7 +20,8 @@ static int take_threads(struct tl_tracer *tracer, pid_t pid, unsigned long optio
         if (tid <= 0 || tl_tracee_find(tracer, tid))
             continue;
         // A thread that a seized one has made since then is ours by itself.
-        if (tl_trace(PTRACE_SEIZE, tid, 0, options) < 0) {
+        if (tl_trace(PTRACE_SEIZE, tid, 0, tid == pid ? tl_tracer_command_options(tracer) : tracer->options) <
+            0) {
             if (errno != ESRCH && !(errno == EPERM && tid != pid))
                 error = errno;
             continue;
@@ -37,14 +39,17 @@ static int take_threads(struct tl_tracer *tracer, pid_t pid, unsigned long optio
     return error ? -error : taken;
 }
 
-int tl_tracer_take_process(struct tl_tracer *tracer, pid_t pid, unsigned long options)
+int tl_tracer_take_process(struct tl_tracer *tracer, pid_t pid)
 {
     int taken, total = 0;
+    siginfo_t info;
 
     tracer->command = pid;
+    tracer->options = tl_tracer_trace_options;
+    tracer->is_parent = waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
     tracer->paused = true;
     do {
-        taken = take_threads(tracer, pid, options);
+        taken = take_threads(tracer, pid);
         total += taken > 0 ? taken : 0;
     } while (taken > 0);
     if (taken < 0 && total)

@@ -5,7 +5,7 @@
 #include "ptrace_state.h"
 
 // Seizes all threads of a process. 0 or an errno.
-int tl_tracer_take_process(struct tl_tracer *tracer, pid_t pid, unsigned long options);
+int tl_tracer_take_process(struct tl_tracer *tracer, pid_t pid);
 
 // Lets them go on.
 void tl_tracer_go(struct tl_tracer *tracer);

@@ -82,6 +82,8 @@ void tl_tracer_born(struct tl_tracer *tracer, struct tracee *t)
 {
     struct tl_registers registers;
 
+    if (tracer->command != t->tid)
+        tl_trace(PTRACE_SETOPTIONS, t->tid, 0, tracer->options); // not those of its maker
     // It has a copy of its maker's registers, with the arguments that we put there.
     if (t->maker.changed && tl_registers_get(t->tid, &registers) == 0) {
         for (unsigned i = 0; i < 6; i++)
@@ -165,6 +167,8 @@ static void on_exec(struct tl_tracer *tracer, struct tracee *t)
     t->restart = 0;
     free_copies(&t->copies);
     free_copies(&t->garbage);
+    if (tracer->command == t->tid)
+        tl_trace(PTRACE_SETOPTIONS, t->tid, 0, tl_tracer_command_options(tracer));
     int error = tracer->hide_vdso ? tl_vdso_hide(t->tid) : 0;
     if (error && error != ESRCH)
         tracer->on_unhidden(tracer->context, error);
@@ -212,7 +216,6 @@ static void on_end(struct tl_tracer *tracer, pid_t tid, int status)
     tracer->exit_status = status;
     tracer->exited = true;
     pthread_mutex_unlock(&tracer->lock);
-    tell(tracer->exit_fd);
 }
 
 void tl_tracer_event(struct tl_tracer *tracer, pid_t tid, int status)
@@ -243,6 +246,9 @@ void tl_tracer_event(struct tl_tracer *tracer, pid_t tid, int status)
         break;
     case PTRACE_EVENT_EXEC:
         on_exec(tracer, t);
+        break;
+    case PTRACE_EVENT_EXIT:
+        let_go(tracer, t, 0);
         break;
     default:
         if (event)

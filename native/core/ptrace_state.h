@@ -131,7 +131,7 @@ struct tl_tracer {
     pid_t thread; // the tracer's thread id
     int calls_in; // tokens for calls that were queued; transport.fd is the other end
     int bell[2];  // tokens for requests
-    int exit_fd, stop_fd;
+    int stop_fd;
 
     pthread_mutex_t lock;
     // Under the lock.
@@ -154,6 +154,8 @@ struct tl_tracer {
 
     // Only for the tracer.
     pid_t command;
+    bool is_parent;        // this process is the command's
+    unsigned long options; // of all but the command
     bool leaving;
     bool paused;   // who is attached to waits for tl_tracer_begin
     unsigned held; // tracees that wait for an answer
@@ -170,12 +172,21 @@ static inline long tl_trace(long request, pid_t tid, unsigned long address, unsi
     return syscall(SYS_ptrace, request, (long)tid, address, data);
 }
 
+// What this process is to wait for as its parent is let go before it ends: the tracer would be told of that
+// in the parent's place.
+static inline unsigned long tl_tracer_command_options(const struct tl_tracer *tracer)
+{
+    return tracer->options | (tracer->is_parent ? PTRACE_O_TRACEEXIT : 0);
+}
+
 static inline int arch_index(uint32_t arch)
 {
     return arch == AUDIT_ARCH_X86_64 || arch == AUDIT_ARCH_AARCH64 ? 0
            : arch == AUDIT_ARCH_I386 || arch == AUDIT_ARCH_ARM     ? 1
                                                                    : -1;
 }
+
+extern const unsigned long tl_tracer_trace_options;
 
 // ptrace.c: once its thread is over
 void tl_tracer_close_pipes(struct tl_tracer *tracer);

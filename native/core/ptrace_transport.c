@@ -237,8 +237,7 @@ static void tracer_forked(struct tl_transport *transport)
 {
     struct tl_tracer *tracer = tracer_of(transport);
 
-    const int fds[] = {tracer->calls_in, transport->fd,   tracer->bell[0],
-                       tracer->bell[1],  tracer->exit_fd, tracer->stop_fd};
+    const int fds[] = {tracer->calls_in, transport->fd, tracer->bell[0], tracer->bell[1], tracer->stop_fd};
 
     for (unsigned i = 0; i < sizeof fds / sizeof *fds; i++)
         if (fds[i] >= 0)

@@ -166,17 +166,6 @@ static PyObject *tracer_exit_status(PyObject *object, PyObject *unused)
     return PyLong_FromLong(status);
 }
 
-static PyObject *get_exit_fd(PyObject *object, void *closure)
-{
-    (void)closure;
-    return PyLong_FromLong(tl_tracer_exit_fd(as_tracer(object)->tracer));
-}
-
-static PyGetSetDef tracer_getset[] = {
-    {"exit_fd", get_exit_fd, NULL, NULL, NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
 static PyMethodDef tracer_methods[] = {
     {"seize", tracer_seize, METH_O, NULL},
     {"attach", tracer_attach, METH_O, NULL},
@@ -189,13 +178,8 @@ static PyMethodDef tracer_methods[] = {
 };
 
 static PyType_Slot tracer_slots[] = {
-    {Py_tp_new, tracer_new},
-    {Py_tp_dealloc, tracer_dealloc},
-    {Py_tp_traverse, tracer_traverse},
-    {Py_tp_clear, tracer_clear},
-    {Py_tp_getset, tracer_getset},
-    {Py_tp_methods, tracer_methods},
-    {0, NULL},
+    {Py_tp_new, tracer_new},     {Py_tp_dealloc, tracer_dealloc}, {Py_tp_traverse, tracer_traverse},
+    {Py_tp_clear, tracer_clear}, {Py_tp_methods, tracer_methods}, {0, NULL},
 };
 
 static PyType_Spec tracer_spec = {

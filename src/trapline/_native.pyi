@@ -239,10 +239,6 @@ class Tracer:
         :param on_unhidden: ``(errno)``: a program has kept its vDSO; None: it is to keep it.
         """
 
-    @property
-    def exit_fd(self) -> int:
-        """Readable when the process that was seized or attached to has ended."""
-
     def seize(self, pid: int, /) -> None:
         """Trace a process that has one thread and is held (``Spawn`` with *hold*).
 
@@ -262,13 +258,16 @@ class Tracer:
         """Let everything go on untraced; False when not all of it could be let go in that time."""
 
     def close(self) -> None:
-        """Give back :attr:`exit_fd`."""
+        """Give back what a :class:`Job` has looked at."""
 
     def transport(self) -> Transport:
         """Return what a :class:`Listener` takes; once."""
 
     def exit_status(self) -> int | None:
-        """Return the wait status of that process, or None while it runs."""
+        """Return the wait status of the process that was seized or attached to, if the thread has been told of it.
+
+        It mostly lets go of it in time for the parent to be told.
+        """
 
 class Agent:
     """What the agents of one program and its supervisor share, for the in-process engines.

@@ -313,13 +313,13 @@ class Session:
         poller = select.poll()
         poller.register(self._wake, select.POLLIN)
         if pidfd >= 0:
-            poller.register(program.exit_fd, select.POLLIN)
+            poller.register(pidfd, select.POLLIN)
         if listener >= 0:
             poller.register(listener, 0)
         for fd, _ in poller.poll(None if seconds is None else max(seconds * 1000, 1)):
             if fd == self._wake:
                 os.eventfd_read(self._wake)
-            elif fd == program.exit_fd:
+            elif fd == pidfd:
                 self._reap(program)
             else:
                 self._tree_is_gone = True

@@ -197,9 +197,7 @@ def inside(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def under(
-    trapline: str, inside: str, tmp_path: Path
-) -> Callable[..., subprocess.CompletedProcess[str]]:
+def under(trapline: str, inside: str, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """``under(command, hooks="...", rules=[...])`` runs a command with that text as hooks file."""
 
     def start(

@@ -69,7 +69,7 @@ def test_calls_get_enosys_once_the_supervisor_is_dead(held, victim):
 
 
 def test_many_threads_that_wait_are_all_released_when_the_supervisor_dies(held, victim):
-    process, tree = held("sh", "-c", f"for i in 1 2; do '{victim('threads')}' 16 & done; wait")
+    process, tree = held(victim("threads"), "32")
     for _ in range(32):
         assert process.stderr.readline() == b"held\n"
     process.kill()
@@ -79,7 +79,7 @@ def test_many_threads_that_wait_are_all_released_when_the_supervisor_dies(held, 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_program_may_be_killed_while_its_hook_runs(held, victim, number):
-    process, tree = held("sh", "-c", f"echo $$; exec '{victim('caller')}' 'sys 110'")
+    process, tree = held(victim("caller"), "sys 39", "sys 110")
     program = int(process.stdout.readline())
     assert process.stderr.readline() == b"held\n"
     os.kill(program, number)

@@ -56,9 +56,9 @@ def test_data_can_be_shorter_longer_and_huge_and_the_callers_own_stays(calls, tm
             call.write_arg("buf", data)
             call.write_arg("count", len(data))
 
-    lines = calls([f"sys 2 s:{path} 0x41 0600", "sys 1 $ r:hello", "sys 1 $ r:hello 5", "dump 6"], [hook])
-    assert lines[2] == str(size)
-    assert lines[3] == b"hello\0".hex()
+    lines = calls([f"sys 2 s:{path} 0x41 0600", "sys 1 3 r:hello 5", "dump 6"], [hook])
+    assert lines[1] == str(size)
+    assert lines[2] == b"hello\0".hex()
     assert path.read_bytes() == data
 
 

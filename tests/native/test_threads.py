@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 from pathlib import Path
 
@@ -13,8 +14,10 @@ CORE = Path(__file__).parent.parent.parent / "native" / "core"
 
 @pytest.mark.parametrize("kind", ["dynamic", "tsan"])
 def test_the_listener_answers_every_call_once_and_without_a_data_race(victim, kind):
-    sources = tuple([CORE / f"{name}.c" for name in ("error", "listener", "notif", "receiver", "task")])
-    program = victim("listener_threads", kind, sources, f"-I{CORE}", "-D_GNU_SOURCE")
+    names = ("error", "listener", "notif", "receiver", "task", "stop_signal")
+    machine = CORE / platform.machine()
+    sources = (*[CORE / f"{name}.c" for name in names], machine / "wait_unless.S")
+    program = victim("listener_threads", kind, sources, f"-I{CORE}", f"-I{machine}", "-D_GNU_SOURCE")
     # Without address space layout randomisation: the sanitizer needs its place.
     command = ["setarch", "-R", program, "8", "150"]
     done = subprocess.run(

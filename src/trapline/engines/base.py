@@ -135,18 +135,16 @@ class Program:
     """A program that an engine has hold of; engines that know more of it derive from this.
 
     :ivar pid: the process that was started or attached to.
-    :ivar pidfd: a descriptor of it, owned by this object; -1 once closed.
-    :ivar exit_fd: readable when that process has ended.
+    :ivar pidfd: a descriptor of it, owned by this object, readable when it has ended; -1 once closed.
     :ivar tracer: who is told of its end and its stops, where that is not this process at large.
     """
 
-    exit_fd: int
     tracer: _native.Tracer | None = None
 
     def __init__(self, spawn: _native.Spawn) -> None:
         self._spawn = spawn
         self.pid = spawn.pid
-        self.pidfd = self.exit_fd = spawn.pidfd
+        self.pidfd = spawn.pidfd
 
     @property
     def no_new_privs(self) -> bool:
@@ -170,7 +168,11 @@ class Program:
         try:
             return os.waitpid(self.pid, 0)[1]
         except ChildProcessError:
-            return None  # somebody else in this process has reaped it
+            return self.status_elsewhere()
+
+    def status_elsewhere(self) -> int | None:
+        """Return the status of the process, which somebody else in this one has reaped, or None: it is not known."""
+        return None
 
     def close(self) -> None:
         """Give back what the start took."""

@@ -40,7 +40,7 @@ def next_engine(engine: str) -> str:
 _NEEDS = {
     "rewrite": ("sud_exclusive", "ptrace_seize", "memfd_exec", "membarrier_sync_core"),
     "sud": ("sud_exclusive", "ptrace_seize", "memfd_exec"),
-    "trap": ("ptrace_seize", "memfd_exec"),
+    "trap": ("seccomp_trap", "ptrace_seize", "memfd_exec"),
     "ptrace": ("ptrace_seize", "ptrace_get_syscall_info"),
 }
 

@@ -89,12 +89,16 @@ class PtraceEngine:
 class _Traced(Program):
     tracer: _native.Tracer
 
-    def reap(self) -> int | None:
+    def status_elsewhere(self) -> int | None:
         import select
 
-        # The tracer is told of the end before the parent, even where both are of one process.
-        select.select([self.exit_fd], [], [])
-        return self.tracer.exit_status()
+        # The tracer may have been told before the parent; it says so in a moment.
+        for _ in range(1000):
+            status = self.tracer.exit_status()
+            if status is not None:
+                return status
+            select.select([], [], [], 0.001)
+        return None
 
     def release(self) -> None:
         """Let the program go on."""
@@ -104,7 +108,6 @@ class _Started(_Traced):
     def __init__(self, spawn: _native.Spawn, tracer: _native.Tracer) -> None:
         super().__init__(spawn)
         self.tracer = tracer
-        self.exit_fd = tracer.exit_fd
 
     def wait_exec(self, wake: int) -> bool:
         done = self._spawn.wait_exec(wake)
@@ -125,7 +128,6 @@ class _Attached(_Traced):
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)
         self.tracer = tracer
-        self.exit_fd = tracer.exit_fd
 
     @property
     def no_new_privs(self) -> bool:
@@ -137,6 +139,15 @@ class _Attached(_Traced):
 
     def release(self) -> None:
         self.tracer.begin()
+
+    def reap(self) -> int | None:
+        # A child of this process is its to reap, whoever it is here that has started it.
+        try:
+            info = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
+            return self.status_elsewhere()
+        assert info is not None
+        return info.si_status << 8 if info.si_code == os.CLD_EXITED else info.si_status
 
     def close(self) -> None:
         self.tracer.detach(2000)
