@@ -24,6 +24,8 @@ os.environ["TRAPLINE_PLAN_CACHE"] = ""
 
 TESTS = Path(__file__).parent
 ENGINES = ["notify", "ptrace"]
+#: Those that see results, change arguments and perform calls for a hook.
+RESULT_ENGINES = ["ptrace"]
 REQUIRE_ALL = os.environ.get("TRAPLINE_REQUIRE_ALL") == "1"
 #: Seconds after which a test counts as hung.
 DEADLINE = int(os.environ.get("TRAPLINE_TEST_DEADLINE", "150"))
@@ -63,6 +65,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         # A folder may be about one engine.
         own = metafunc.definition.path.parent.name
         metafunc.parametrize("engine", [own] if own in ENGINES else ENGINES)
+    if "result_engine" in metafunc.fixturenames:
+        metafunc.parametrize("result_engine", RESULT_ENGINES)
 
 
 @pytest.fixture(autouse=True)

@@ -123,7 +123,7 @@ static long decide(struct tl_thread *thread, bool decided, long result)
     if (thread->aborted)
         tl_rules_aborted(thread);
     else
-        tl_rules_after(thread);
+        tl_rules_after(thread, result);
     if (wanted && !thread->aborted && !thread->is_filtered && tl_is_wanted(thread, TL_WANTS_RESULT))
         tl_ask_hooks(thread, TL_REQUEST_RESULT, &result);
     return result;

@@ -82,6 +82,10 @@ struct tl_handlers {
     struct tl_action action[signals + 1];
 };
 
+// A rule's delay, made like a call of the program: the call is yet to come, or its result is in
+// tl_thread.result.
+enum tl_sleep { TL_SLEEPS_NOT, TL_SLEEPS_BEFORE, TL_SLEEPS_AFTER };
+
 enum tl_again_state { TL_AGAIN_UNUSED, TL_AGAIN_HANDLED, TL_AGAIN_DUE };
 
 // A call that was not made because of a signal: once its handler is done (DUE) the program makes it again,
@@ -139,7 +143,7 @@ struct tl_thread {
     uint64_t clone_flags;
     uint64_t delay_exit_ns; // what rules want when the call in progress has its result
     uint32_t rules_end;     // how many rules it has
-    bool sleeps;            // for a rule, as if the program had made a call for it
+    uint8_t sleeps;         // enum tl_sleep
     bool begins_again;      // the call in progress was not made before because of a signal
     uint32_t again_next;
     struct tl_again again[4];
@@ -249,7 +253,7 @@ bool tl_ask_hooks(struct tl_thread *thread, enum tl_request request, long *resul
 bool tl_rules_before(struct tl_thread *thread,
                      long *result); // true: RESULT is decided, or the call is aborted
 void tl_rules_aborted(struct tl_thread *thread);
-void tl_rules_after(struct tl_thread *thread);
+void tl_rules_after(struct tl_thread *thread, long result);
 void tl_rules_handled(struct tl_thread *thread, uint64_t rip, uint64_t rsp); // the program goes on there
 
 // bpf.c

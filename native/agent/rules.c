@@ -34,7 +34,7 @@ static uint64_t now_ns(void)
 }
 
 // Performed as if it were the program's call, so that no signal is missed in between. False: one has come.
-static bool sleep_until(struct tl_thread *thread, uint64_t until)
+static bool sleep_until(struct tl_thread *thread, uint64_t until, enum tl_sleep sleeps)
 {
     struct time time = {(int64_t)(until / second), (int64_t)(until % second)};
     int64_t nr = thread->nr;
@@ -46,9 +46,9 @@ static bool sleep_until(struct tl_thread *thread, uint64_t until)
     thread->args[1] = TIMER_ABSTIME;
     thread->args[2] = (uint64_t)&time;
     thread->args[3] = 0;
-    thread->sleeps = true;
+    thread->sleeps = sleeps;
     tl_perform_native(thread);
-    thread->sleeps = false;
+    thread->sleeps = TL_SLEEPS_NOT;
     thread->nr = nr;
     __builtin_memcpy(thread->args, args, sizeof args);
     thread->aborted = 0;
@@ -139,7 +139,7 @@ bool tl_rules_before(struct tl_thread *thread, long *result)
             thread->delay_exit_ns += rule->delay_exit_ns;
             until = rule->delay_enter_ns ? now_ns() + rule->delay_enter_ns : 0;
         }
-        if (until && !sleep_until(thread, until)) {
+        if (until && !sleep_until(thread, until, TL_SLEEPS_BEFORE)) {
             remember(thread, at, until);
             thread->aborted = 1;
             return true;
@@ -159,8 +159,10 @@ void tl_rules_aborted(struct tl_thread *thread)
         remember(thread, thread->rules_end, 0);
 }
 
-void tl_rules_after(struct tl_thread *thread)
+void tl_rules_after(struct tl_thread *thread, long result)
 {
-    if (thread->delay_exit_ns)
-        sleep_until(thread, now_ns() + thread->delay_exit_ns);
+    if (!thread->delay_exit_ns)
+        return;
+    thread->result = result;
+    sleep_until(thread, now_ns() + thread->delay_exit_ns, TL_SLEEPS_AFTER);
 }

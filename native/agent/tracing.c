@@ -69,7 +69,10 @@ void tl_leave_thread(void)
         uint64_t result = at[RAX];
         thread = (struct tl_thread *)(at[RSP] & -(uint64_t)tl_thread_size);
         __builtin_memcpy(at, thread->regs, sizeof thread->regs);
-        at[RAX] = result;
+        if (thread->sleeps == TL_SLEEPS_BEFORE)
+            at[RIP] -= 2; // its call is made without us
+        else
+            at[RAX] = thread->sleeps ? (uint64_t)thread->result : result;
         if (!thread->exact) {
             at[RCX] = at[RIP];
             at[R11] = at[EFLAGS];

@@ -122,7 +122,7 @@ static unsigned long event_message(const struct tracee *t)
     return message;
 }
 
-static void on_new(struct tl_tracer *tracer, struct tracee *t)
+static void on_new(struct tl_tracer *tracer, struct tracee *t, bool vfork)
 {
     pid_t tid = (pid_t)event_message(t);
     struct tracee *child = tid > 0 ? tl_tracee_find(tracer, tid) : NULL;
@@ -131,6 +131,7 @@ static void on_new(struct tl_tracer *tracer, struct tracee *t)
         child = tl_tracee_add(tracer, tid);
     if (child && !child->has_maker) {
         child->has_maker = true;
+        child->borrowed_from = vfork ? t->tid : 0;
         if (t->applied) {
             child->maker.changed = t->applied;
             child->maker.arch = t->call.arch;
@@ -151,6 +152,28 @@ static void free_copies(struct copy **copies)
     }
 }
 
+// What a child of vfork had mapped in its parent's memory is the parent's to take away.
+static void return_copies(struct tl_tracer *tracer, struct tracee *t)
+{
+    struct tracee *lender = t->borrowed_from ? tl_tracee_find(tracer, t->borrowed_from) : NULL;
+    struct copy **end = &t->copies;
+
+    t->borrowed_from = 0;
+    while (*end)
+        end = &(*end)->next;
+    *end = t->garbage;
+    t->garbage = NULL;
+    while (*end)
+        end = &(*end)->next;
+    if (!lender) {
+        free_copies(&t->copies);
+        return;
+    }
+    *end = lender->garbage;
+    lender->garbage = t->copies;
+    t->copies = NULL;
+}
+
 // TID is the process's id. The thread that called execve has it from now on, whatever its own was.
 static void on_exec(struct tl_tracer *tracer, struct tracee *t)
 {
@@ -165,8 +188,7 @@ static void on_exec(struct tl_tracer *tracer, struct tracee *t)
     }
     t->known = t->has_maker = t->executed = true;
     t->restart = 0;
-    free_copies(&t->copies);
-    free_copies(&t->garbage);
+    return_copies(tracer, t);
     if (tracer->command == t->tid)
         tl_trace(PTRACE_SETOPTIONS, t->tid, 0, tl_tracer_command_options(tracer));
     int error = tracer->hide_vdso ? tl_vdso_hide(t->tid) : 0;
@@ -242,7 +264,7 @@ void tl_tracer_event(struct tl_tracer *tracer, pid_t tid, int status)
     case PTRACE_EVENT_FORK:
     case PTRACE_EVENT_VFORK:
     case PTRACE_EVENT_CLONE:
-        on_new(tracer, t);
+        on_new(tracer, t, event == PTRACE_EVENT_VFORK);
         break;
     case PTRACE_EVENT_EXEC:
         on_exec(tracer, t);

@@ -102,6 +102,7 @@ struct tracee {
         uint64_t arguments[6];
     } maker; // what its maker's registers were before we changed them
     struct copy *copies, *garbage;
+    pid_t borrowed_from; // whose memory a child of vfork has
     struct request *performing;
 };
 

@@ -177,3 +177,11 @@ def test_calls_by_the_32_bit_convention_are_delayed_too(every, calls):
 def test_a_filter_of_the_program_that_traps_what_a_delay_needs_costs_the_delay_alone(with_agent, ruled):
     (line,) = ruled(["filtered", GETPPID], ["getppid:delay_enter=20ms:retval=7777"], with_agent)
     assert line == "7777"
+
+
+def test_a_program_that_is_traced_by_another_during_a_delay_is_not_delayed_any_more(with_agent, ruled):
+    """Its agent leaves it: the call that was yet to come is made, and one that has happened keeps its result."""
+    if with_agent == "trap":
+        return  # its filter stays, and so does the agent
+    assert ruled(["traced", GETPPID], ["getppid:when=1:delay_enter=1000s"], with_agent) == ["1 0"]
+    assert ruled(["traced", 1], ["write:when=1:delay_exit=1000s"], with_agent) == ["1 2"]

@@ -11,6 +11,8 @@
 //                   and nanoseconds of the second one
 // pipe              a write: result, 1 if its reader had the byte before it returned, nanoseconds
 // filtered NR       a call under a filter of its own that traps what a delay is made with
+// traced NR         a call of a child (of write: to a pipe) that is traced while it sleeps: 1 when the call
+//                   gave what it gives natively, and how many bytes are in the pipe
 // loop NR N         nanoseconds of N calls
 
 #define _GNU_SOURCE
@@ -20,11 +22,14 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -232,6 +237,43 @@ static void filtered(void)
     printf("%ld\n", call());
 }
 
+// Until a process sleeps, as only a rule has it do.
+static void wait_for_sleep(pid_t pid)
+{
+    char path[64], text[64] = "";
+
+    snprintf(path, sizeof path, "/proc/%d/syscall", pid);
+    while (atoi(text) != SYS_clock_nanosleep) {
+        FILE *file = fopen(path, "r");
+        if (!file || !fgets(text, sizeof text, file))
+            exit(99);
+        fclose(file);
+    }
+}
+
+static void traced(void)
+{
+    int status, left = 0, gate[2];
+    char byte;
+
+    if (pipe(ends) || pipe(gate))
+        exit(99);
+    pid_t parent = getpid(), child = fork();
+    if (child == 0) {
+        close(gate[1]);
+        bool is_native = number == SYS_write ? syscall(number, ends[1], "xy", 2) == 2 : call() == parent;
+        _exit(read(gate[0], &byte, 1) == 0 && is_native);
+    }
+    wait_for_sleep(child);
+    if (ptrace(PTRACE_SEIZE, child, 0, 0) || ptrace(PTRACE_INTERRUPT, child, 0, 0) ||
+        waitpid(child, &status, 0) != child || ptrace(PTRACE_DETACH, child, 0, 0))
+        exit(98);
+    close(gate[1]);
+    waitpid(child, &status, 0);
+    ioctl(ends[0], FIONREAD, &left);
+    printf("%d %d\n", WEXITSTATUS(status), left);
+}
+
 static void loop(void)
 {
     long began = now();
@@ -265,6 +307,8 @@ int main(int argc, char **argv)
         through_pipe();
     else if (strcmp(what, "filtered") == 0)
         filtered();
+    else if (strcmp(what, "traced") == 0)
+        traced();
     else if (strcmp(what, "loop") == 0)
         loop();
     else
