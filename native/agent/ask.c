@@ -136,6 +136,19 @@ int tl_ask(struct tl_thread *thread, enum tl_request request)
     return wait_for_answer(box) ? (int)box->answer : -1;
 }
 
+// The supervisor tells the user why a program runs without hooks. PATH: address of its name, or 0.
+void tl_warn(struct tl_thread *thread, enum tl_unhooked reason, long error, uint64_t path)
+{
+    struct tl_mailbox *box = tl_mailbox_of(thread);
+
+    if (!box)
+        return;
+    box->args[1] = reason;
+    box->args[2] = (uint64_t)-error;
+    box->args[4] = path;
+    tl_ask(thread, TL_REQUEST_WARNING);
+}
+
 // Comes back with what an answer has asked for. The one who waits for it sleeps on the mailbox itself.
 int tl_ask_again(struct tl_thread *thread)
 {

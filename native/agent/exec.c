@@ -7,75 +7,18 @@ enum {
     AT_FDCWD = -100,
     AT_SYMLINK_NOFOLLOW = 0x100,
     AT_EMPTY_PATH = 0x1000,
-    AT_EACCESS = 0x200,
-    R_OK = 4,
     F_SETFD = 2,
     FD_CLOEXEC = 1,
-    O_CLOEXEC = 02000000,
     SIG_SETMASK = 2,
-    S_IFMT = 0170000,
-    S_IFREG = 0100000,
-    S_ISUID = 04000,
-    S_ISGID = 02000,
-    S_IXGRP = 010,
     PR_GET_DUMPABLE = 3,
     PR_SET_DUMPABLE = 4,
-    PR_GET_NO_NEW_PRIVS = 39,
     PR_SET_PTRACER = 0x59616d61,
-    EACCES = 13,
-};
-
-// What newfstatat writes.
-struct status {
-    uint64_t device, inode, links;
-    uint32_t mode, uid, gid, padding;
-    uint64_t rest[14];
 };
 
 static void close_on_exec(int flag)
 {
     tl_call3(__NR_fcntl, tl_process.start.socket_fd, F_SETFD, flag);
     tl_call3(__NR_fcntl, tl_process.start.memory_fd, F_SETFD, flag);
-}
-
-static bool has_capabilities(long dirfd, uint64_t path, long flags, const struct status *status)
-{
-    static const char name[] = "security.capability";
-    char first = 0;
-    long size, fd;
-
-    tl_read(&first, path, 1);
-    if (dirfd == AT_FDCWD || first == '/') {
-        size = tl_raw(flags & AT_SYMLINK_NOFOLLOW ? __NR_lgetxattr : __NR_getxattr, (long)path, (long)name, 0,
-                      0, 0, 0);
-    } else if (!first) {
-        size = tl_raw(__NR_fgetxattr, dirfd, (long)name, 0, 0, 0, 0);
-    } else {
-        fd = (status->mode & S_IFMT) == S_IFREG ? tl_raw(__NR_openat, dirfd, (long)path, O_CLOEXEC, 0, 0, 0)
-                                                : -ENOSYS;
-        size = tl_is_error(fd) ? fd : tl_raw(__NR_fgetxattr, fd, (long)name, 0, 0, 0, 0);
-        if (!tl_is_error(fd))
-            tl_call3(__NR_close, fd, 0, 0);
-    }
-    return !tl_is_error(size) && size > 0;
-}
-
-// A program that gets privileges by being executed, or that its user may not read, is not for us to enter:
-// the kernel takes the privileges from one that is traced.
-static bool is_out_of_reach(long dirfd, uint64_t path, long flags, const struct status *status)
-{
-    uint32_t user = (uint32_t)tl_call3(__NR_geteuid, 0, 0, 0);
-
-    if (tl_raw(__NR_faccessat2, dirfd, (long)path, R_OK, AT_EACCESS | flags, 0, 0) == -EACCES)
-        return true;
-    if (tl_raw(__NR_prctl, PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0, 0) == 1)
-        return false;
-    if (status->mode & S_ISUID && status->uid != user)
-        return true;
-    if ((status->mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) &&
-        status->gid != (uint32_t)tl_call3(__NR_getegid, 0, 0, 0))
-        return true;
-    return user != 0 && has_capabilities(dirfd, path, flags, status);
 }
 
 static bool is_alone(void)
@@ -209,24 +152,18 @@ long tl_call_execve(struct tl_thread *thread)
     bool at = thread->kind == __NR_execveat;
     long dirfd = at ? (int)thread->args[0] : AT_FDCWD, flags = at ? (long)thread->args[4] : 0;
     uint64_t path = thread->args[at ? 1 : 0];
-    struct status status;
+    enum tl_unhooked reason;
     long result;
 
     if (flags & ~(long)(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH))
         return tl_perform(thread); // it will fail
     // Walking along PATH most calls fail; those need nobody's help.
-    result = tl_raw(__NR_newfstatat, dirfd, (long)path, (long)&status, flags, 0, 0);
+    result = tl_reach(dirfd, path, flags, &reason);
     if (tl_is_error(result))
         return result;
-    bool out_of_reach = is_out_of_reach(dirfd, path, flags, &status);
     tl_block_signals(thread);
-    if (out_of_reach) {
-        struct tl_mailbox *box = tl_mailbox_of(thread);
-        if (box) {
-            box->args[1] = EPERM;
-            box->args[4] = path;
-            tl_ask(thread, TL_REQUEST_WARNING);
-        }
+    if (reason) {
+        tl_warn(thread, reason, 0, path);
         queue_again(thread);
         result = leave_alone(thread);
     } else {

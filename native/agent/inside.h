@@ -305,7 +305,7 @@ long tl_call_clone(struct tl_thread *thread);
 long tl_call_exit(struct tl_thread *thread);
 long tl_call_exit_group(struct tl_thread *thread);
 long tl_call_execve(struct tl_thread *thread);
-void tl_arm(struct tl_thread *thread);
+long tl_arm(struct tl_thread *thread);
 struct tl_thread *tl_thread_new(void);
 void tl_child_start(struct tl_thread *thread);
 _Noreturn void tl_begin(struct tl_thread *thread);
@@ -314,6 +314,7 @@ _Noreturn void tl_begin_thread(struct tl_thread *thread);
 // ask.c: -1 when there is nobody to ask.
 int tl_ask(struct tl_thread *thread, enum tl_request request);
 int tl_ask_again(struct tl_thread *thread);
+void tl_warn(struct tl_thread *thread, enum tl_unhooked reason, long error, uint64_t path);
 void tl_ring(void);
 struct tl_mailbox *tl_mailbox_of(struct tl_thread *thread);
 void tl_mailbox_leave(struct tl_thread *thread);
@@ -332,8 +333,12 @@ long tl_call_memory(struct tl_thread *thread);
 long tl_call_prctl(struct tl_thread *thread);
 bool tl_is_dispatched(struct tl_thread *thread); // true: its SIGSYS is on its way
 
+// reach.c
+long tl_reach(long dirfd, uint64_t path, long flags, enum tl_unhooked *reason);
+
 // tracing.c
 long tl_call_ptrace(struct tl_thread *thread);
+void tl_leave_program(struct tl_thread *thread);
 void tl_leave_thread(void);
 bool tl_is_alone(void); // the only thread of its process
 

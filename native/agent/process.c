@@ -53,14 +53,15 @@ __attribute__((noinline, noclone)) static void set_segment(struct tl_thread *thr
 }
 
 // Everything that the kernel keeps per thread and that a new thread does not inherit.
-void tl_arm(struct tl_thread *thread)
+long tl_arm(struct tl_thread *thread)
 {
     struct tl_stack stack = {.sp = (uint64_t)thread + tl_signal_stack,
                              .size = tl_thread_size - tl_signal_stack};
 
     tl_call3(__NR_sigaltstack, (long)&stack, 0, 0);
-    if (!(tl_session.flags & TL_ENGINE_TRAP))
-        tl_raw(__NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, 1, (long)tl_image, tl_data, 0, 0);
+    if (tl_session.flags & TL_ENGINE_TRAP)
+        return 0;
+    return tl_raw(__NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, 1, (long)tl_image, tl_data, 0, 0);
 }
 
 // For the trap engine: what is not in the allowed range traps, in this thread and all that come from it, for
@@ -226,11 +227,18 @@ _Noreturn void tl_begin(struct tl_thread *thread)
             thread->handlers->action[number].handler = 1;
     tl_find_out(thread);
     process->outer_pid = thread->outer_pid;
-    tl_arm(thread);
     // A filter outlives an execve: only the first program of a session installs it.
-    if (tl_session.flags & TL_ENGINE_TRAP &&
-        !__atomic_exchange_n(&tl_session.filtered, 1, __ATOMIC_RELAXED) && install_filter() != 0)
-        tl_raw(__NR_exit_group, 125, 0, 0, 0, 0, 0);
+    bool is_first = !__atomic_exchange_n(&tl_session.begun, 1, __ATOMIC_RELAXED);
+    long result = tl_arm(thread);
+    if (!result && is_first && tl_session.flags & TL_ENGINE_TRAP)
+        result = install_filter();
+    if (result) {
+        tl_warn(thread, TL_UNHOOKED_UNARMED, result, 0);
+        if (is_first)
+            tl_raw(__NR_exit_group, 125, 0, 0, 0, 0, 0);
+        tl_leave_program(thread);
+        tl_resume_with(thread, tl_mask_seen(thread));
+    }
     tl_resume_with(thread, thread->mask);
 }
 

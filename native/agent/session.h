@@ -52,8 +52,21 @@ enum tl_request {
                         // signal mask, the signals that it ignores, address of the path, address
                         // of a pointer to this mailbox; sp: that pointer
     TL_REQUEST_WHO,     // which process and thread this is, in the supervisor's namespace: args[0] and args[1]
-    TL_REQUEST_WARNING, // a program runs without hooks; args[1]: why, args[4]: where its name is
+    TL_REQUEST_WARNING, // a program runs without hooks; args[1]: enum tl_unhooked, args[2]: an errno, args[4]:
+                        // where its name is
     TL_REQUEST_RELEASE, // another program is about to trace a thread (args): the agent must leave it
+};
+
+// Why a program runs without hooks.
+enum tl_unhooked {
+    TL_HOOKED,
+    TL_UNHOOKED_PRIVILEGES, // it gets some by being executed, or may not be read
+    TL_UNHOOKED_32_BIT,
+    TL_UNHOOKED_TRACED,  // by somebody else
+    TL_UNHOOKED_REFUSED, // the kernel does not let us trace it
+    TL_UNHOOKED_NO_ROOM, // for the agent in its memory
+    TL_UNHOOKED_FAILED,  // see the error
+    TL_UNHOOKED_UNARMED, // the kernel has refused what the engine catches calls with
 };
 
 enum tl_answer {
@@ -188,14 +201,13 @@ struct tl_session {
     uint32_t last_cpu; // where the last caller was
     uint32_t program_length;
     uint32_t hide_vdso;
-    uint32_t filtered;                  // the trap engine's filter is installed
+    uint32_t begun;                     // the first program has
     uint64_t base;                      // where the region is in every program; 0: wherever there is room
     uint32_t crowded;                   // somebody has found no mailbox free
     uint64_t posted[tl_mailboxes / 64]; // bit per mailbox
     uint64_t traps, patches;            // counts, of all processes
     uint64_t asked;                     // bit per question that nobody has looked at
     uint32_t namespaces; // the program has made one for processes: numbers differ in them
-    uint32_t reserved_namespaces;
     struct tl_question questions[tl_questions];
     struct tl_report reports[tl_reports];
     uint8_t interest[tl_calls], other_interest; // other: numbers beyond the table

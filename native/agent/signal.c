@@ -451,6 +451,8 @@ _Noreturn void tl_resume_with(struct tl_thread *thread, tl_sigset mask)
     context->flags = 2 | 4; // segments holds ss
     context->stack =
         (struct tl_stack){.sp = (uint64_t)thread + tl_signal_stack, .size = tl_thread_size - tl_signal_stack};
+    if (thread->state != TL_THREAD_LIVE) // the agent has left it
+        context->stack = (struct tl_stack){.flags = SS_DISABLE};
     __builtin_memcpy(context->regs, thread->regs, sizeof context->regs);
     tl_sigreturn((uint64_t)context);
 }

@@ -14,7 +14,6 @@ enum {
     SS_DISABLE = 2,
     F_SETFD = 2,
     FD_CLOEXEC = 1,
-    EBUSY = 16,
 };
 
 static void give_back_handlers(const struct tl_handlers *handlers)
@@ -56,6 +55,15 @@ static struct tl_thread *find_thread(int32_t tid)
         if (process->threads[i]->state == TL_THREAD_LIVE && process->threads[i]->tid == tid)
             return process->threads[i];
     return NULL;
+}
+
+// The only thread of a program that has not begun.
+void tl_leave_program(struct tl_thread *thread)
+{
+    give_back_process();
+    give_back_handlers(thread->handlers);
+    give_back_thread(thread);
+    thread->state = TL_THREAD_UNUSED;
 }
 
 // The supervisor has stopped this thread where the program or a call of its is at work, and runs this in it.
@@ -107,12 +115,7 @@ static long trace_me(struct tl_thread *thread)
 
     if (result || thread->aborted || (!alone && !borrows_memory))
         return result;
-    struct tl_mailbox *box = tl_mailbox_of(thread);
-    if (box) {
-        box->args[1] = EBUSY;
-        box->args[4] = 0;
-        tl_ask(thread, TL_REQUEST_WARNING);
-    }
+    tl_warn(thread, TL_UNHOOKED_TRACED, 0, 0);
     if (!borrows_memory)
         give_back_process();
     if (!borrows_memory || !(thread->clone_flags & CLONE_SIGHAND))
@@ -123,6 +126,13 @@ static long trace_me(struct tl_thread *thread)
     }
     give_back_thread(thread);
     return result;
+}
+
+// A tracer that waits in vfork would wait for ever, with the first trap of its child.
+static long refuse(struct tl_thread *thread)
+{
+    tl_warn(thread, TL_UNHOOKED_TRACED, 0, 0);
+    return -EPERM;
 }
 
 // Would the kernel let us trace it? The same rules hold for its memory.
@@ -137,9 +147,11 @@ long tl_call_ptrace(struct tl_thread *thread)
 {
     long request = (long)thread->args[0];
 
+    // A filter cannot be left.
+    bool can_leave = !(tl_session.flags & TL_ENGINE_TRAP);
     if (request == PTRACE_TRACEME)
-        return trace_me(thread);
-    if ((request == PTRACE_ATTACH || request == PTRACE_SEIZE) && may_trace((int)thread->args[1])) {
+        return can_leave ? trace_me(thread) : refuse(thread);
+    if (can_leave && (request == PTRACE_ATTACH || request == PTRACE_SEIZE) && may_trace((int)thread->args[1])) {
         struct tl_mailbox *box = tl_mailbox_of(thread);
         if (box) {
             box->args[0] = (uint32_t)thread->args[1];

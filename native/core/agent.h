@@ -18,17 +18,6 @@ struct tl_agent {
     size_t image_size;
 };
 
-// Why a program runs without hooks.
-enum tl_unhooked {
-    TL_HOOKED,
-    TL_UNHOOKED_PRIVILEGES, // it gets some by being executed, or may not be read
-    TL_UNHOOKED_32_BIT,
-    TL_UNHOOKED_TRACED,  // by somebody else
-    TL_UNHOOKED_REFUSED, // the kernel does not let us trace it
-    TL_UNHOOKED_NO_ROOM, // for the agent in its memory
-    TL_UNHOOKED_FAILED,  // see the error
-};
-
 // What the supervisor does for the agents of one program, and tells.
 struct tl_agent_events {
     // A program, NAME, runs without hooks. Called from any thread.

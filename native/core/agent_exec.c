@@ -126,7 +126,8 @@ struct tl_error *tl_agent_follow_exec(const struct tl_agent *agent, const struct
         int event = info.si_status >> 8, number = info.si_status & 0xff;
         if (event == PTRACE_EVENT_EXEC) {
             error = tl_agent_inject(agent, info.si_pid, &entry, reason);
-            if (error && !box) // the command itself: better not at all
+            // The command itself: better not at all. Under a filter: it would not live anyway.
+            if (error && (!box || agent->session->flags & TL_ENGINE_TRAP))
                 kill(info.si_pid, SIGKILL);
             ptrace(PTRACE_DETACH, info.si_pid, NULL, NULL);
             executed = true;

@@ -204,7 +204,7 @@ static bool is_call(struct agent_transport *a, struct tl_mailbox *box)
         find_out(a, box);
         return false;
     case TL_REQUEST_WARNING:
-        tl_agent_warn(a, box, box->args[1] == EBUSY ? TL_UNHOOKED_TRACED : TL_UNHOOKED_PRIVILEGES, 0);
+        tl_agent_warn(a, box, (enum tl_unhooked)box->args[1], (int)box->args[2]);
         tl_mailbox_answer(box, TL_ANSWER_GO_ON);
         return false;
     default:

@@ -10,12 +10,18 @@ from typing import Any
 import pytest
 
 #: Engines that put an agent into the program.
-AGENTS = ["sud", "rewrite"]
+AGENTS = ["sud", "rewrite", "trap"]
 
 
 @pytest.fixture(params=AGENTS)
 def agent(request: pytest.FixtureRequest) -> str:
     """Name of an engine that has an agent in the program."""
+    return str(request.param)
+
+
+@pytest.fixture(params=[name for name in AGENTS if name != "trap"])
+def lenient(request: pytest.FixtureRequest) -> str:
+    """Name of one that lets a program run without hooks where it cannot follow; a filter is there for ever."""
     return str(request.param)
 
 

@@ -63,23 +63,23 @@ def test_a_limit_of_descriptors_below_the_agents_own_does_not_matter(
 
 
 def test_without_room_for_the_agent_the_program_runs_unhooked_and_that_is_said(
-    execs: str, agent: str, hooked: Run
+    execs: str, lenient: str, hooked: Run
 ) -> None:
-    done = hooked(agent, [execs, "memory", "10"])
+    done = hooked(lenient, [execs, "memory", "10"])
     assert done.stdout.startswith("memory: not hooked, ")
     assert done.stderr.endswith(
         "runs without hooks: there is no room in its memory (a limit such as `ulimit -v`)\n"
     )
     assert (done.stderr.count("\n"), done.returncode) == (1, 0)
-    roomy = hooked(agent, [execs, "memory", "100"])
+    roomy = hooked(lenient, [execs, "memory", "100"])
     assert (roomy.stdout, roomy.stderr) == (native([execs, "memory", "100"]), "")
 
 
 def test_a_32_bit_program_runs_unhooked_without_our_descriptors(
-    victim: Callable[..., str], agent: str, hooked: Run
+    victim: Callable[..., str], lenient: str, hooked: Run
 ) -> None:
     old = victim("execs", "32")
-    done = hooked(agent, ["sh", "-c", f"'{old}' after; '{old}' after; ls /proc/self/fd | wc -l"])
+    done = hooked(lenient, ["sh", "-c", f"'{old}' after; '{old}' after; ls /proc/self/fd | wc -l"])
     assert (
         done.stdout.splitlines()[:2]
         == native([old, "after"]).replace("hooked", "not hooked").splitlines() * 2
@@ -116,8 +116,8 @@ print(hex(status))
 """
 
 
-def test_a_traced_program_is_left_to_its_tracer(execs: str, agent: str, hooked: Run) -> None:
-    done = hooked(agent, ["/usr/bin/python3", "-c", TRACER, execs])
+def test_a_traced_program_is_left_to_its_tracer(execs: str, lenient: str, hooked: Run) -> None:
+    done = hooked(lenient, ["/usr/bin/python3", "-c", TRACER, execs])
     assert done.stdout.splitlines()[:1] == ["0x57f"]
     assert done.stdout.splitlines()[1].startswith(f"{execs}: not hooked, ")
     assert done.stdout.splitlines()[2:] == ["0x0"]
@@ -125,14 +125,14 @@ def test_a_traced_program_is_left_to_its_tracer(execs: str, agent: str, hooked: 
 
 
 @pytest.mark.parametrize("debugger", ["gdb", "strace"])
-def test_debuggers_work_inside(debugger: str, execs: str, agent: str, hooked: Run, tmp_path: Path) -> None:
+def test_debuggers_work_inside(debugger: str, execs: str, lenient: str, hooked: Run, tmp_path: Path) -> None:
     if not shutil.which(debugger):
         pytest.skip(f"{debugger} is not installed")
     command = {
         "gdb": ["gdb", "-nx", "-batch", "-ex", "run", "--args", execs, "after"],
         "strace": ["strace", "-f", "-o", str(tmp_path / "log"), execs, "spawn"],
     }[debugger]
-    done = hooked(agent, command)
+    done = hooked(lenient, command)
     expected = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     seen, native = [
         sorted(re.sub(r"process \d+", "process", text).splitlines())
@@ -149,7 +149,7 @@ NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes set-user-ID programs of somebody else's")
 @pytest.mark.parametrize("how", ["set-user-ID", "capabilities", "unreadable"])
 def test_a_program_with_privileges_runs_unhooked_and_keeps_them(
-    how: str, victim: Callable[..., str], agent: str, hooked: Run, public_folder: Path
+    how: str, victim: Callable[..., str], lenient: str, hooked: Run, public_folder: Path
 ) -> None:
     program = public_folder / f"privileged-{how}"
     shutil.copy(victim("execs"), program)
@@ -157,7 +157,7 @@ def test_a_program_with_privileges_runs_unhooked_and_keeps_them(
     if how == "capabilities":
         subprocess.run(["setcap", "cap_net_raw+ep", str(program)], check=True)
     script = f"'{program}' after; '{program}' after"
-    done = hooked(agent, [*NOBODY, "sh", "-c", script])
+    done = hooked(lenient, [*NOBODY, "sh", "-c", script])
     assert done.stdout.count("after") == 0
     assert done.stdout.count(": not hooked, ") == 2
     assert done.stderr.count("\n") == 1

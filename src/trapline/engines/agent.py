@@ -39,7 +39,7 @@ _TABLE_SIZE = 1024
 
 
 #: Why a program runs without hooks, by enum tl_unhooked.
-_PRIVILEGES, _32_BIT, _TRACED, _REFUSED, _NO_ROOM = range(1, 6)
+_PRIVILEGES, _32_BIT, _TRACED, _REFUSED, _NO_ROOM, _FAILED, _UNARMED = range(1, 8)
 
 
 def _why(reason: int, number: int) -> str:
@@ -49,19 +49,20 @@ def _why(reason: int, number: int) -> str:
         _TRACED: "another program traces it",
         _REFUSED: "ptrace is not permitted here; `trapline doctor` says how to allow it",
         _NO_ROOM: "there is no room in its memory (a limit such as `ulimit -v`)",
+        _UNARMED: f"the kernel refuses to catch its calls ({os.strerror(number)}); see `trapline doctor`",
     }.get(reason)
     return text or os.strerror(number)
 
 
-def _warner() -> Callable[[int, int, int, bytes], None]:
-    """Return what says that a program runs without hooks, once for each reason; it must not refer to the engine."""
+def _warner(outcome: str) -> Callable[[int, int, int, bytes], None]:
+    """Return what says that a program cannot have hooks, once for each reason; it must not refer to the engine."""
     warned: set[int] = set()
 
     def warn(pid: int, reason: int, number: int, name: bytes) -> None:
         if reason not in warned:
             warned.add(reason)
             what = f"{os.fsdecode(name)!r} (process {pid})" if name else f"process {pid}"
-            text = f"trapline: {what} runs without hooks: {_why(reason, number)}\n"
+            text = f"trapline: {what} {outcome}: {_why(reason, number)}\n"
             os.write(2, text.encode(errors="surrogateescape"))
 
     return warn
@@ -72,12 +73,14 @@ class AgentEngine:
 
     name = ""
     flags = 0
+    #: What becomes of a program that the agent cannot follow into.
+    outcome = "runs without hooks"
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.tables = CallTables(plan, action.RET_USER_NOTIF, in_agent=True)
         self.agent = _native.Agent(
-            self.flags, _THRESHOLD, bool(plan.hide_vdso), self.tables.program.to_bytes(), _warner()
+            self.flags, _THRESHOLD, bool(plan.hide_vdso), self.tables.program.to_bytes(), _warner(self.outcome)
         )
         self._spawn: _native.Spawn | None = None
         self._planner: Planner | None = None
@@ -189,6 +192,8 @@ class TrapEngine(AgentEngine):
 
     name = "trap"
     flags = _TRAPS
+    # The filter stays, and would end it at its first call.
+    outcome = "cannot be executed under this engine"
 
 
 class RewriteEngine(AgentEngine):
