@@ -45,7 +45,10 @@ void tl_tracer_close(struct tl_tracer *tracer)
 {
     pthread_mutex_lock(&tracer->lock);
     close_fd(&tracer->stop_fd);
+    bool unused = !tracer->has_transport;
     pthread_mutex_unlock(&tracer->lock);
+    if (unused)
+        tl_tracer_close_pipes(tracer);
 }
 
 static void drop(struct tl_tracer *tracer)
@@ -355,6 +358,7 @@ void tl_tracer_release(struct tl_tracer *tracer)
 struct tl_transport *tl_tracer_transport(struct tl_tracer *tracer)
 {
     atomic_fetch_add(&tracer->references, 1);
+    tracer->has_transport = true;
     return &tracer->transport;
 }
 
