@@ -30,6 +30,7 @@ enum {
     naps = 60 * 1000,    // 3 seconds
     restart_first = 512, // -ERESTARTSYS and its like: the kernel is going to make the call again
     restart_last = 516,
+    user_dispatch_code = 2,
     trap_flag = 0x100,
     direction_flag = 0x400,
 };
@@ -108,6 +109,18 @@ static uint64_t find_region(pid_t tid)
     return config.mode && config.size == tl_data ? config.offset : 0;
 }
 
+// A call has trapped, and its signal is yet to be delivered.
+static bool is_trapping(pid_t tid)
+{
+    struct __ptrace_peeksiginfo_args which = {0, 0, 1};
+    siginfo_t info;
+
+    for (; ptrace(PTRACE_PEEKSIGINFO, tid, &which, &info) == 1; which.off++)
+        if (info.si_signo == SIGSYS && info.si_code == user_dispatch_code)
+            return true;
+    return false;
+}
+
 // May the agent leave a thread that has stopped like this?
 static bool is_safe(const struct release *r, const struct held *held, const struct user_regs_struct *regs)
 {
@@ -116,7 +129,7 @@ static bool is_safe(const struct release *r, const struct held *held, const stru
     size_t done;
 
     if (at >= tl_region_size || (at >= tl_blocks && at < tl_data))
-        return true;
+        return !is_trapping(held->tid);
     if (at != r->header.performed && at != r->header.performed_int80)
         return false;
     long long error = -(long long)regs->rax;
