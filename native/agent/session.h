@@ -245,7 +245,7 @@ struct tl_image_header {
     uint32_t leaving;      // that structure; its end is a stack
     uint32_t performed;    // where a thread is that waits for the result of the program's call,
     uint32_t performed_int80, pending; // if the word at `pending` in its record is 0
-    uint32_t holding;      // or that has ended its call and waits, because tl_leaving.held is set
+    uint32_t reserved;
 };
 
 // What becomes of a thread when the agent leaves it.

@@ -34,11 +34,11 @@ static void *sleeper(void *unused)
     return unused;
 }
 
-static void start(void *(*body)(void *), int count)
+static void start(void *(*body)(void *), int count, void *argument)
 {
     for (int i = 0; i < count; i++) {
         pthread_t thread;
-        if (pthread_create(&thread, NULL, body, NULL))
+        if (pthread_create(&thread, NULL, body, argument))
             _exit(90);
     }
 }
@@ -57,6 +57,13 @@ static void *exec_from_here(void *unused)
 {
     leave("thread", self);
     return unused;
+}
+
+// While one thread executes, the kernel refuses (EAGAIN) to make others: all are there before the first does.
+static void *race(void *barrier)
+{
+    pthread_barrier_wait(barrier);
+    return exec_from_here(NULL);
 }
 
 static void on_signal(int number)
@@ -252,22 +259,24 @@ int main(int argc, char **argv)
     } else if (!strcmp(mode, "nothing")) {
         return 0;
     } else if (!strcmp(mode, "thread")) {
-        start(exec_from_here, 1);
+        start(exec_from_here, 1, NULL);
         pause();
     } else if (!strcmp(mode, "crowd")) {
-        start(spin, 4);
-        start(sleeper, 4);
+        start(spin, 4, NULL);
+        start(sleeper, 4, NULL);
         leave("crowd", self);
     } else if (!strcmp(mode, "thread-crowd")) {
-        start(spin, 4);
-        start(sleeper, 4);
-        start(exec_from_here, 1);
+        start(spin, 4, NULL);
+        start(sleeper, 4, NULL);
+        start(exec_from_here, 1, NULL);
         spin(NULL);
     } else if (!strcmp(mode, "race")) {
-        start(exec_from_here, 4);
-        exec_from_here(NULL);
+        pthread_barrier_t barrier;
+        pthread_barrier_init(&barrier, NULL, 5);
+        start(race, 4, &barrier);
+        race(&barrier);
     } else if (!strcmp(mode, "failing-crowd")) {
-        start(fail_forever, 3);
+        start(fail_forever, 3, NULL);
         usleep(3000);
         leave("failing-crowd", self);
     } else if (!strcmp(mode, "pending")) {
