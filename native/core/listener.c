@@ -265,6 +265,13 @@ int tl_listener_perform(struct tl_listener *l, uint64_t id, int64_t *result)
     return ops->perform ? ops->perform(l->transport, id, result) : ENOTSUP;
 }
 
+int tl_listener_kill(struct tl_listener *l, uint64_t id, int number)
+{
+    const struct tl_transport_ops *ops = l->transport->ops;
+
+    return ops->kill ? ops->kill(l->transport, id, number) : ENOTSUP;
+}
+
 struct tl_rule_table *tl_listener_rule_table(const struct tl_listener *l)
 {
     return l->transport->rules;

@@ -49,7 +49,8 @@ bool tl_listener_leave(struct tl_listener *listener);
 // called.
 bool tl_listener_next(struct tl_listener *listener, struct tl_call *call);
 
-// Delivers CALL again after so many nanoseconds, without a thread that waits for it.
+// Delivers CALL again after so many nanoseconds, without a thread that waits for it. EALREADY: the time has
+// passed.
 int tl_listener_delay(struct tl_listener *listener, const struct tl_call *call, uint64_t nanoseconds);
 
 // Answers. 0, or ENOENT when the caller does not wait any more, or another errno.
@@ -66,6 +67,7 @@ int tl_listener_set_arg(struct tl_listener *listener, uint64_t id, unsigned inde
 int tl_listener_copy_arg(struct tl_listener *listener, uint64_t id, unsigned index, const void *data,
                          size_t size, uint64_t *address);
 int tl_listener_perform(struct tl_listener *listener, uint64_t id, int64_t *result);
+int tl_listener_kill(struct tl_listener *listener, uint64_t id, int number);
 struct tl_rule_table *tl_listener_rule_table(const struct tl_listener *listener);
 const char *tl_listener_engine(const struct tl_listener *listener);
 

@@ -296,6 +296,10 @@ static void enqueue(struct tl_listener *l, const struct tl_call *call)
 
 int tl_listener_delay(struct tl_listener *l, const struct tl_call *call, uint64_t nanoseconds)
 {
+    const struct tl_transport_ops *ops = l->transport->ops;
+
+    if (ops->delay && ops->delay(l->transport, nanoseconds))
+        return EALREADY;
     struct queued *entry = malloc(sizeof *entry);
     int error = entry ? 0 : ENOMEM;
 

@@ -67,6 +67,10 @@ struct tl_transport_ops {
                     size_t size, uint64_t *address);
     // Has the kernel perform the call now, and blocks until it has; then it waits as when it has returned.
     int (*perform)(struct tl_transport *transport, uint64_t id, int64_t *result);
+    // Ends the caller as a signal would; NULL where that is a process, which can be sent one.
+    int (*kill)(struct tl_transport *transport, uint64_t id, int number);
+    // Waits, where the thread that is delayed is the one that decides. NULL: the listener delivers it again.
+    bool (*delay)(struct tl_transport *transport, uint64_t nanoseconds);
 };
 
 struct tl_transport {

@@ -167,6 +167,8 @@ static PyObject *call_add_fd(PyObject *object, PyObject *args)
 // right one.
 static void kill_caller(struct call_object *self)
 {
+    if (tl_listener_kill(tl_call_core(self), self->call.id, (int)self->value) != ENOTSUP)
+        return;
     pid_t pid = tl_task_process(self->call.tid);
     int pidfd = pid ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
 

@@ -133,7 +133,8 @@ static void let_go_on(struct listener_object *self, const struct tl_call *data)
         tl_listener_let_go_on((PyObject *)self, data);
 }
 
-static void handle(struct listener_object *self, const struct tl_call *data)
+// True: a hook that decides later has the call.
+static bool handle(struct listener_object *self, const struct tl_call *data)
 {
     struct tl_call returned;
     bool deferred, again = false;
@@ -141,7 +142,7 @@ static void handle(struct listener_object *self, const struct tl_call *data)
 
     if (!hooks) {
         let_go_on(self, data);
-        return;
+        return false;
     }
     count(self, data);
     Py_INCREF(hooks);
@@ -167,8 +168,27 @@ static void handle(struct listener_object *self, const struct tl_call *data)
     else
         Py_XDECREF(call);
     Py_DECREF(hooks);
-    if (again)
-        handle(self, &returned);
+    return again ? handle(self, &returned) : deferred;
+}
+
+PyObject *tl_listener_new_call(PyObject *listener, const struct tl_call *call)
+{
+    return tl_call_new(as_listener(listener)->call_type, listener, call);
+}
+
+bool tl_listener_decide(PyObject *listener, struct tl_call *call)
+{
+    struct listener_object *self = as_listener(listener);
+    bool is_decided;
+
+    if (self->rules) {
+        Py_BEGIN_ALLOW_THREADS;
+        is_decided = tl_rules_apply(self->rules, self->core, call, self->returned.used);
+        Py_END_ALLOW_THREADS;
+        if (is_decided)
+            return false;
+    }
+    return handle(self, call);
 }
 
 static void *worker_main(void *argument)

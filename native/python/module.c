@@ -43,7 +43,7 @@ static int import_errors(void)
 static int add_agent_to(PyObject *module)
 {
 #ifdef TL_HAS_AGENT
-    return tl_agent_add_to(module);
+    return tl_agent_add_to(module) < 0 ? -1 : tl_guest_add_to(module);
 #else
     (void)module;
     return 0;

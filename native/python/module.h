@@ -34,6 +34,7 @@ int tl_job_add_to(PyObject *module);
 int tl_probe_add_to(PyObject *module);
 int tl_agent_add_to(PyObject *module);
 int tl_mapping_add_to(PyObject *module);
+int tl_guest_add_to(PyObject *module);
 
 // The core's object behind a _native.Spawn; NULL with an exception set.
 struct tl_spawn;
@@ -77,6 +78,12 @@ bool tl_listener_wants_result(PyObject *listener, const struct tl_call *call);
 
 // Has the kernel perform CALL; the GIL is held, and released where that takes long.
 void tl_listener_let_go_on(PyObject *listener, const struct tl_call *call);
+
+// Rules and hooks for CALL, on the calling thread, whose transport has no others. True: a hook that decides
+// later has it.
+bool tl_listener_decide(PyObject *listener, struct tl_call *call);
+// A call as its hooks get it.
+PyObject *tl_listener_new_call(PyObject *listener, const struct tl_call *call);
 
 // Where the paths of a call are among its arguments.
 enum { TL_MOST_PATHS = 3 };

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     F = TypeVar("F", bound=Callable[..., Any])
 
-__all__ = ["Hook", "collect", "on", "on_return"]
+__all__ = ["Hook", "collect", "error_policy", "on", "on_return"]
 
 _ATTRIBUTE = "__trapline_hooks__"
 _CO_COROUTINE = 0x80
@@ -171,3 +171,18 @@ def collect(functions: Iterable[object]) -> list[Hook]:
             raise UsageError(f'{function!r} is no hook: decorate it with @on("...") or @on_return("...")')
         found.extend(registered)
     return found
+
+
+def error_policy(text: str) -> int:
+    """Return the errno to fail with, 0 to continue, -1 to end the session."""
+    if text == "raise":
+        return -1
+    if text == "continue":
+        return 0
+    if text.startswith("fail:"):
+        from trapline.abi.errno import Errno
+
+        name = text.removeprefix("fail:")
+        if name in Errno.__members__:
+            return int(Errno[name])
+    raise UsageError(f"on_hook_error {text!r} is not raise, continue or fail:ERRNO, such as fail:EIO")

@@ -15,7 +15,7 @@ from trapline.errors import (
     TraplineError,
     UsageError,
 )
-from trapline.hooks import collect
+from trapline.hooks import collect, error_policy
 from trapline.process import ProcessTree
 from trapline.rules import Rule, parse
 from trapline.stats import Stats
@@ -121,7 +121,7 @@ class Session:
         }
         self._cwd = None if cwd is None else os.fsencode(cwd)
         self._given = (stdin, stdout, stderr)
-        self._on_hook_error = _error_policy(on_hook_error)
+        self._on_hook_error = error_policy(on_hook_error)
         self._job = job
         parsed = [rule if isinstance(rule, Rule) else parse(rule) for rule in rules]
         plan = Plan(
@@ -460,18 +460,3 @@ class Session:
             self.kill()
             self._finish()
             raise
-
-
-def _error_policy(text: str) -> int:
-    """Return the errno to fail with, 0 to continue, -1 to end the session."""
-    if text == "raise":
-        return -1
-    if text == "continue":
-        return 0
-    if text.startswith("fail:"):
-        from trapline.abi.errno import Errno
-
-        name = text.removeprefix("fail:")
-        if name in Errno.__members__:
-            return int(Errno[name])
-    raise UsageError(f"on_hook_error {text!r} is not raise, continue or fail:ERRNO, such as fail:EIO")

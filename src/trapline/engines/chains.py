@@ -49,7 +49,7 @@ class RuleChains:
     :param verdict: of the filter, for calls that the supervisor has to see.
     :param in_agent: an agent in the program applies what it can.
     :ivar filters: for the filter, before those of hooks.
-    :ivar constants: native number (None: every other) and its result, where no other is possible; only in an agent.
+    :ivar constants: native number (None: every other) and its result, where no other is possible.
     :ivar uses: what agents apply, by call.
     """
 
@@ -106,6 +106,11 @@ class RuleChains:
         """Constants first; from the first rule that is none the supervisor is asked."""
         arch, nr = key
         asks = self._wants_result(key)
+        index, inner = self._chains[key][0]
+        constant = self.rules[index].result
+        if self.rules[index].is_constant and inner is None and arch == native_arches()[0] and not asks:
+            assert constant is not None
+            self.constants[nr] = constant
         for index, inner in self._chains[key]:
             result = self.rules[index].result
             if not asks and self.rules[index].is_constant and result is not None and result <= 0:

@@ -100,10 +100,14 @@ class CallTables:
         return compile_policy(filters)
 
     def listen(
-        self, transport: _native.Transport, tree: ProcessTree, defer: Callable[..., None]
+        self,
+        transport: _native.Transport,
+        tree: ProcessTree,
+        defer: Callable[..., None],
+        call_type: type[Call] = Call,
     ) -> _native.Listener:
         """Return a listener over a transport that has all hooks and rules, and is to be started yet."""
-        call_type = type("Call", (Call,), {"__slots__": (), "_tree": tree, "__doc__": Call.__doc__})
+        call_type = type("Call", (call_type,), {"__slots__": (), "_tree": tree, "__doc__": Call.__doc__})
         native = self.listener = _native.Listener(
             transport, self.plan.workers, call_type, self.plan.on_error, defer, path_places
         )

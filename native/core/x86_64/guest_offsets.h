@@ -1,0 +1,31 @@
+// Where assembly finds what struct tl_guest_thread holds; guest_signal.c asserts each.
+#define GUEST_R8       0
+#define GUEST_R9       8
+#define GUEST_R10      16
+#define GUEST_R11      24
+#define GUEST_R12      32
+#define GUEST_R13      40
+#define GUEST_R14      48
+#define GUEST_R15      56
+#define GUEST_RDI      64
+#define GUEST_RSI      72
+#define GUEST_RBP      80
+#define GUEST_RBX      88
+#define GUEST_RDX      96
+#define GUEST_RAX      104
+#define GUEST_RCX      112
+#define GUEST_RSP      120
+#define GUEST_RIP      128
+#define GUEST_EFLAGS   136
+#define GUEST_BLOCK    152
+#define GUEST_FS       160
+#define GUEST_HOST_FS  168
+#define GUEST_HOST_RSP 176
+#define GUEST_IN       184
+#define GUEST_KICKED   188
+#define GUEST_EXACT    192
+#define GUEST_EVENT    196
+#define GUEST_LEAVE_TO 200
+#define GUEST_SELECTOR 208
+
+#define GUEST_EVENT_CALL 1

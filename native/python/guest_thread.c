@@ -1,0 +1,474 @@
+// _native.GuestThread: runs a guest's code on the calling thread, and brings its calls to hooks and personality.
+#include "guest_object.h"
+
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <string.h>
+
+struct thread_object {
+    PyObject_HEAD
+    PyObject *guest;
+    struct tl_guest_thread *core;
+};
+
+// What run() returns, and what becomes of a step besides.
+enum { FINISHED, FAULTED, FAILED, KILLED, GOES_ON, RAISED };
+
+static struct thread_object *as_thread(PyObject *object)
+{
+    return (struct thread_object *)(void *)object;
+}
+
+static struct guest_object *guest_of(struct thread_object *self)
+{
+    return as_guest(self->guest);
+}
+
+// GuestThread(guest)
+static PyObject *thread_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    PyObject *guest;
+
+    (void)keywords;
+    if (!PyArg_ParseTuple(args, "O!:GuestThread", tl_guest_type, &guest))
+        return NULL;
+    PyObject *object = PyType_GenericAlloc(type, 0);
+    if (!object)
+        return NULL;
+    as_thread(object)->guest = Py_NewRef(guest);
+    struct tl_error *error = tl_guest_thread_new(as_guest(guest)->core, &as_thread(object)->core);
+    if (error) {
+        Py_DECREF(object);
+        return tl_raise(error);
+    }
+    return object;
+}
+
+static void thread_dealloc(PyObject *object)
+{
+    struct thread_object *self = as_thread(object);
+    PyTypeObject *type = Py_TYPE(object);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+
+    PyObject_GC_UnTrack(object);
+    if (self->core)
+        tl_guest_thread_free(self->core);
+    Py_XDECREF(self->guest);
+    release(object);
+    Py_DECREF(type);
+}
+
+static int thread_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(as_thread(object)->guest);
+    return 0;
+}
+
+// The guest is what cycles are broken at: its core has to outlive this one's.
+static int thread_clear(PyObject *object)
+{
+    (void)object;
+    return 0;
+}
+
+// Threads that are attached here, the innermost first: where perform() finds its object.
+static __thread struct thread_object *innermost;
+
+static PyObject *handler_of(const struct guest_object *guest, uint32_t arch, int64_t nr)
+{
+    for (int i = 0; i < 2; i++) {
+        PyObject *key = Py_BuildValue("(IL)", arch, i ? -1LL : (long long)(int32_t)nr);
+        PyObject *found = key ? PyDict_GetItemWithError(guest->handlers, key) : NULL;
+        Py_XDECREF(key);
+        if (found || PyErr_Occurred())
+            return found;
+    }
+    return NULL;
+}
+
+static int take_result(PyObject *given, int64_t *result)
+{
+    if (!given) {
+        if (!PyErr_ExceptionMatches(PyExc_OSError))
+            return RAISED;
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        PyErr_NormalizeException(&type, &value, &traceback);
+        PyObject *number = value ? PyObject_GetAttrString(value, "errno") : NULL;
+        long error = number && PyLong_Check(number) ? PyLong_AsLong(number) : 0;
+        Py_XDECREF(number);
+        if (error <= 0 || error > 4095) {
+            PyErr_Restore(type, value, traceback);
+            return RAISED;
+        }
+        PyErr_Clear();
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(traceback);
+        *result = -error;
+        return FINISHED;
+    }
+    bool is_none = given == Py_None;
+    if (!is_none) {
+        // Numbers above 2^63 are addresses.
+        *result = (int64_t)PyLong_AsUnsignedLongLongMask(given);
+    }
+    Py_DECREF(given);
+    return PyErr_Occurred() ? RAISED : is_none ? GOES_ON : FINISHED;
+}
+
+// The call is done by the personality, or by the kernel where it has no opinion. FINISHED: RESULT is known;
+// GOES_ON: the registers are as they should be.
+static int do_call(struct thread_object *self, const struct tl_call *data, int64_t *result)
+{
+    struct guest_object *guest = guest_of(self);
+    PyObject *handler = handler_of(guest, self->core->arch, self->core->nr);
+    bool done;
+
+    if (handler) {
+        struct tl_call call = *data;
+        memcpy(call.args, self->core->args, sizeof call.args);
+        PyObject *object = tl_listener_new_call(guest->listener, &call);
+        PyObject *given = object ? PyObject_CallFunctionObjArgs(handler, self, object, NULL) : NULL;
+        Py_XDECREF(object);
+        return take_result(given, result);
+    }
+    if (PyErr_Occurred())
+        return RAISED;
+    if (!guest->core->is_linux) {
+        *result = -ENOSYS;
+        return FINISHED;
+    }
+    Py_BEGIN_ALLOW_THREADS;
+    done = tl_guest_perform(self->core, result);
+    Py_END_ALLOW_THREADS;
+    if (done)
+        return FINISHED;
+    tl_guest_restart(self->core);
+    return GOES_ON;
+}
+
+int tl_guest_perform_call(struct tl_guest_thread *thread, int64_t *result)
+{
+    PyGILState_STATE state = PyGILState_Ensure();
+    struct tl_call data = {.id = thread->call_id, .ip = thread->regs[TL_RIP], .arch = thread->arch};
+    int error = ENOTSUP;
+
+    data.nr = (int32_t)thread->nr;
+    data.tid = thread->host_tid;
+    if (innermost && innermost->core == thread) {
+        int what = do_call(innermost, &data, result);
+        error = what == FINISHED ? 0 : EINTR;
+        if (what == RAISED)
+            PyErr_WriteUnraisable((PyObject *)innermost);
+    }
+    PyGILState_Release(state);
+    return error;
+}
+
+static int on_kick(struct thread_object *self)
+{
+    if (PyErr_CheckSignals() < 0)
+        return RAISED;
+    PyObject *result = PyObject_CallFunctionObjArgs(guest_of(self)->on_kick, self, NULL);
+    if (!result)
+        return RAISED;
+    Py_DECREF(result);
+    return GOES_ON;
+}
+
+// Waits for hooks that decide later.
+static int await(struct thread_object *self, bool deferred)
+{
+    while (deferred) {
+        enum tl_guest_decision decision;
+        Py_BEGIN_ALLOW_THREADS;
+        decision = tl_guest_wait(self->core);
+        Py_END_ALLOW_THREADS;
+        if (decision != TL_GUEST_UNDECIDED)
+            break;
+        self->core->kicked = 0;
+        if (on_kick(self) == RAISED)
+            return RAISED;
+    }
+    if (self->core->decision == TL_GUEST_UNDECIDED)
+        return PyErr_CheckSignals() < 0 ? RAISED : FAILED;
+    return self->core->decision == TL_GUEST_KILLED ? KILLED : FINISHED;
+}
+
+// Those who want to see the result.
+static int show_result(struct thread_object *self, struct tl_call *call, int64_t *result)
+{
+    tl_guest_call(self->core, call);
+    call->returned = true;
+    call->result = *result;
+    int what = await(self, tl_listener_decide(guest_of(self)->listener, call));
+    if (what == FINISHED && self->core->decision == TL_GUEST_REPLY)
+        *result = self->core->value;
+    return what;
+}
+
+static int decide(struct thread_object *self, struct tl_call *call, int64_t *result)
+{
+    struct guest_object *guest = guest_of(self);
+    struct tl_guest_thread *core = self->core;
+    uint32_t verdict =
+        guest->program_length ? tl_filter_run(guest->program, guest->program_length, call) : SECCOMP_RET_ALLOW;
+    bool is_hooked = verdict == SECCOMP_RET_USER_NOTIF;
+
+    if (is_hooked) {
+        int what = await(self, tl_listener_decide(guest->listener, call));
+        if (what != FINISHED)
+            return what;
+        if (core->decision == TL_GUEST_REPLY || core->performed) {
+            *result = core->value;
+            return FINISHED;
+        }
+    } else if ((verdict & SECCOMP_RET_ACTION_FULL) == SECCOMP_RET_ERRNO) {
+        *result = -(int64_t)(verdict & SECCOMP_RET_DATA);
+        return FINISHED;
+    }
+    int what = do_call(self, call, result);
+    if (what == FINISHED && is_hooked && tl_listener_wants_result(guest->listener, call))
+        return show_result(self, call, result);
+    return what;
+}
+
+static int call_event(struct thread_object *self)
+{
+    struct tl_call call;
+    int64_t result = 0;
+
+    tl_guest_call(self->core, &call);
+    int what = decide(self, &call, &result);
+    tl_guest_end_call(self->core);
+    if (what == FINISHED) {
+        tl_guest_finish(self->core, result);
+        return GOES_ON;
+    }
+    if (what == GOES_ON)
+        self->core->exact = 1;
+    return what;
+}
+
+static int run_loop(struct thread_object *self)
+{
+    enum tl_guest_event event;
+    int what = GOES_ON;
+
+    while (what == GOES_ON) {
+        Py_BEGIN_ALLOW_THREADS;
+        event = tl_guest_run(self->core);
+        Py_END_ALLOW_THREADS;
+        switch (event) {
+        case TL_GUEST_CALL:
+            what = call_event(self);
+            break;
+        case TL_GUEST_KICKED:
+            what = on_kick(self);
+            break;
+        case TL_GUEST_RETURNED:
+            what = FINISHED;
+            break;
+        default:
+            what = FAULTED;
+        }
+    }
+    return what;
+}
+
+// run(): 0 it has returned, 1 a fault, 2 a hook has failed, 3 a hook has killed it
+static PyObject *thread_run(PyObject *object, PyObject *unused)
+{
+    struct thread_object *self = as_thread(object), *outer = innermost;
+
+    (void)unused;
+    if (self->core->attached) {
+        PyErr_SetString(PyExc_RuntimeError, "this thread of a guest runs already");
+        return NULL;
+    }
+    struct tl_error *error = tl_guest_attach(self->core);
+    if (error)
+        return tl_raise(error);
+    Py_INCREF(object);
+    innermost = self;
+    int what = run_loop(self);
+    innermost = outer;
+    tl_guest_detach(self->core);
+    Py_DECREF(object);
+    return what == RAISED ? NULL : PyLong_FromLong(what);
+}
+
+static PyObject *thread_kick(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    tl_guest_kick(as_thread(object)->core);
+    Py_RETURN_NONE;
+}
+
+static int check_register(unsigned index)
+{
+    if (index < TL_REGISTERS)
+        return 0;
+    PyErr_SetString(PyExc_IndexError, "there is no such register");
+    return -1;
+}
+
+static PyObject *thread_get(PyObject *object, PyObject *argument)
+{
+    unsigned long index = PyLong_AsUnsignedLong(argument);
+
+    if (PyErr_Occurred() || check_register((unsigned)index) < 0)
+        return NULL;
+    return PyLong_FromUnsignedLongLong(as_thread(object)->core->regs[index]);
+}
+
+// set(register, value): it goes on with exactly the registers that are set
+static PyObject *thread_set(PyObject *object, PyObject *args)
+{
+    unsigned long long value;
+    unsigned index;
+
+    if (!PyArg_ParseTuple(args, "IK:set", &index, &value) || check_register(index) < 0)
+        return NULL;
+    as_thread(object)->core->regs[index] = value;
+    as_thread(object)->core->exact = 1;
+    Py_RETURN_NONE;
+}
+
+static PyObject *thread_copy_from(PyObject *object, PyObject *other)
+{
+    if (!PyObject_TypeCheck(other, Py_TYPE(object)))
+        return PyErr_Format(PyExc_TypeError, "copy_from: no thread of a guest");
+    struct tl_guest_thread *to = as_thread(object)->core;
+    const struct tl_guest_thread *from = as_thread(other)->core;
+    memcpy(to->regs, from->regs, sizeof to->regs);
+    to->fs = from->fs;
+    memcpy((char *)to + tl_guest_vectors, (const char *)from + tl_guest_vectors,
+           tl_guest_stack - tl_guest_vectors);
+    Py_RETURN_NONE;
+}
+
+// fault(): (signal, code, address, trap number, error code)
+static PyObject *thread_fault(PyObject *object, PyObject *unused)
+{
+    const struct tl_guest_thread *core = as_thread(object)->core;
+
+    (void)unused;
+    return Py_BuildValue("(iiKKK)", core->signal, core->info.si_code,
+                         (unsigned long long)(uintptr_t)core->info.si_addr,
+                         (unsigned long long)core->trap_number, (unsigned long long)core->error_code);
+}
+
+// vectors(): the guest's vector state in the processor's own compacted format; set_vectors(bytes)
+static PyObject *thread_vectors(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return PyBytes_FromStringAndSize((char *)as_thread(object)->core + tl_guest_vectors,
+                                     tl_guest_stack - tl_guest_vectors);
+}
+
+static PyObject *thread_set_vectors(PyObject *object, PyObject *args)
+{
+    const char *data;
+    Py_ssize_t size;
+
+    if (!PyArg_ParseTuple(args, "y#:set_vectors", &data, &size))
+        return NULL;
+    if (size > tl_guest_stack - tl_guest_vectors) {
+        PyErr_SetString(PyExc_ValueError, "set_vectors: too much");
+        return NULL;
+    }
+    memcpy((char *)as_thread(object)->core + tl_guest_vectors, data, (size_t)size);
+    Py_RETURN_NONE;
+}
+
+static PyObject *get_u64(PyObject *object, void *closure)
+{
+    uint64_t value;
+
+    memcpy(&value, (char *)as_thread(object)->core + (size_t)closure, sizeof value);
+    return PyLong_FromUnsignedLongLong(value);
+}
+
+static int set_u64(PyObject *object, PyObject *given, void *closure)
+{
+    uint64_t value = given ? PyLong_AsUnsignedLongLongMask(given) : 0;
+
+    if (PyErr_Occurred())
+        return -1;
+    memcpy((char *)as_thread(object)->core + (size_t)closure, &value, sizeof value);
+    return 0;
+}
+
+static PyObject *get_u32(PyObject *object, void *closure)
+{
+    uint32_t value;
+
+    memcpy(&value, (char *)as_thread(object)->core + (size_t)closure, sizeof value);
+    return PyLong_FromUnsignedLong(value);
+}
+
+static PyObject *get_interrupted(PyObject *object, void *closure)
+{
+    (void)closure;
+    return PyBool_FromLong(as_thread(object)->core->interrupted);
+}
+
+static int set_interrupted(PyObject *object, PyObject *value, void *closure)
+{
+    (void)closure;
+    as_thread(object)->core->interrupted = value && PyObject_IsTrue(value);
+    return 0;
+}
+
+static PyGetSetDef thread_getset[] = {
+    {"fs", get_u64, set_u64, "Base of its fs.", (void *)offsetof(struct tl_guest_thread, fs)},
+    {"return_to", get_u64, set_u64, NULL, (void *)offsetof(struct tl_guest_thread, return_to)},
+    {"nr", get_u64, NULL, NULL, (void *)offsetof(struct tl_guest_thread, nr)},
+    {"block", get_u64, NULL, NULL, (void *)offsetof(struct tl_guest_thread, block)},
+    {"index", get_u32, NULL, NULL, (void *)offsetof(struct tl_guest_thread, index)},
+    {"tid", get_u32, NULL, "Of the thread that it runs on.",
+     (void *)offsetof(struct tl_guest_thread, host_tid)},
+    {"arch", get_u32, NULL, NULL, (void *)offsetof(struct tl_guest_thread, arch)},
+    {"interrupted", get_interrupted, set_interrupted, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMethodDef thread_methods[] = {
+    {"run", thread_run, METH_NOARGS, NULL},
+    {"kick", thread_kick, METH_NOARGS, NULL},
+    {"get", thread_get, METH_O, NULL},
+    {"set", thread_set, METH_VARARGS, NULL},
+    {"copy_from", thread_copy_from, METH_O, NULL},
+    {"fault", thread_fault, METH_NOARGS, NULL},
+    {"vectors", thread_vectors, METH_NOARGS, NULL},
+    {"set_vectors", thread_set_vectors, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot thread_slots[] = {
+    {Py_tp_new, thread_new},         {Py_tp_dealloc, thread_dealloc}, {Py_tp_traverse, thread_traverse},
+    {Py_tp_clear, thread_clear},     {Py_tp_methods, thread_methods},
+    {Py_tp_getset, thread_getset},
+    {0, NULL},
+};
+
+static PyType_Spec thread_spec = {
+    .name = "trapline._native.GuestThread",
+    .basicsize = sizeof(struct thread_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = thread_slots,
+};
+
+int tl_guest_thread_add_to(PyObject *module)
+{
+    PyObject *type = PyType_FromSpec(&thread_spec);
+    int result = type ? PyModule_AddObjectRef(module, "GuestThread", type) : -1;
+
+    Py_XDECREF(type);
+    return result;
+}

@@ -1,0 +1,464 @@
+"""Guests: foreign code in this process, every system call of which is ours to decide."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from trapline import _native, abi
+from trapline.bpf import action
+from trapline.engines.base import Plan
+from trapline.engines.tables import CallTables
+from trapline.errors import UsageError
+from trapline.guest import interrupts
+from trapline.guest.arena import PAGE, Arena, Code
+from trapline.guest.engines import NOTIFY, TRAP, catching_filter, choose
+from trapline.guest.faults import GuestExit, GuestFault, GuestKilled
+from trapline.guest.hosting import Host
+from trapline.guest.registers import signed
+from trapline.guest.thread import GuestCall, Thread
+from trapline.hooks import collect, error_policy
+from trapline.process import ProcessTree
+from trapline.rules import Rule, parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from types import TracebackType
+    from typing import Any
+
+    from trapline.bpf.ranges import Range
+    from trapline.call import Call
+    from trapline.guest.personality import Personality
+
+__all__ = ["End", "Guest"]
+
+_FINISHED, _FAULTED, _FAILED, _KILLED = range(4)
+_PASS, _CONSTANT, _SLOW = 0, 1, 2
+_IO_URING_SETUP = 425
+_EPERM = 1
+_STACK_SIZE = 1 << 20
+_TABLE_SIZE = 1024
+_INTEGER_ARGS = ("rdi", "rsi", "rdx", "rcx", "r8", "r9")
+_MASK = (1 << 64) - 1
+
+
+class End(BaseException):
+    """Leaves a thread of a guest that has ended; nobody else sees it."""
+
+
+class Guest:
+    """Foreign code that runs on threads of this process.
+
+    ::
+
+        with trapline.guest.Guest(hooks=[orphan]) as guest:
+            code = guest.arena.load_code(b"\\xb8\\x6e\\x00\\x00\\x00\\x0f\\x05\\xc3")   # getppid
+            print(guest.call(code))
+
+    Hooks and rules are those of :class:`trapline.Session`; what they leave undecided is done by the personality. On
+    a thread that runs a guest, signals of this process are blocked, in hooks too, and so they are in what a hook
+    starts; Python's own handlers run all the same, on the main thread, as soon as they are due.
+
+    :param arena: where it lives; None is one of its own, which is closed with it.
+    :param hooks: functions decorated with :func:`trapline.on` or :func:`trapline.on_return`.
+    :param rules: as for :class:`trapline.Session`.
+    :param engine: ``auto``, ``rewrite``, ``sud``, ``trap``, ``notify``, or one of those with ``:exclusive``,
+        ``:trap`` or ``:notify`` where it says what is below.
+    :param personality: what the guest believes the kernel is; None is :class:`trapline.guest.Linux`.
+    :param on_hook_error: ``"raise"`` out of what runs the guest, ``"continue"``, or ``"fail:EIO"``.
+    :param ranges: code outside the arena that is the guest's too, as pairs of a first address and one behind.
+    """
+
+    def __init__(
+        self,
+        arena: Arena | None = None,
+        *,
+        hooks: Iterable[object] = (),
+        rules: Iterable[str | Rule] = (),
+        engine: str = "auto",
+        personality: Personality | None = None,
+        on_hook_error: str = "raise",
+        workers: int = 64,
+        ranges: Sequence[Range] = (),
+    ) -> None:
+        from trapline.guest.linux import Linux
+
+        self._choice = choose(engine)
+        #: Name of the engine.
+        self.engine = self._choice.name
+        self._on_hook_error = error_policy(on_hook_error)
+        parsed = [rule if isinstance(rule, Rule) else parse(rule) for rule in rules]
+        plan = Plan(
+            collect(hooks), parsed, allow_io_uring=False, hide_vdso=None, workers=workers,
+            on_error=self._hook_failed, on_unhidden=lambda _: None,
+        )  # fmt: skip
+        self.hides_vdso = bool(plan.hide_vdso)
+        self._owns_arena = arena is None
+        self.arena = Arena() if arena is None else arena
+        self.personality = Linux() if personality is None else personality
+        self.personality.begin(self)
+        self._tables = CallTables(plan, action.RET_USER_NOTIF)
+        self._native = _native.Guest(
+            self._choice.base, self._choice.rewrites, self.personality.handlers(), self._kicked
+        )
+        self._ranges = list(ranges)
+        self._set_ranges()
+        self._deferred: Any = None
+        self._listen(plan)
+        self._classify()
+        self._threads: dict[int, Thread] = {}
+        self._stacks: list[int] = []
+        self._return_to = self.arena.map(PAGE, "", name="return")
+        self._lock = threading.Lock()
+        self._ended = threading.Condition(self._lock)
+        self._running: set[Thread] = set()
+        self._ending = False
+        self._status: int | None = None
+        self._failure: BaseException | None = None
+        self._deadline: float | None = None
+        self._host: Host | None = None
+        self._main: Thread | None = None
+        self._rewriter: Any = None
+        self._closed = False
+
+    # -- setting up ----------------------------------------------------------------------------------------------------
+
+    def _set_ranges(self) -> None:
+        ranges = tuple(sorted([(self.arena.start, self.arena.end), *self._ranges]))
+        self._native.set_ranges(ranges, self._choice.selects or len(ranges) > 1)
+        if self._choice.base in (TRAP, NOTIFY):
+            verdict = action.RET_TRAP if self._choice.base == TRAP else action.RET_USER_NOTIF
+            self._native.set_catching(catching_filter(ranges, verdict).to_bytes())
+
+    def _listen(self, plan: Plan) -> None:
+        call_type = type("GuestCall", (GuestCall,), {"__slots__": (), "_guest": self})
+        if any(hook.is_async for hook in plan.hooks):
+            from trapline.engines.deferred import DeferredHooks
+
+            self._deferred = DeferredHooks(plan.workers, self._hook_failed, 1.0)
+        import os
+
+        listener = self._tables.listen(
+            self._native.transport(), ProcessTree(os.getpid()), self._defer, call_type=call_type
+        )
+        self._native.set_listener(listener, self._tables.program.to_bytes())
+
+    def _defer(self, call: Call, hooks: tuple[Callable[..., Any], ...]) -> None:
+        self._deferred.decide(call, hooks)
+
+    def _classify(self) -> None:
+        """Say which calls go straight to the kernel."""
+        native = self._native
+        convention = self.personality.convention
+        if convention is not None or self.personality.numbers is not None:
+            from trapline.guest.linux import LINUX
+
+            native.set_convention(*(convention or LINUX).positions())
+        x86_64 = abi.AUDIT_ARCH["x86_64"]
+        handled = [nr for arch, nr in self.personality.handlers() if arch == x86_64]
+        if self._tables.sees_all or -1 in handled:
+            native.classify(_SLOW, None)
+        native.classify(_SLOW, [nr for nr in handled if nr >= 0])
+        native.classify(_SLOW, [nr for arch, nr in self._tables.numbers() if arch == "x86_64"])
+        if self._tables.chains is not None:
+            for nr, result in self._tables.chains.constants.items():
+                if nr is not None and nr < _TABLE_SIZE:
+                    native.set_constant(nr, result)
+        native.set_constant(_IO_URING_SETUP, -_EPERM)
+
+    # -- errors, kicks -------------------------------------------------------------------------------------------------
+
+    def _hook_failed(self, call: Call, error: BaseException) -> int:
+        if self._on_hook_error >= 0:
+            import sys
+            import traceback
+
+            note = f"trapline: a hook for {call.name} raised; the call goes on as on_hook_error says\n"
+            if sys.stderr is not None:
+                sys.stderr.write(note + "".join(traceback.format_exception(error)))
+            return self._on_hook_error
+        thread = self._threads[call._id & 0xFFF]
+        thread.error = error
+        if thread.tid != threading.get_native_id():
+            thread.kick()
+        return -1
+
+    def _kicked(self, thread: Thread) -> None:
+        """Called on a thread that was interrupted, before it goes on."""
+        if thread.error is not None:
+            error, thread.error = thread.error, None
+            raise error
+        if self._ending:
+            raise End
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            raise TimeoutError("the guest still runs after the time it was given")
+        self.personality.kicked(thread)
+
+    # -- running -------------------------------------------------------------------------------------------------------
+
+    def new_thread(self) -> Thread:
+        """Return another thread of this guest, for personalities; it runs in :meth:`drive`."""
+        thread = Thread(self)
+        self._threads[thread.index] = thread
+        return thread
+
+    def forget_thread(self, thread: Thread) -> None:
+        """Let go of a thread that does not run any more."""
+        if self._threads.get(thread.index) is thread:
+            del self._threads[thread.index]
+
+    def drive(self, thread: Thread) -> int:
+        """Run a thread on this one until it returns.
+
+        :returns: its ``rax``, signed.
+        """
+        with self._lock:
+            self._running.add(thread)
+        try:
+            while True:
+                what = thread.run()
+                if what == _FINISHED:
+                    return signed(thread.registers.rax)
+                if what == _FAULTED:
+                    if not self.personality.faulted(thread):
+                        raise GuestFault(thread)
+                elif what == _FAILED:
+                    error, thread.error = thread.error, None
+                    raise error if error is not None else RuntimeError("a hook has left its call undecided")
+                else:
+                    raise GuestKilled(thread.killed_by)
+        finally:
+            with self._ended:
+                self._running.discard(thread)
+                self._ended.notify_all()
+
+    def start_thread(self, thread: Thread) -> None:
+        """Run a thread that its guest has made, on one of its own."""
+        with self._lock:
+            self._running.add(thread)
+        threading.Thread(target=self._run_thread, args=(thread,), name="trapline-guest", daemon=True).start()
+
+    def _run_thread(self, thread: Thread) -> None:
+        try:
+            self.drive(thread)
+        except End:
+            pass
+        except BaseException as error:
+            self.end(None, error)
+        finally:
+            self.personality.ended(thread)
+            self.forget_thread(thread)
+            with self._ended:
+                self._running.discard(thread)
+                self._ended.notify_all()
+
+    def end(self, status: int | None, failure: BaseException | None = None) -> None:
+        """End all threads, with the status of the guest or because of a failure; the first one counts.
+
+        :param status: 0 to 255, or minus the signal that ended it.
+        """
+        with self._lock:
+            if not self._ending:
+                self._ending = True
+                self._status = status
+                self._failure = failure
+            running = list(self._running)
+        for thread in running:
+            thread.kick()
+
+    def _here(self, function: Callable[[], int]) -> int:
+        """Run *function* where the engine wants the guest: here, or on a thread that has its filter for good."""
+        if self._choice.base != TRAP and not getattr(self.personality, "own_files", False):
+            return function()
+        if self._host is None:
+            self._host = Host(getattr(self.personality, "own_files", False))
+        return self._host.run(function, self._kick_all)
+
+    def _kick_all(self) -> None:
+        with self._lock:
+            running = list(self._running)
+        for thread in running:
+            thread.kick()
+
+    def _limited(self, timeout: float | None) -> threading.Timer | None:
+        if timeout is None:
+            return None
+        self._deadline = time.monotonic() + timeout
+        timer = threading.Timer(timeout, self._kick_all)
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    def _check(self) -> None:
+        if self._closed:
+            raise UsageError("this guest is closed")
+
+    def call(self, code: Code | int, *args: int, timeout: float | None = None) -> int:
+        """Call code as a C function and return its result, signed.
+
+        A hook may call the same guest again.
+
+        :param code: what :meth:`Arena.load_code` returned, or an address.
+        :param args: at most six integers, or addresses.
+        :param timeout: seconds; None is for ever.
+        :raises GuestFault: an instruction could not be executed.
+        :raises GuestExit: it has made ``exit``.
+        :raises TimeoutError: it has not returned in time; it has been stopped.
+        """
+        self._check()
+        if len(args) > len(_INTEGER_ARGS):
+            raise UsageError("a function takes at most six arguments here")
+        thread = self.new_thread()
+        outer = self._innermost()
+        stack = self._stacks.pop() if self._stacks else self.arena.map(_STACK_SIZE, "rw", name="stack")
+        registers = thread.registers
+        registers.rip = int(code.address if isinstance(code, Code) else code)
+        registers.rsp = stack + _STACK_SIZE - 8
+        self.arena.memory(stack + _STACK_SIZE - 8, 8)[:] = self._return_to.to_bytes(8, "little")
+        thread.return_to = self._return_to
+        thread.fs = outer.fs if outer is not None else 0
+        for name, value in zip(_INTEGER_ARGS, args, strict=False):
+            setattr(registers, name, value & _MASK)
+        if outer is None:
+            self._ending = False
+            self._deadline = None
+        timer = self._limited(timeout)
+        try:
+            with interrupts.watching(thread):
+                return self._here(lambda: self.drive(thread))
+        except End:
+            if self._failure is not None:
+                raise self._failure from None
+            status = self._status or 0
+            raise (GuestExit(status) if status >= 0 else GuestKilled(-status)) from None
+        finally:
+            if timer is not None:
+                timer.cancel()
+                self._deadline = None
+            self._stacks.append(stack)
+            self.forget_thread(thread)
+
+    def _innermost(self) -> Thread | None:
+        tid = threading.get_native_id()
+        inner = [thread for thread in self._running if thread.tid == tid]
+        return inner[-1] if inner else None
+
+    def load(
+        self, path: str, argv: Sequence[str | bytes] | None = None, env: dict[str, str] | None = None
+    ) -> None:
+        """Load an ELF program; :meth:`run` runs it.
+
+        :param argv: its arguments with its name; None is its path alone.
+        :param env: its environment; None is this process's.
+        """
+        from trapline.guest.loader import load
+
+        self._check()
+        if self._main is not None:
+            raise UsageError("a guest runs one program; make another guest")
+        thread = self.new_thread()
+        load(self, thread, path, [path] if argv is None else argv, env)
+        self._main = thread
+
+    def run(self, timeout: float | None = None) -> int:
+        """Run the program that was loaded until it ends.
+
+        :returns: its exit status, or minus the number of the signal that ended it.
+        :raises GuestFault: an instruction could not be executed, and the guest has no handler for that.
+        :raises TimeoutError: it still runs after *timeout* seconds; it has been stopped.
+        """
+        self._check()
+        thread = self._main
+        if thread is None or thread.tid:
+            raise UsageError("there is no program to run; load() one")
+        timer = self._limited(timeout)
+        try:
+            with interrupts.watching(thread):
+                self._here(lambda: self._run_main(thread))
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self.forget_thread(thread)
+        if self._failure is not None:
+            raise self._failure
+        assert self._status is not None
+        return self._status
+
+    def _run_main(self, thread: Thread) -> int:
+        try:
+            self.drive(thread)
+            self.end(0)
+        except End:
+            self.personality.ended(thread)
+        except GuestKilled as killed:
+            self.end(-killed.signal)
+        except BaseException:
+            self.end(None)
+            self._wait_for_others()
+            raise
+        self._wait_for_others()
+        return 0
+
+    def _wait_for_others(self) -> None:
+        """Wait for the other threads; what interrupts that ends them."""
+        while True:
+            try:
+                with self._ended:
+                    self._ended.wait_for(lambda: not self._running, 0.2 if self._deadline else None)
+                    if not self._running:
+                        break
+                if self._deadline is not None and time.monotonic() >= self._deadline and not self._ending:
+                    raise TimeoutError("the guest still runs after the time it was given")
+            except BaseException:
+                self.end(None)
+                raise
+        if not self._ending:
+            self.end(self._last_status())
+
+    def _last_status(self) -> int:
+        return int(getattr(self.personality, "last_status", 0))
+
+    # -- what it did ---------------------------------------------------------------------------------------------------
+
+    @property
+    def calls(self) -> dict[str, int]:
+        """How often each call reached hooks, by name."""
+        return self._tables.counts()
+
+    @property
+    def rules(self) -> dict[str, int]:
+        """How often each rule acted, by its text."""
+        return self._tables.rule_counts()
+
+    @property
+    def passed(self) -> int:
+        """How many calls went straight to the kernel, those of rewritten sites apart."""
+        return self._native.passed
+
+    def close(self) -> None:
+        """End its threads and give back its memory."""
+        if self._closed:
+            return
+        self.end(None)
+        with self._ended:
+            self._ended.wait_for(lambda: not self._running, 5)
+        self._closed = True
+        if self._host is not None:
+            self._host.close()
+        if self._deferred is not None:
+            self._deferred.close()
+        self._threads.clear()
+        self._main = None
+        if self._tables.listener is not None:
+            self._tables.listener.close()
+        if self._owns_arena:
+            self.arena.close()
+
+    def __enter__(self) -> Guest:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,86 @@
+"""Threads of this process that belong to one guest, because something of theirs can never be taken back."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from trapline import _native
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Host"]
+
+
+class Host:
+    """A thread that runs one function after another.
+
+    A seccomp filter is for the rest of a thread's life, so the thread is the guest's: when it ends, the filter is gone,
+    and no other thread of this process ever has it.
+
+    :param own_files: the thread gets a table of descriptors and a working directory of its own.
+    """
+
+    def __init__(self, own_files: bool) -> None:
+        self._own_files = own_files
+        self._work: Callable[[], int] | None = None
+        self._begin = threading.Semaphore(0)
+        self._done = threading.Event()
+        self._result = 0
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._main, name="trapline-guest-host", daemon=True)
+        self._thread.start()
+
+    def _main(self) -> None:
+        while True:
+            self._begin.acquire()
+            work = self._work
+            if work is None:
+                return
+            try:
+                if self._own_files:
+                    self._own_files = False
+                    _native.unshare_files()
+                self._result = work()
+            except BaseException as error:
+                self._error = error
+            self._work = work = None
+            self._done.set()
+
+    def run(self, function: Callable[[], int], kick: Callable[[], None]) -> int:
+        """Run a function there and return its result, or raise what it raised.
+
+        :param kick: has the function look at what it has to, such as that this was interrupted.
+        """
+        if threading.current_thread() is self._thread:
+            return function()
+        self._done.clear()
+        self._error = None
+        interrupted: BaseException | None = None
+
+        def guarded() -> int:
+            return function()
+
+        self._work = guarded
+        self._begin.release()
+        while not self._done.is_set():
+            try:
+                self._done.wait()
+            except BaseException as error:
+                interrupted = error
+                self.interruption = error
+                kick()
+        if interrupted is not None:
+            raise interrupted
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        return self._result
+
+    def close(self) -> None:
+        """End the thread."""
+        self._work = None
+        self._begin.release()
+        self._thread.join()
