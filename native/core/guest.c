@@ -40,6 +40,18 @@ static __thread struct tl_guest_thread *current;
 static __thread uint64_t filters[filters_max]; // guests whose filter this thread has; it has them for good
 static __thread unsigned filter_count;
 
+// Below what programs are linked to, so that an arena can be there.
+static uint32_t *map_low_page(void)
+{
+    for (uint64_t at = 0x10000; at < 0x400000; at += 0x10000) {
+        void *got = mmap((void *)(uintptr_t)at, 4096, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        if (got != MAP_FAILED)
+            return got;
+    }
+    return NULL;
+}
+
 static struct tl_error *reserve_areas(void)
 {
     size_t size = (size_t)tl_guest_threads_max * tl_guest_area_size;
@@ -53,8 +65,7 @@ static struct tl_error *reserve_areas(void)
     if (room == MAP_FAILED)
         return tl_error_new(errno, "cannot reserve %zu MB for the threads of guests", size >> 20);
     tl_guest_areas = ((uint64_t)room + tl_guest_area_size - 1) & -(uint64_t)tl_guest_area_size;
-    void *low = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
-    low_page = low == MAP_FAILED ? NULL : low;
+    low_page = map_low_page();
     return NULL;
 }
 

@@ -106,6 +106,7 @@ struct tl_guest_thread {
     uint64_t return_to;   // an address that may not be executed
     uint64_t args[6];     // of the call, as they go to the kernel
     int64_t nr;
+    uint64_t goes_on_at;  // where an interrupted call that is not made again ends
     bool interrupted;     // a kick has ended a call, which is made again unless its result is set
     bool has_vectors;     // the guest's vector state is saved
     bool attached;

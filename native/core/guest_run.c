@@ -97,6 +97,7 @@ void tl_guest_restart(struct tl_guest_thread *thread)
 {
     const struct tl_guest_convention *convention = &thread->guest->convention;
 
+    thread->goes_on_at = thread->regs[TL_RIP];
     thread->regs[thread->arch == AUDIT_ARCH_I386 ? TL_RAX : convention->number] = (uint64_t)thread->nr;
     if (thread->block && !thread->exact)
         thread->regs[TL_RIP] = thread->block;

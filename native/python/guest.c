@@ -2,11 +2,12 @@
 #include "guest_object.h"
 
 #include <errno.h>
-#include <linux/audit.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
+#include "rawcall.h"
 #include "session.h"
 
 PyObject *tl_guest_type;
@@ -310,7 +311,66 @@ static PyObject *memory_view(PyObject *module, PyObject *args)
     return PyMemoryView_FromMemory((char *)(uintptr_t)address, size, is_writable ? PyBUF_WRITE : PyBUF_READ);
 }
 
+// memory_grow(address, old size, new size): in place, over what is reserved behind
+static PyObject *memory_grow(PyObject *module, PyObject *args)
+{
+    unsigned long long address, old_size, new_size;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "KKK:memory_grow", &address, &old_size, &new_size))
+        return NULL;
+    char *behind = (char *)(uintptr_t)(address + old_size);
+    // Nobody else may get these addresses in between, so no other thread of Python's runs here.
+    munmap(behind, new_size - old_size);
+    if (mremap((void *)(uintptr_t)address, old_size, new_size, 0) != MAP_FAILED)
+        Py_RETURN_NONE;
+    int error = errno;
+    mmap(behind, new_size - old_size, PROT_NONE,
+         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    return tl_raise_errno(error);
+}
+
+// memory_move(address, old size, new size, to): what it leaves is reserved again
+static PyObject *memory_move(PyObject *module, PyObject *args)
+{
+    unsigned long long address, old_size, new_size, to;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "KKKK:memory_move", &address, &old_size, &new_size, &to))
+        return NULL;
+    void *from = (void *)(uintptr_t)address;
+    if (mremap(from, old_size, new_size, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)(uintptr_t)to) == MAP_FAILED)
+        return tl_raise_errno(errno);
+    mmap(from, old_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    Py_RETURN_NONE;
+}
+
+// system_call(nr, args...): the kernel's result
+static PyObject *system_call(PyObject *module, PyObject *args)
+{
+    unsigned long long a[7] = {0};
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "K|KKKKKK:system_call", &a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &a[6]))
+        return NULL;
+    return PyLong_FromLong(
+        tl_rawcall((long)a[0], (long)a[1], (long)a[2], (long)a[3], (long)a[4], (long)a[5], (long)a[6]));
+}
+
+static PyObject *unshare_files(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    if (unshare(CLONE_FILES | CLONE_FS))
+        return tl_raise_errno(errno);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
+    {"memory_grow", memory_grow, METH_VARARGS, NULL},
+    {"memory_move", memory_move, METH_VARARGS, NULL},
+    {"system_call", system_call, METH_VARARGS, NULL},
+    {"unshare_files", unshare_files, METH_NOARGS, NULL},
     {"memory_map", memory_map, METH_VARARGS, NULL},
     {"memory_unmap", memory_unmap, METH_VARARGS, NULL},
     {"memory_protect", memory_protect, METH_VARARGS, NULL},

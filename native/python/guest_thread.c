@@ -6,6 +6,9 @@
 #include <linux/seccomp.h>
 #include <stddef.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "memory.h"
 
 struct thread_object {
     PyObject_HEAD
@@ -302,6 +305,61 @@ static PyObject *thread_run(PyObject *object, PyObject *unused)
     return what == RAISED ? NULL : PyLong_FromLong(what);
 }
 
+// perform(nr, args...): has the kernel perform a call on the thread's behalf, on this thread: its result; or None
+// when something else is to be done first, and the thread makes its own call again.
+static PyObject *thread_perform(PyObject *object, PyObject *args)
+{
+    struct tl_guest_thread *core = as_thread(object)->core;
+    unsigned long long a[7] = {0};
+    int64_t result, nr = core->nr;
+    bool done;
+
+    if (!PyArg_ParseTuple(args, "K|KKKKKK:perform", &a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &a[6]))
+        return NULL;
+    uint32_t arch = core->arch;
+    core->nr = (int64_t)a[0];
+    core->arch = AUDIT_ARCH_X86_64;
+    for (int i = 0; i < 6; i++)
+        core->args[i] = a[i + 1];
+    Py_BEGIN_ALLOW_THREADS;
+    done = tl_guest_perform(core, &result);
+    Py_END_ALLOW_THREADS;
+    core->nr = nr;
+    core->arch = arch;
+    if (done)
+        return PyLong_FromLongLong(result);
+    tl_guest_restart(core);
+    Py_RETURN_NONE;
+}
+
+// interrupt(): the call that was interrupted fails with EINTR instead of being made again
+static PyObject *thread_interrupt(PyObject *object, PyObject *unused)
+{
+    struct tl_guest_thread *core = as_thread(object)->core;
+
+    (void)unused;
+    core->regs[TL_RIP] = core->goes_on_at;
+    core->regs[TL_RAX] = (uint64_t)-EINTR;
+    core->exact = 1;
+    Py_RETURN_NONE;
+}
+
+// write_memory(address, data): False where it cannot be written
+static PyObject *thread_write_memory(PyObject *object, PyObject *args)
+{
+    unsigned long long address;
+    Py_buffer data;
+    size_t done;
+
+    (void)object;
+    if (!PyArg_ParseTuple(args, "Ky*:write_memory", &address, &data))
+        return NULL;
+    int error = tl_memory_write(getpid(), address, data.buf, (size_t)data.len, &done);
+    bool is_written = !error && done == (size_t)data.len;
+    PyBuffer_Release(&data);
+    return PyBool_FromLong(is_written);
+}
+
 static PyObject *thread_kick(PyObject *object, PyObject *unused)
 {
     (void)unused;
@@ -431,7 +489,7 @@ static PyGetSetDef thread_getset[] = {
     {"nr", get_u64, NULL, NULL, (void *)offsetof(struct tl_guest_thread, nr)},
     {"block", get_u64, NULL, NULL, (void *)offsetof(struct tl_guest_thread, block)},
     {"index", get_u32, NULL, NULL, (void *)offsetof(struct tl_guest_thread, index)},
-    {"tid", get_u32, NULL, "Of the thread that it runs on.",
+    {"tid", get_u32, NULL, "Of the thread that it runs on; 0 when it has not run yet.",
      (void *)offsetof(struct tl_guest_thread, host_tid)},
     {"arch", get_u32, NULL, NULL, (void *)offsetof(struct tl_guest_thread, arch)},
     {"interrupted", get_interrupted, set_interrupted, NULL, NULL},
@@ -441,6 +499,9 @@ static PyGetSetDef thread_getset[] = {
 static PyMethodDef thread_methods[] = {
     {"run", thread_run, METH_NOARGS, NULL},
     {"kick", thread_kick, METH_NOARGS, NULL},
+    {"perform", thread_perform, METH_VARARGS, NULL},
+    {"interrupt", thread_interrupt, METH_NOARGS, NULL},
+    {"write_memory", thread_write_memory, METH_VARARGS, NULL},
     {"get", thread_get, METH_O, NULL},
     {"set", thread_set, METH_VARARGS, NULL},
     {"copy_from", thread_copy_from, METH_O, NULL},

@@ -11,7 +11,7 @@ from trapline.engines.base import Plan
 from trapline.engines.tables import CallTables
 from trapline.errors import UsageError
 from trapline.guest import interrupts
-from trapline.guest.arena import PAGE, Arena, Code
+from trapline.guest.arena import PAGE, Arena, ArenaError, Code
 from trapline.guest.engines import NOTIFY, TRAP, catching_filter, choose
 from trapline.guest.faults import GuestExit, GuestFault, GuestKilled
 from trapline.guest.hosting import Host
@@ -233,14 +233,52 @@ class Guest:
                 self._running.discard(thread)
                 self._ended.notify_all()
 
-    def start_thread(self, thread: Thread) -> None:
-        """Run a thread that its guest has made, on one of its own."""
+    def start_thread(self, thread: Thread) -> Callable[[], None]:
+        """Start a thread that the guest has made, on one of its own, whose id is in ``started_tid`` by then.
+
+        :returns: what lets it begin.
+        """
         with self._lock:
             self._running.add(thread)
-        threading.Thread(target=self._run_thread, args=(thread,), name="trapline-guest", daemon=True).start()
+        started, begin = threading.Event(), threading.Event()
+
+        def main() -> None:
+            thread.started_tid = threading.get_native_id()
+            started.set()
+            begin.wait()
+            self._run_thread(thread)
+
+        threading.Thread(target=main, name="trapline-guest", daemon=True).start()
+        started.wait()
+        return begin.set
+
+    @property
+    def threads(self) -> list[Thread]:
+        """Its threads, those that have just begun included."""
+        return list(self._threads.values())
+
+    def move_arena(self, low: int, high: int) -> None:
+        """Have an arena that has ``[low, high)``, where a program is linked to be.
+
+        :raises ArenaError: something else is there, in this process or in the arena that was given.
+        """
+        if low in self.arena and high <= self.arena.end:
+            return
+        if not self._owns_arena:
+            raise ArenaError(
+                12, f"the program is linked to be at {low:#x} and the arena is elsewhere: make the guest without "
+                f"an arena of your own, or Arena(base={low:#x})"
+            )  # fmt: skip
+        self.arena.close()
+        self.arena = Arena(base=low)
+        self._return_to = self.arena.end - PAGE
+        self.arena.map(PAGE, "", at=self._return_to, name="return")
+        self._set_ranges()
 
     def _run_thread(self, thread: Thread) -> None:
         try:
+            if self._ending:
+                return
             self.drive(thread)
         except End:
             pass

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from trapline.guest.arena import Arena
     from trapline.guest.guest import Guest
+    from trapline.guest.loader import Program
     from trapline.guest.thread import Thread
 
     F = TypeVar("F", bound=Callable[..., Any])
@@ -126,6 +127,9 @@ class Personality:
         if self.numbers is None:
             return abi.name(nr, arch)
         return self.numbers.get(nr, f"syscall_{nr}")
+
+    def loaded(self, program: Program) -> None:
+        """Take notice of the program that the guest runs."""
 
     def kicked(self, thread: Thread) -> None:
         """Do what is due before a thread that was interrupted goes on."""

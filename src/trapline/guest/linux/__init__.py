@@ -1,26 +1,27 @@
-"""The ``linux`` personality: the calls that belong to a process, as a process of its own would see them."""
+"""The ``linux`` personality: what belongs to a process is virtual, all else is the kernel's."""
 
 from __future__ import annotations
 
-from trapline.guest.personality import Convention, Personality, does
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from trapline.call import Call
-    from trapline.guest.thread import Thread
+from trapline.guest.linux.memory import Memory
+from trapline.guest.linux.process import Process
+from trapline.guest.linux.signals import Signals
+from trapline.guest.linux.threads import Threads
+from trapline.guest.personality import Convention
 
 __all__ = ["LINUX", "Linux"]
 
 LINUX = Convention("rax", ("rdi", "rsi", "rdx", "r10", "r8", "r9"), "rax")
 
 
-class Linux(Personality):
-    """Linux."""
+class Linux(Memory, Threads, Signals, Process):
+    """Linux.
 
-    @does("exit", "exit_group")
-    def exit_group(self, thread: Thread, call: Call) -> int:
-        from trapline.guest.guest import End
+    Descriptors, working directory, umask and process id are those of this process.
 
-        assert self.guest is not None
-        self.guest.end(call.raw[0] & 0xFF)
-        raise End
+    :param own_files: the guest runs on threads that have a table of descriptors and a working directory of their own:
+        what it closes, opens and changes there is not seen by this process.
+    """
+
+    def __init__(self, *, own_files: bool = False) -> None:
+        super().__init__()
+        self.own_files = own_files

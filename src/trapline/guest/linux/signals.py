@@ -1,0 +1,386 @@
+"""Signals of a Linux guest: to itself, and for its own faults. This process's signals are none of its business."""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from time import monotonic
+
+from trapline.guest.linux.threads import state_of
+from trapline.guest.personality import Personality, does
+from trapline.guest.registers import NAMES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from trapline.call import Call
+    from trapline.guest.guest import Guest
+    from trapline.guest.thread import Thread
+
+__all__ = ["Signals"]
+
+_EPERM, _ESRCH, _EAGAIN, _ENOMEM, _EINVAL, _ENOSYS = 1, 3, 11, 12, 22, 38
+_SIGKILL, _SIGALRM, _SIGSTOP = 9, 14, 19
+_IGNORED = frozenset({17, 18, 23, 28})  # SIGCHLD, SIGCONT, SIGURG, SIGWINCH
+_STOPPING = frozenset({19, 20, 21, 22})
+_UNBLOCKABLE = 1 << (_SIGKILL - 1) | 1 << (_SIGSTOP - 1)
+_SA_NODEFER, _SA_RESETHAND, _SA_ONSTACK, _SA_RESTART = 0x40000000, 0x80000000, 0x08000000, 0x10000000
+_SS_ONSTACK, _SS_DISABLE, _MINSIGSTKSZ = 1, 2, 2048
+_SI_USER, _SI_TKILL, _SI_KERNEL = 0, -6, 0x80
+_RED_ZONE = 128
+_FRAME = 8 + 304 + 128
+_CLEARED_FLAGS = 0x100 | 0x400 | 0x10000  # TF, DF, RF
+_SEGMENTS = 0x002B000000000033  # cs and ss of 64-bit code
+_PAUSE, _PPOLL = 34, 271
+#: Calls that a handler ends with EINTR, whatever SA_RESTART says: poll, select, pause, nanosleep, epoll_wait, and so on.
+_NOT_RESTARTED = frozenset({7, 23, 34, 35, 127, 128, 130, 230, 232, 270, 271, 281, 441})
+
+
+def _error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+def _bit(number: int) -> int:
+    return 1 << (number - 1)
+
+
+def _siginfo(number: int, code: int, *words: int) -> bytes:
+    return struct.pack("<iiiiQQ", number, 0, code, 0, *words, *[0] * (2 - len(words))).ljust(128, b"\0")
+
+
+def _sent(number: int, code: int) -> bytes:
+    return _siginfo(number, code, os.getpid() | os.getuid() << 32)
+
+
+class Signals(Personality):
+    """sigaction, kill and their kin."""
+
+    def begin(self, guest: Guest) -> None:
+        """Belong to a guest."""
+        super().begin(guest)
+        self._actions: dict[int, tuple[int, int, int, int]] = {}
+        self._shared: dict[int, bytes] = {}
+        self._alarm: threading.Timer | None = None
+        self._alarm_at = self._alarm_every = 0.0
+
+    # -- sending -------------------------------------------------------------------------------------------------------
+
+    def post(self, thread: Thread | None, number: int, info: bytes) -> None:
+        """Send a signal to a thread, or to the guest at large."""
+        assert self.guest is not None
+        if thread is not None:
+            state_of(thread).pending[number] = info
+            thread.kick()
+            return
+        self._shared[number] = info
+        for each in self.guest.threads:
+            each.kick()
+
+    @does("kill")
+    def do_kill(self, thread: Thread, call: Call) -> int:
+        pid, number = call.args.arg0, call.args.arg1 & 0xFFFFFFFF
+        pid = pid & 0xFFFFFFFF
+        pid -= (pid >> 31) << 32
+        if number > 64:
+            raise _error(_EINVAL)
+        if pid in (0, os.getpid(), -os.getpid()):
+            if number:
+                self.post(None, number, _sent(number, _SI_USER))
+            return 0
+        if pid < 0:
+            raise _error(_EPERM)
+        return thread.perform(62, pid, number)
+
+    @does("tgkill")
+    def do_tgkill(self, thread: Thread, call: Call) -> int:
+        return self._kill_thread(call.raw[1] & 0xFFFFFFFF, call.raw[2] & 0xFFFFFFFF)
+
+    @does("tkill")
+    def do_tkill(self, thread: Thread, call: Call) -> int:
+        return self._kill_thread(call.raw[0] & 0xFFFFFFFF, call.raw[1] & 0xFFFFFFFF)
+
+    @does("rt_sigqueueinfo", "rt_tgsigqueueinfo")
+    def do_sigqueue(self, thread: Thread, call: Call) -> int:
+        at = 2 if call.name == "rt_tgsigqueueinfo" else 1
+        number = call.raw[at] & 0xFFFFFFFF
+        info = struct.pack("<i", number) + call.read(call.raw[at + 1], 128)[4:]
+        if at == 2:
+            return self._kill_thread(call.raw[1] & 0xFFFFFFFF, number, info)
+        if call.raw[0] & 0xFFFFFFFF != os.getpid():
+            raise _error(_EPERM)
+        self.post(None, number, info)
+        return 0
+
+    def _kill_thread(self, tid: int, number: int, info: bytes | None = None) -> int:
+        assert self.guest is not None
+        if number > 64:
+            raise _error(_EINVAL)
+        target = next((each for each in self.guest.threads if each.tid == tid), None)
+        if target is None:
+            raise _error(_ESRCH)
+        if number:
+            self.post(target, number, info or _sent(number, _SI_TKILL))
+        return 0
+
+    @does("alarm")
+    def do_alarm(self, thread: Thread, call: Call) -> int:
+        left = self._set_alarm(float(call.raw[0] & 0xFFFFFFFF), 0.0)[0]
+        return int(left + 0.999)
+
+    @does("setitimer")
+    def do_setitimer(self, thread: Thread, call: Call) -> int:
+        which, new, old = call.raw[:3]
+        if which & 0xFFFFFFFF:
+            raise _error(_ENOSYS)
+        every, every_us, value, value_us = struct.unpack("<4q", call.read(new, 32)) if new else (0, 0, 0, 0)
+        left, repeat = self._set_alarm(value + value_us / 1e6, every + every_us / 1e6)
+        if old:
+            call.write(old, _times(repeat, left))
+        return 0
+
+    @does("getitimer")
+    def do_getitimer(self, thread: Thread, call: Call) -> int:
+        if call.raw[0] & 0xFFFFFFFF:
+            raise _error(_ENOSYS)
+        left = max(self._alarm_at - monotonic(), 1e-6) if self._alarm else 0.0
+        call.write(call.raw[1], _times(self._alarm_every, left))
+        return 0
+
+    @does("timer_create")
+    def do_timer_create(self, thread: Thread, call: Call) -> int:
+        raise _error(_ENOSYS)  # its signals would go to this process
+
+    def _set_alarm(self, seconds: float, every: float) -> tuple[float, float]:
+        old = (max(self._alarm_at - monotonic(), 1e-6) if self._alarm else 0.0, self._alarm_every)
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        self._alarm_every = every
+        if seconds:
+            self._alarm_at = monotonic() + seconds
+            self._alarm = threading.Timer(seconds, self._ring)
+            self._alarm.daemon = True
+            self._alarm.start()
+        return old
+
+    def _ring(self) -> None:
+        self._alarm = None
+        if self._alarm_every:
+            self._set_alarm(self._alarm_every, self._alarm_every)
+        self.post(None, _SIGALRM, _siginfo(_SIGALRM, _SI_KERNEL))
+
+    # -- actions and masks ---------------------------------------------------------------------------------------------
+
+    @does("rt_sigaction")
+    def do_sigaction(self, thread: Thread, call: Call) -> int:
+        number, new, old, size = call.raw[:4]
+        number &= 0xFFFFFFFF
+        if size != 8 or not 1 <= number <= 64:
+            raise _error(_EINVAL)
+        wanted = struct.unpack("<4Q", call.read(new, 32)) if new else None
+        if wanted is not None and number in (_SIGKILL, _SIGSTOP):
+            raise _error(_EINVAL)
+        if old:
+            call.write(old, struct.pack("<4Q", *self._actions.get(number, (0, 0, 0, 0))))
+        if wanted is not None:
+            handler, flags, restorer, mask = wanted
+            self._actions[number] = (handler, flags, restorer, mask & ~_UNBLOCKABLE)
+        return 0
+
+    @does("rt_sigprocmask")
+    def do_sigprocmask(self, thread: Thread, call: Call) -> int:
+        how, new, old, size = call.raw[:4]
+        if size != 8:
+            raise _error(_EINVAL)
+        state = state_of(thread)
+        before = state.mask
+        if new:
+            given = int.from_bytes(call.read(new, 8), "little") & ~_UNBLOCKABLE
+            how &= 0xFFFFFFFF
+            if how > 2:
+                raise _error(_EINVAL)
+            state.mask = (before | given, before & ~given, given)[how]
+        if old:
+            call.write(old, before.to_bytes(8, "little"))
+        self._look(thread)
+        return 0
+
+    def _look(self, thread: Thread) -> None:
+        """Deliver before it goes on what its mask lets through by now."""
+        state = state_of(thread)
+        if any(not state.mask & _bit(number) for number in (*state.pending, *self._shared)):
+            thread.kick()
+
+    @does("rt_sigpending")
+    def do_sigpending(self, thread: Thread, call: Call) -> int:
+        pending = sum(_bit(number) for number in {*state_of(thread).pending, *self._shared})
+        call.write(call.raw[0], pending.to_bytes(8, "little"))
+        return 0
+
+    @does("sigaltstack")
+    def do_sigaltstack(self, thread: Thread, call: Call) -> int:
+        new, old = call.raw[:2]
+        state = state_of(thread)
+        wanted = struct.unpack("<QiiQ", call.read(new, 24)) if new else None
+        on_stack = self._is_on(state.stack, thread.registers.rsp)
+        if old:
+            address, flags, size = state.stack
+            call.write(old, struct.pack("<QiiQ", address, _SS_ONSTACK if on_stack else flags, 0, size))
+        if wanted is not None:
+            address, flags, _, size = wanted
+            if on_stack:
+                raise _error(_EPERM)
+            if flags & _SS_DISABLE:
+                state.stack = (0, _SS_DISABLE, 0)
+            elif size < _MINSIGSTKSZ:
+                raise _error(_ENOMEM)
+            else:
+                state.stack = (address, 0, size)
+        return 0
+
+    @staticmethod
+    def _is_on(stack: tuple[int, int, int], rsp: int) -> bool:
+        address, flags, size = stack
+        return not flags & _SS_DISABLE and address < rsp <= address + size
+
+    # -- waiting with another mask -------------------------------------------------------------------------------------
+
+    def _with_mask(self, thread: Thread, mask: int | None, *words: int) -> int | None:
+        state = state_of(thread)
+        if mask is not None and state.old_mask is None:
+            state.old_mask = state.mask
+            state.mask = mask & ~_UNBLOCKABLE
+            self._look(thread)
+        result = thread.perform(*words)
+        if mask is not None and result is not None and state.old_mask is not None:
+            state.mask, state.old_mask = state.old_mask, None
+        return result
+
+    @does("rt_sigsuspend")
+    def do_sigsuspend(self, thread: Thread, call: Call) -> int | None:
+        return self._with_mask(thread, int.from_bytes(call.read(call.raw[0], 8), "little"), _PAUSE)
+
+    @does("pause")
+    def do_pause(self, thread: Thread, call: Call) -> int | None:
+        return thread.perform(_PAUSE)
+
+    @does("ppoll", "epoll_pwait", "epoll_pwait2")
+    def do_poll(self, thread: Thread, call: Call) -> int | None:
+        words = list(call.raw)
+        at = 3 if call.nr == _PPOLL else 4
+        mask = int.from_bytes(call.read(words[at], 8), "little") if words[at] else None
+        words[at] = 0
+        return self._with_mask(thread, mask, call.nr, *words)
+
+    @does("pselect6")
+    def do_pselect6(self, thread: Thread, call: Call) -> int | None:
+        words = list(call.raw)
+        mask = None
+        if words[5]:
+            address = int.from_bytes(call.read(words[5], 8), "little")
+            mask = int.from_bytes(call.read(address, 8), "little") if address else None
+        words[5] = 0
+        return self._with_mask(thread, mask, call.nr, *words)
+
+    @does("rt_sigtimedwait")
+    def do_sigtimedwait(self, thread: Thread, call: Call) -> int | None:
+        address, info, timeout = call.raw[:3]
+        wanted = int.from_bytes(call.read(address, 8), "little")
+        for pending in (state_of(thread).pending, self._shared):
+            for number in sorted(pending):
+                if wanted & _bit(number):
+                    data = pending.pop(number)
+                    if info:
+                        call.write(info, data)
+                    return number
+        result = thread.perform(_PPOLL, 0, 0, timeout, 0, 8)
+        return -_EAGAIN if result == 0 else result
+
+    # -- delivering ----------------------------------------------------------------------------------------------------
+
+    def kicked(self, thread: Thread) -> None:
+        """Deliver what has arrived."""
+        state = state_of(thread)
+        for pending in (state.pending, self._shared):
+            for number in sorted(pending):
+                if state.mask & _bit(number) and number != _SIGKILL:
+                    continue
+                info = pending.pop(number, None)
+                if info is not None:
+                    self._act(thread, number, info)
+
+    def faulted(self, thread: Thread) -> bool:
+        """Give a fault to the guest's own handler, if it has one."""
+        number, code, address, trap, error = thread.fault()
+        handler = self._actions.get(number, (0, 0, 0, 0))[0]
+        if handler <= 1 or state_of(thread).mask & _bit(number):
+            return False
+        return self._deliver(thread, number, _siginfo(number, code, address), trap, error, address)
+
+    def _act(self, thread: Thread, number: int, info: bytes) -> None:
+        handler = self._actions.get(number, (0, 0, 0, 0))[0]
+        if handler == 1 or (handler == 0 and number in _IGNORED | _STOPPING and number != _SIGKILL):
+            return
+        if handler == 0 or not self._deliver(thread, number, info):
+            from trapline.guest.guest import End
+
+            assert self.guest is not None
+            self.guest.end(-number)
+            raise End
+
+    def _deliver(
+        self, thread: Thread, number: int, info: bytes, trap: int = 0, error: int = 0, cr2: int = 0
+    ) -> bool:
+        """Have the thread go on in its handler; False: there is no room for the frame."""
+        handler, flags, restorer, mask = self._actions[number]
+        state = state_of(thread)
+        registers = thread.registers
+        if thread.interrupted:
+            if not flags & _SA_RESTART or thread.nr in _NOT_RESTARTED:
+                thread.interrupt()
+            thread.interrupted = False
+        sp = registers.rsp
+        address, disabled, size = state.stack
+        if flags & _SA_ONSTACK and not disabled and not self._is_on(state.stack, sp):
+            sp = address + size
+        else:
+            sp -= _RED_ZONE
+        frame = ((sp - _FRAME) & -16) - 8
+        saved = state.mask if state.old_mask is None else state.old_mask
+        state.old_mask = None
+        context = struct.pack("<QQQiiQ", 6, 0, *state.stack[:2], 0, state.stack[2])
+        context += struct.pack("<18Q", *[getattr(registers, name) for name in NAMES])
+        context += struct.pack("<6Q", _SEGMENTS, error, trap, saved, cr2, 0) + bytes(64) + saved.to_bytes(8, "little")
+        if not thread.write_memory(frame, restorer.to_bytes(8, "little") + context + info):
+            return False
+        state.vectors[frame] = thread.vectors()
+        registers.rdi, registers.rsi, registers.rdx = number, frame + 8 + 304, frame + 8
+        registers.rax, registers.rip, registers.rsp = 0, handler, frame
+        registers.eflags &= ~_CLEARED_FLAGS
+        state.mask |= (mask if flags & _SA_NODEFER else mask | _bit(number)) & ~_UNBLOCKABLE
+        if flags & _SA_RESETHAND:
+            self._actions[number] = (0, flags, restorer, mask)
+        return True
+
+    @does("rt_sigreturn")
+    def do_sigreturn(self, thread: Thread, call: Call) -> None:
+        frame = thread.registers.rsp - 8
+        context = call.read(frame + 8, 304)
+        state = state_of(thread)
+        registers = thread.registers
+        for name, value in zip(NAMES, struct.unpack_from("<18Q", context, 40), strict=True):
+            setattr(registers, name, value)
+        registers.eflags = (registers.eflags & 0x50DD5) | 0x202
+        state.mask = int.from_bytes(context[296:], "little") & ~_UNBLOCKABLE
+        address, flags, _, size = struct.unpack_from("<QiiQ", context, 16)
+        state.stack = (address, flags & _SS_DISABLE, size)
+        vectors = state.vectors.pop(frame, None)
+        if vectors is not None:
+            thread.set_vectors(vectors)
+        self._look(thread)
+
+
+def _times(every: float, left: float) -> bytes:
+    return struct.pack("<4q", int(every), int(every % 1 * 1e6), int(left), int(left % 1 * 1e6))
+
+

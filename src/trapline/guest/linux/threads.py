@@ -1,0 +1,130 @@
+"""Threads of a Linux guest: each runs on one of this process."""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from trapline import _native
+from trapline.guest.personality import Personality, does
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from trapline.call import Call
+    from trapline.guest.thread import Thread
+
+__all__ = ["State", "Threads"]
+
+_CLONE_VM, _CLONE_THREAD, _CLONE_SETTLS = 0x100, 0x10000, 0x80000
+_CLONE_PARENT_SETTID, _CLONE_CHILD_CLEARTID, _CLONE_CHILD_SETTID = 0x100000, 0x200000, 0x1000000
+_ENOSYS, _EAGAIN, _EINVAL = 38, 11, 22
+_FUTEX, _FUTEX_WAKE = 202, 1
+
+
+class State:
+    """What Linux keeps of a thread.
+
+    :ivar clear_tid: where 0 is written when it ends, or 0.
+    :ivar mask: signals that it blocks, bit 0 is number 1.
+    :ivar pending: signals that wait for it, with their siginfo.
+    :ivar stack: its alternate stack, as ``(address, flags, size)``.
+    """
+
+    def __init__(self) -> None:
+        self.clear_tid = 0
+        self.mask = 0
+        self.pending: dict[int, bytes] = {}
+        self.stack = (0, 2, 0)
+        self.vectors: dict[int, bytes] = {}
+        self.old_mask: int | None = None
+
+
+def state_of(thread: Thread) -> State:
+    """Return what is kept of a thread."""
+    if thread.state is None:
+        thread.state = State()
+    state: State = thread.state
+    return state
+
+
+class Threads(Personality):
+    """clone, exit, and what a thread has of its own."""
+
+    last_status = 0
+
+    @does("exit")
+    def do_exit(self, thread: Thread, call: Call) -> int:
+        from trapline.guest.guest import End
+
+        self.last_status = call.raw[0] & 0xFF
+        raise End
+
+    @does("set_tid_address")
+    def do_set_tid_address(self, thread: Thread, call: Call) -> int:
+        state_of(thread).clear_tid = call.raw[0]
+        return thread.tid
+
+    @does("set_robust_list")
+    def do_set_robust_list(self, thread: Thread, call: Call) -> int:
+        return 0
+
+    @does("get_robust_list")
+    def do_get_robust_list(self, thread: Thread, call: Call) -> int:
+        raise OSError(_ENOSYS, os.strerror(_ENOSYS))
+
+    @does("clone")
+    def do_clone(self, thread: Thread, call: Call) -> int:
+        flags, stack, parent_tid, child_tid, tls = call.raw[:5]
+        return self._clone(thread, call, flags & 0xFFFFFFFF, stack, parent_tid, child_tid, tls)
+
+    @does("clone3")
+    def do_clone3(self, thread: Thread, call: Call) -> int:
+        address, size = call.raw[:2]
+        if size < 64:
+            raise OSError(_EINVAL, os.strerror(_EINVAL))
+        flags, _, child_tid, parent_tid, _, stack, stack_size, tls = struct.unpack("<8Q", call.read(address, 64))
+        return self._clone(thread, call, flags, stack + stack_size if stack else 0, parent_tid, child_tid, tls)
+
+    def _clone(
+        self, thread: Thread, call: Call, flags: int, stack: int, parent_tid: int, child_tid: int, tls: int
+    ) -> int:
+        if not flags & _CLONE_VM or not flags & _CLONE_THREAD:
+            # Another process: this one has Python in it, which cannot be had twice.
+            raise OSError(_ENOSYS, os.strerror(_ENOSYS))
+        guest = self.guest
+        assert guest is not None
+        try:
+            child = guest.new_thread()
+        except OSError:
+            raise OSError(_EAGAIN, os.strerror(_EAGAIN)) from None
+        child.copy_from(thread)
+        registers = child.registers
+        registers.rax = 0
+        if stack:
+            registers.rsp = stack
+        if flags & _CLONE_SETTLS:
+            child.fs = tls
+        state = state_of(child)
+        state.mask = state_of(thread).mask
+        if flags & _CLONE_CHILD_CLEARTID:
+            state.clear_tid = child_tid
+        begin = guest.start_thread(child)
+        tid = child.started_tid
+        word = tid.to_bytes(4, "little")
+        try:
+            if flags & _CLONE_PARENT_SETTID:
+                call.write(parent_tid, word)
+            if flags & _CLONE_CHILD_SETTID:
+                call.write(child_tid, word)
+        finally:
+            begin()
+        return tid
+
+    def ended(self, thread: Thread) -> None:
+        """Tell who waits for the thread."""
+        address = state_of(thread).clear_tid
+        if address and self.arena.find(address) is not None:
+            thread.write_memory(address, bytes(4))
+            _native.system_call(_FUTEX, address, _FUTEX_WAKE, 1)
+
+
