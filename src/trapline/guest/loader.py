@@ -91,8 +91,8 @@ class Program:
         if rest < end:
             arena.map(end - rest, bits, at=rest, name=name)
         if bits & PROT_WRITE and header["p_filesz"] and file_end < end:
-            tail = min(rest, end) - file_end
-            arena.memory(file_end, tail)[:] = bytes(tail)
+            # To the end of the page: dynamic linkers allocate there.
+            arena.memory(file_end, rest - file_end)[:] = bytes(rest - file_end)
 
     @property
     def entry(self) -> int:
