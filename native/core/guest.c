@@ -78,7 +78,8 @@ static struct tl_error *make_region(struct tl_guest *guest)
     struct {
         unsigned char jump[6]; // jmp *(rip)
         uint64_t target;
-    } __attribute__((packed)) stub = {{0xff, 0x25}, (uint64_t)tl_guest_from_block};
+        unsigned char bell[3]; // syscall; ret
+    } __attribute__((packed)) stub = {{0xff, 0x25}, (uint64_t)tl_guest_from_block, {0x0f, 0x05, 0xc3}};
 
     for (uint32_t i = 0; i < info->fixup_count; i++)
         if (info->fixups[i].kind == TL_FIXUP_PATCH)
@@ -95,6 +96,7 @@ static struct tl_error *make_region(struct tl_guest *guest)
         mprotect(r + tl_data, tl_region_size - tl_data, PROT_READ | PROT_WRITE))
         return tl_error_new(errno, "cannot make a guest's tables");
     memcpy(r + header.entry, &stub, sizeof stub);
+    guest->bell = (uint64_t)r + header.entry + offsetof(typeof(stub), bell);
     if (mprotect(r, tl_data, PROT_READ | PROT_EXEC))
         return tl_error_new(errno, "cannot make a guest's code");
     *(uint16_t *)(r + PROCESS_SEGMENT) = segment_slot << 3 | 3;
@@ -282,7 +284,7 @@ static void block_signals(struct tl_guest_thread *thread)
     pthread_sigmask(SIG_SETMASK, &set, &thread->old_mask);
 }
 
-struct tl_error *tl_guest_attach(struct tl_guest_thread *thread)
+void tl_guest_enter_thread(struct tl_guest_thread *thread)
 {
     stack_t stack = {.ss_sp = (char *)thread + tl_guest_stack,
                      .ss_size = tl_guest_area_size - tl_guest_stack};
@@ -293,13 +295,25 @@ struct tl_error *tl_guest_attach(struct tl_guest_thread *thread)
     block_signals(thread);
     sigaltstack(&stack, &thread->old_stack);
     thread->host_tid = gettid();
-    thread->outer = current;
-    current = thread;
-    thread->attached = true;
     ((struct tl_guest_thread **)(void *)(thread->guest->region + PROCESS_THREADS))[thread->index] = thread;
     if (thread->guest->rewrites)
         set_segment(thread->index);
-    long result = arm(thread);
+}
+
+struct tl_error *tl_guest_attach(struct tl_guest_thread *thread)
+{
+    long result;
+
+    if (thread->guest->engine == TL_GUEST_NOTIFY) {
+        result = tl_guest_watcher_start(thread);
+        __atomic_store_n(&thread->attached, result == 0, __ATOMIC_SEQ_CST);
+        return result ? tl_error_new((int)-result, "a thread cannot be made to report a guest's calls") : NULL;
+    }
+    tl_guest_enter_thread(thread);
+    thread->outer = current;
+    current = thread;
+    thread->attached = true;
+    result = arm(thread);
     if (result == 0)
         return NULL;
     tl_guest_detach(thread);
@@ -310,6 +324,11 @@ void tl_guest_detach(struct tl_guest_thread *thread)
 {
     struct tl_guest_thread *outer = thread->outer;
 
+    if (thread->guest->engine == TL_GUEST_NOTIFY) {
+        thread->attached = false;
+        tl_guest_watcher_stop(thread);
+        return;
+    }
     current = outer;
     if (thread->guest->engine == TL_GUEST_SUD)
         tl_rawcall(__NR_prctl, SET_DISPATCH, DISPATCH_OFF, 0, 0, 0, 0);
@@ -330,4 +349,6 @@ void tl_guest_kick(struct tl_guest_thread *thread)
     __atomic_store_n(&thread->kicked, 1, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&thread->attached, __ATOMIC_SEQ_CST))
         tl_rawcall(__NR_tgkill, getpid(), thread->host_tid, tl_guest_kick_signal(), 0, 0, 0);
+    if (thread->attached && thread->watcher)
+        tl_guest_watcher_kick(thread);
 }

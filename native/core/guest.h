@@ -51,7 +51,7 @@ enum tl_guest_event {
     TL_GUEST_FAULT,    // `signal` says which
     TL_GUEST_RETURNED, // to `return_to`
     TL_GUEST_KICKED,   // by tl_guest_kick()
-    TL_GUEST_REFUSED,  // the kernel has refused to arm the thread: `error`
+    TL_GUEST_INTERRUPTED, // a signal to the watching thread; the guest runs
 };
 
 enum tl_guest_engine {
@@ -99,7 +99,7 @@ struct tl_guest_thread {
     struct tl_guest *guest;
     uint32_t index;
     uint32_t arch; // AUDIT_ARCH_* of the call
-    int32_t signal, error;
+    int32_t signal;
     siginfo_t info;
     uint64_t trap_number; // of a fault, and its error code
     uint64_t error_code;
@@ -110,6 +110,8 @@ struct tl_guest_thread {
     bool interrupted;     // a kick has ended a call, which is made again unless its result is set
     bool has_vectors;     // the guest's vector state is saved
     bool attached;
+    bool notified; // of the call by a listener: only its arguments are known
+    struct tl_guest_watcher *watcher;
     struct tl_guest_thread *outer; // of the same host thread
     uint32_t host_mxcsr;
     uint16_t host_fcw;
@@ -124,7 +126,7 @@ struct tl_guest_thread {
     struct copy *copies; // of changed arguments
 
     uint64_t host_gs;
-    int32_t host_tid;
+    int32_t host_tid, decider_tid; // that it runs on; that its calls are decided on
 };
 
 enum tl_guest_decision { TL_GUEST_UNDECIDED, TL_GUEST_GO_ON, TL_GUEST_REPLY, TL_GUEST_KILLED };
@@ -148,6 +150,7 @@ struct tl_guest {
     struct tl_guest_patch patches[tl_guest_patches];
     // Does what the personality has a call do, on the thread that made it: 0 or an errno of ours.
     int (*perform)(struct tl_guest_thread *thread, int64_t *result);
+    uint64_t bell;   // a system call instruction that the filter of notify catches
     uint64_t id;     // of no other guest
     uint64_t passed; // calls that went straight to the kernel, but for those from blocks
 };
@@ -179,6 +182,17 @@ void tl_guest_call(struct tl_guest_thread *thread, struct tl_call *call); // beg
 enum tl_guest_decision tl_guest_wait(struct tl_guest_thread *thread); // until it is decided, or a kick
 void tl_guest_end_call(struct tl_guest_thread *thread);
 
+// guest_notify.c: in place of tl_guest_run() and tl_guest_finish().
+long tl_guest_watcher_start(struct tl_guest_thread *thread);
+void tl_guest_watcher_stop(struct tl_guest_thread *thread);
+enum tl_guest_event tl_guest_watch(struct tl_guest_thread *thread);
+void tl_guest_watcher_reply(struct tl_guest_thread *thread, int64_t result);
+void tl_guest_watcher_continue(struct tl_guest_thread *thread);
+void tl_guest_watcher_restart(struct tl_guest_thread *thread);
+void tl_guest_watcher_kick(struct tl_guest_thread *thread);
+
+// guest.c, for the others
+void tl_guest_enter_thread(struct tl_guest_thread *thread);
 long tl_guest_install_filter(const struct tl_guest *guest, unsigned flags);
 
 // guest_signal.c

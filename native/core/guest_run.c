@@ -74,6 +74,10 @@ static void come_from_block(struct tl_guest_thread *thread)
 
 void tl_guest_finish(struct tl_guest_thread *thread, int64_t result)
 {
+    if (thread->notified) {
+        tl_guest_watcher_reply(thread, result);
+        return;
+    }
     const struct tl_guest_convention *convention = &thread->guest->convention;
     bool is_i386 = thread->arch == AUDIT_ARCH_I386;
     bool failed = (uint64_t)result > (uint64_t)-4096;
@@ -95,6 +99,10 @@ void tl_guest_finish(struct tl_guest_thread *thread, int64_t result)
 
 void tl_guest_restart(struct tl_guest_thread *thread)
 {
+    if (thread->notified) {
+        tl_guest_watcher_restart(thread);
+        return;
+    }
     const struct tl_guest_convention *convention = &thread->guest->convention;
 
     thread->goes_on_at = thread->regs[TL_RIP];
@@ -159,6 +167,8 @@ enum tl_guest_event tl_guest_run(struct tl_guest_thread *thread)
             if (thread->block)
                 come_from_block(thread);
             take_call(thread);
+        } else if (event != TL_GUEST_KICKED) {
+            thread->interrupted = false;
         }
     } while (event == TL_GUEST_CALL && pass(thread, &kicked) && !kicked);
     save_vectors(thread);

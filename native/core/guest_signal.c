@@ -87,10 +87,9 @@ static void on_kick(int number, siginfo_t *info, void *argument)
 
     (void)number;
     (void)info;
-    if (!thread)
-        return;
-    __atomic_store_n(&thread->kicked, 1, __ATOMIC_RELAXED);
-    if (!thread->in_guest) {
+    if (thread)
+        __atomic_store_n(&thread->kicked, 1, __ATOMIC_RELAXED);
+    if (!thread || !thread->in_guest) {
         if (is_within((uint64_t)*rip, tl_guest_syscall_window, tl_guest_syscall_done))
             *rip = (greg_t)tl_guest_syscall_abort;
         else if (is_within((uint64_t)*rip, tl_guest_int80_window, tl_guest_int80_done))

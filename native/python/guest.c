@@ -223,6 +223,12 @@ static PyObject *get_region(PyObject *object, void *closure)
     return PyLong_FromUnsignedLongLong((uint64_t)as_guest(object)->core->region);
 }
 
+static PyObject *get_bell(PyObject *object, void *closure)
+{
+    (void)closure;
+    return PyLong_FromUnsignedLongLong(as_guest(object)->core->bell);
+}
+
 static PyObject *get_passed(PyObject *object, void *closure)
 {
     (void)closure;
@@ -231,6 +237,7 @@ static PyObject *get_passed(PyObject *object, void *closure)
 
 static PyGetSetDef guest_getset[] = {
     {"region", get_region, NULL, "Where the gates of rewritten sites go.", NULL},
+    {"bell", get_bell, NULL, "An instruction that the filter of notify has to catch.", NULL},
     {"passed", get_passed, NULL, "Calls that went straight to the kernel, those of rewritten sites apart.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

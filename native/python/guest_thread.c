@@ -125,7 +125,7 @@ static int take_result(PyObject *given, int64_t *result)
 
 // The call is done by the personality, or by the kernel where it has no opinion. FINISHED: RESULT is known;
 // GOES_ON: the registers are as they should be.
-static int do_call(struct thread_object *self, const struct tl_call *data, int64_t *result)
+static int do_call(struct thread_object *self, const struct tl_call *data, bool wants_result, int64_t *result)
 {
     struct guest_object *guest = guest_of(self);
     PyObject *handler = handler_of(guest, self->core->arch, self->core->nr);
@@ -145,6 +145,10 @@ static int do_call(struct thread_object *self, const struct tl_call *data, int64
         *result = -ENOSYS;
         return FINISHED;
     }
+    if (self->core->notified && !wants_result) {
+        tl_guest_watcher_continue(self->core);
+        return GOES_ON;
+    }
     Py_BEGIN_ALLOW_THREADS;
     done = tl_guest_perform(self->core, result);
     Py_END_ALLOW_THREADS;
@@ -163,7 +167,7 @@ int tl_guest_perform_call(struct tl_guest_thread *thread, int64_t *result)
     data.nr = (int32_t)thread->nr;
     data.tid = thread->host_tid;
     if (innermost && innermost->core == thread) {
-        int what = do_call(innermost, &data, result);
+        int what = do_call(innermost, &data, true, result);
         error = what == FINISHED ? 0 : EINTR;
         if (what == RAISED)
             PyErr_WriteUnraisable((PyObject *)innermost);
@@ -234,8 +238,9 @@ static int decide(struct thread_object *self, struct tl_call *call, int64_t *res
         *result = -(int64_t)(verdict & SECCOMP_RET_DATA);
         return FINISHED;
     }
-    int what = do_call(self, call, result);
-    if (what == FINISHED && is_hooked && tl_listener_wants_result(guest->listener, call))
+    bool is_shown = is_hooked && tl_listener_wants_result(guest->listener, call);
+    int what = do_call(self, call, is_shown, result);
+    if (what == FINISHED && is_shown)
         return show_result(self, call, result);
     return what;
 }
@@ -264,7 +269,7 @@ static int run_loop(struct thread_object *self)
 
     while (what == GOES_ON) {
         Py_BEGIN_ALLOW_THREADS;
-        event = tl_guest_run(self->core);
+        event = self->core->watcher ? tl_guest_watch(self->core) : tl_guest_run(self->core);
         Py_END_ALLOW_THREADS;
         switch (event) {
         case TL_GUEST_CALL:
@@ -272,6 +277,9 @@ static int run_loop(struct thread_object *self)
             break;
         case TL_GUEST_KICKED:
             what = on_kick(self);
+            break;
+        case TL_GUEST_INTERRUPTED:
+            what = PyErr_CheckSignals() < 0 ? RAISED : GOES_ON;
             break;
         case TL_GUEST_RETURNED:
             what = FINISHED;

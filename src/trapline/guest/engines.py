@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trapline import abi, features
 from trapline.bpf import action
-from trapline.bpf.assembler import Assembler
+from trapline.bpf.assembler import JUMP_EQ, Assembler
 from trapline.bpf.program import Program
 from trapline.bpf.ranges import emit, tree64
 from trapline.errors import EngineStartError, UsageError
@@ -31,6 +31,7 @@ ENGINES: dict[str, tuple[int, bool, bool]] = {
 #: What each needs of the kernel, as :mod:`trapline.features` names it.
 _NEEDS = {SUD: ("sud_exclusive",), TRAP: ("seccomp_trap",), NOTIFY: ("notify_listener",)}
 _TRAP_DATA = 0x7471  # tl_guest_trap_data
+_BELL = 0xF00D  # of guest_notify.c
 _LOW, _HIGH, _NR, _ARCH = 8, 12, 0, 4
 
 
@@ -75,28 +76,30 @@ def _works(base: int) -> bool:
     return all(features.probe(name).works is not False for name in _NEEDS[base])
 
 
-def catching_filter(ranges: Ranges, verdict: int, trapped: tuple[int, ...] = ()) -> Program:
+def catching_filter(ranges: Ranges, verdict: int, trapped: tuple[int, ...] | None = ()) -> Program:
     """Return the filter that catches calls from some ranges of addresses and lets all others pass.
 
     :param verdict: ``SECCOMP_RET_TRAP`` or ``SECCOMP_RET_USER_NOTIF``.
-    :param trapped: native numbers that trap all the same.
+    :param trapped: native numbers that trap all the same; None is all but trapline's own.
     """
     asm = Assembler()
     inside, outside, traps = asm.label(), asm.label(), asm.label()
     emit(asm, tree64(ranges), {"low": _LOW, "high": _HIGH}, {True: inside, False: outside})
     asm.place(inside)
-    if trapped and verdict != action.RET_TRAP:
+    if verdict != action.RET_TRAP:
         asm.load(_ARCH)
         native = asm.label()
-        from trapline.bpf.assembler import JUMP_EQ
-
         asm.branch(JUMP_EQ, abi.AUDIT_ARCH["x86_64"], native, traps)
         asm.place(native)
         asm.load(_NR)
-        for number in trapped:
+        notified = asm.label()
+        numbers = [(_BELL, notified)] if trapped is None else [(number, traps) for number in trapped]
+        for number, target in numbers:
             following = asm.label()
-            asm.branch(JUMP_EQ, number, traps, following)
+            asm.branch(JUMP_EQ, number, target, following)
             asm.place(following)
+        asm.goto(traps if trapped is None else notified)
+        asm.place(notified)
         asm.ret(verdict)
         asm.place(traps)
     asm.ret(action.trap(_TRAP_DATA))

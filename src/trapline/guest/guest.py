@@ -128,8 +128,12 @@ class Guest:
         ranges = tuple(sorted([(self.arena.start, self.arena.end), *self._ranges]))
         self._native.set_ranges(ranges, self._choice.selects or len(ranges) > 1)
         if self._choice.base in (TRAP, NOTIFY):
-            verdict = action.RET_TRAP if self._choice.base == TRAP else action.RET_USER_NOTIF
-            self._native.set_catching(catching_filter(ranges, verdict).to_bytes())
+            verdict, trapped = action.RET_TRAP, ()
+            if self._choice.base == NOTIFY:
+                verdict = action.RET_USER_NOTIF
+                trapped = self.personality.trapped()
+                ranges = tuple(sorted([*ranges, (self._native.bell, self._native.bell + 3)]))
+            self._native.set_catching(catching_filter(ranges, verdict, trapped).to_bytes())
 
     def _listen(self, plan: Plan) -> None:
         call_type = type("GuestCall", (GuestCall,), {"__slots__": (), "_guest": self})

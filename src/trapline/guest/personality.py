@@ -128,6 +128,13 @@ class Personality:
             return abi.name(nr, arch)
         return self.numbers.get(nr, f"syscall_{nr}")
 
+    def trapped(self) -> tuple[int, ...] | None:
+        """Return the numbers of calls whose methods look at registers other than arguments, or set some.
+
+        None is all of them, as a convention has it that is not Linux's.
+        """
+        return None if self.numbers is not None or self.convention is not None else ()
+
     def loaded(self, program: Program) -> None:
         """Take notice of the program that the guest runs."""
 

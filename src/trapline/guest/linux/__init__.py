@@ -13,6 +13,10 @@ __all__ = ["LINUX", "Linux"]
 LINUX = Convention("rax", ("rdi", "rsi", "rdx", "r10", "r8", "r9"), "rax")
 
 
+#: clone, clone3, rt_sigreturn, sigaltstack, arch_prctl.
+_TRAPPED = (56, 435, 15, 131, 158)
+
+
 class Linux(Memory, Threads, Signals, Process):
     """Linux.
 
@@ -25,3 +29,7 @@ class Linux(Memory, Threads, Signals, Process):
     def __init__(self, *, own_files: bool = False) -> None:
         super().__init__()
         self.own_files = own_files
+
+    def trapped(self) -> tuple[int, ...]:
+        """Return the calls that are about registers."""
+        return _TRAPPED
