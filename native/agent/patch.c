@@ -4,12 +4,9 @@
 // writes:
 //
 //   1. the block
-//   2. a trapping byte over each instruction of the window, and membarrier: who arrives now is put right by
-//   the
-//      signal handler
-//   3. all other bytes of the jump but the first, and membarrier
-//   4. the first byte, and membarrier
+//   2. the window (window.h)
 #include "inside.h"
+#include "window.h"
 
 #include <asm/unistd.h>
 
@@ -196,22 +193,17 @@ static void write_block(const struct tl_patch *patch, const struct tl_plan *plan
     }
 }
 
-// Is AT, within the window, where one of the program's instructions began? The first one does not count.
-static bool is_boundary(const struct tl_patch *patch, unsigned at)
+// Where in the window the program's instructions began, the first one apart.
+static uint32_t boundaries_of(const struct tl_patch *patch)
 {
-    for (unsigned i = 0; i < patch->point_count; i++)
-        if (patch->points[i].position - patch->start == (int)at)
-            return at != 0;
-    return false;
-}
+    uint32_t found = 0;
 
-static void write_bytes(const struct tl_patch *patch, volatile uint8_t *window, const uint8_t *bytes,
-                        bool boundaries)
-{
-    for (unsigned at = 1; at < patch->window_size; at++)
-        if (is_boundary(patch, at) == boundaries && window[at] != bytes[at])
-            window[at] = bytes[at];
-    synchronise();
+    for (unsigned i = 0; i < patch->point_count; i++) {
+        int at = patch->points[i].position - patch->start;
+        if (at > 0 && at < patch->window_size)
+            found |= (uint32_t)1 << at;
+    }
+    return found;
 }
 
 static volatile uint8_t *window_of(const struct tl_patch *patch)
@@ -221,26 +213,13 @@ static volatile uint8_t *window_of(const struct tl_patch *patch)
 
 static void write_window(const struct tl_patch *patch)
 {
-    volatile uint8_t *window = window_of(patch);
-
-    window[0] = int3;
-    write_bytes(patch, window, patch->written, true);
-    write_bytes(patch, window, patch->written, false);
-    window[0] = patch->written[0];
-    synchronise();
+    tl_window_write(window_of(patch), patch->written, patch->window_size, boundaries_of(patch), synchronise);
 }
 
-// The reverse: where instructions begin there are traps until all of them are whole again.
 static void restore_window(const struct tl_patch *patch)
 {
-    volatile uint8_t *window = window_of(patch);
-
-    window[0] = int3;
-    synchronise();
-    write_bytes(patch, window, patch->original, false);
-    write_bytes(patch, window, patch->original, true);
-    window[0] = patch->original[0];
-    synchronise();
+    tl_window_restore(window_of(patch), patch->original, patch->window_size, boundaries_of(patch),
+                      synchronise);
 }
 
 // Chooses where the block goes, and fills in the patch. False: there is no room in reach.

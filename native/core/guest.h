@@ -66,6 +66,8 @@ enum {
     tl_guest_stack = 0x8000,      // the signal stack, to its end
     tl_guest_ranges = 1024,
     tl_guest_patches = 4096,
+    tl_guest_sites = 8192, // a power of two
+    tl_guest_threshold = 16,
     tl_guest_trap_data = 0x7471, // what a filter of ours says in si_errno
 };
 
@@ -80,6 +82,11 @@ struct tl_guest_convention {
 };
 
 // A site that jumps to a block.
+struct tl_guest_site {
+    uint64_t address;
+    uint32_t count;
+};
+
 struct tl_guest_patch {
     uint64_t site, gate;
 };
@@ -106,6 +113,7 @@ struct tl_guest_thread {
     uint64_t return_to;   // an address that may not be executed
     uint64_t args[6];     // of the call, as they go to the kernel
     int64_t nr;
+    uint64_t hot;         // a site that has trapped often by now, and 0 otherwise
     uint64_t goes_on_at;  // where an interrupted call that is not made again ends
     bool interrupted;     // a kick has ended a call, which is made again unless its result is set
     bool has_vectors;     // the guest's vector state is saved
@@ -146,6 +154,7 @@ struct tl_guest {
     const struct sock_filter *catching; // trap and notify: what catches calls
     unsigned short catching_length;
     uint32_t gate_patch, gate_after; // offsets in a gate: the number of its patch, what follows the call
+    struct tl_guest_site sites[tl_guest_sites];
     uint32_t patch_count;
     struct tl_guest_patch patches[tl_guest_patches];
     // Does what the personality has a call do, on the thread that made it: 0 or an errno of ours.
@@ -157,6 +166,8 @@ struct tl_guest {
 
 struct tl_error *tl_guest_new(enum tl_guest_engine engine, bool rewrites, struct tl_guest **guest);
 void tl_guest_free(struct tl_guest *guest);
+// Counts a call of a site; true once it has made enough of them to be worth rewriting.
+bool tl_guest_is_hot(struct tl_guest *guest, uint64_t site);
 bool tl_guest_has(const struct tl_guest *guest, uint64_t address);
 
 struct tl_error *tl_guest_thread_new(struct tl_guest *guest, struct tl_guest_thread **thread);

@@ -139,6 +139,9 @@ static void take(struct tl_guest_thread *thread, const struct tl_call *call)
     for (int i = 0; i < 6; i++)
         thread->args[i] = thread->regs[order[i]] = call->args[i];
     thread->interrupted = false;
+    bool is_hot = thread->guest->rewrites && call->arch == AUDIT_ARCH_X86_64 &&
+                  tl_guest_is_hot(thread->guest, call->ip - 2);
+    thread->hot = is_hot ? call->ip - 2 : 0;
 }
 
 static bool pass(struct tl_guest_thread *thread)
@@ -146,7 +149,7 @@ static bool pass(struct tl_guest_thread *thread)
     struct tl_guest *guest = thread->guest;
     unsigned number = thread->nr & 0xffff;
 
-    if (!guest->is_linux || thread->arch != AUDIT_ARCH_X86_64)
+    if (!guest->is_linux || thread->arch != AUDIT_ARCH_X86_64 || thread->hot)
         return false;
     if (guest->classes[number] == TL_CONSTANT) {
         thread->watcher->reply = guest->constants[number];

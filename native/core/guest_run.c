@@ -133,7 +133,7 @@ static bool pass(struct tl_guest_thread *thread, bool *kicked)
     struct tl_guest *guest = thread->guest;
     int64_t result;
 
-    if (!guest->is_linux || thread->arch != AUDIT_ARCH_X86_64)
+    if (!guest->is_linux || thread->arch != AUDIT_ARCH_X86_64 || thread->hot)
         return false;
     unsigned number = thread->nr & 0xffff;
     switch (guest->classes[number]) {
@@ -167,6 +167,10 @@ enum tl_guest_event tl_guest_run(struct tl_guest_thread *thread)
             if (thread->block)
                 come_from_block(thread);
             take_call(thread);
+            thread->hot = 0;
+            if (!thread->block && thread->guest->rewrites && thread->arch == AUDIT_ARCH_X86_64 &&
+                tl_guest_is_hot(thread->guest, thread->regs[TL_RIP] - 2))
+                thread->hot = thread->regs[TL_RIP] - 2;
         } else if (event != TL_GUEST_KICKED) {
             thread->interrupted = false;
         }

@@ -342,7 +342,7 @@ static PyMethodDef agent_methods[] = {
     {"set_constant", agent_set_constant, METH_VARARGS, NULL},
     {"set_rules", agent_set_rules, METH_VARARGS, NULL},
     {"enter", agent_enter, METH_O, NULL},
-    {"gate", agent_gate, METH_NOARGS, NULL},
+    {"gate", agent_gate, METH_NOARGS | METH_STATIC, NULL},
     {"next_plan", agent_next_plan, METH_VARARGS, NULL},
     {"end_plans", agent_end_plans, METH_NOARGS, NULL},
     {"answer_plan", agent_answer_plan, METH_VARARGS, NULL},

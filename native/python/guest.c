@@ -6,9 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include "rawcall.h"
 #include "session.h"
+#include "window.h"
 
 PyObject *tl_guest_type;
 
@@ -24,6 +26,7 @@ static void guest_dealloc(PyObject *object)
     Py_XDECREF(self->listener);
     Py_XDECREF(self->handlers);
     Py_XDECREF(self->on_kick);
+    Py_XDECREF(self->on_hot);
     release(object);
     Py_DECREF(type);
 }
@@ -36,6 +39,7 @@ static int guest_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(self->listener);
     Py_VISIT(self->handlers);
     Py_VISIT(self->on_kick);
+    Py_VISIT(self->on_hot);
     return 0;
 }
 
@@ -46,18 +50,20 @@ static int guest_clear(PyObject *object)
     Py_CLEAR(self->listener);
     Py_CLEAR(self->handlers);
     Py_CLEAR(self->on_kick);
+    Py_CLEAR(self->on_hot);
     return 0;
 }
 
-// Guest(engine, rewrites, handlers, on_kick): handlers {(audit_arch, nr or -1): what does the call}; on_kick(
-// thread) is called after a kick, and what it raises ends the run.
+// Guest(engine, rewrites, handlers, on_kick, on_hot): handlers {(audit_arch, nr or -1): what does the call};
+// on_kick(thread) is called after a kick, and what it raises ends the run; on_hot(site) may rewrite it.
 static PyObject *guest_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    PyObject *handlers, *on_kick;
+    PyObject *handlers, *on_kick, *on_hot;
     int engine, rewrites;
 
     (void)keywords;
-    if (!PyArg_ParseTuple(args, "ipO!O:Guest", &engine, &rewrites, &PyDict_Type, &handlers, &on_kick))
+    if (!PyArg_ParseTuple(args, "ipO!OO:Guest", &engine, &rewrites, &PyDict_Type, &handlers, &on_kick,
+                          &on_hot))
         return NULL;
     PyObject *object = PyType_GenericAlloc(type, 0);
     if (!object)
@@ -71,6 +77,7 @@ static PyObject *guest_new(PyTypeObject *type, PyObject *args, PyObject *keyword
     as_guest(object)->core->perform = tl_guest_perform_call;
     as_guest(object)->handlers = Py_NewRef(handlers);
     as_guest(object)->on_kick = Py_NewRef(on_kick);
+    as_guest(object)->on_hot = Py_NewRef(on_hot);
     return object;
 }
 
@@ -318,6 +325,33 @@ static PyObject *memory_view(PyObject *module, PyObject *args)
     return PyMemoryView_FromMemory((char *)(uintptr_t)address, size, is_writable ? PyBUF_WRITE : PyBUF_READ);
 }
 
+static void synchronise(void)
+{
+    enum { SYNC_CORE = 32, REGISTER_SYNC_CORE = 64 };
+
+    if (tl_rawcall(__NR_membarrier, SYNC_CORE, 0, 0, 0, 0, 0) == -EPERM) {
+        tl_rawcall(__NR_membarrier, REGISTER_SYNC_CORE, 0, 0, 0, 0, 0);
+        tl_rawcall(__NR_membarrier, SYNC_CORE, 0, 0, 0, 0, 0);
+    }
+}
+
+// write_window(address, bytes, boundaries, restores): see window.h
+static PyObject *write_window(PyObject *module, PyObject *args)
+{
+    unsigned long long address;
+    const uint8_t *bytes;
+    Py_ssize_t size;
+    unsigned boundaries;
+    int restores;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "Ky#Ip:write_window", &address, &bytes, &size, &boundaries, &restores))
+        return NULL;
+    (restores ? tl_window_restore : tl_window_write)((volatile uint8_t *)(uintptr_t)address, bytes,
+                                                     (unsigned)size, boundaries, synchronise);
+    Py_RETURN_NONE;
+}
+
 // memory_grow(address, old size, new size): in place, over what is reserved behind
 static PyObject *memory_grow(PyObject *module, PyObject *args)
 {
@@ -374,6 +408,7 @@ static PyObject *unshare_files(PyObject *module, PyObject *unused)
 }
 
 static PyMethodDef functions[] = {
+    {"write_window", write_window, METH_VARARGS, NULL},
     {"memory_grow", memory_grow, METH_VARARGS, NULL},
     {"memory_move", memory_move, METH_VARARGS, NULL},
     {"system_call", system_call, METH_VARARGS, NULL},

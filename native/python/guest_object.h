@@ -14,7 +14,7 @@ struct guest_object {
     struct sock_filter *program; // which calls it is asked about
     unsigned program_length;
     PyObject *handlers; // {(audit_arch, nr): what does the call}, nr -1: all others
-    PyObject *on_kick;
+    PyObject *on_kick, *on_hot;
 };
 
 static inline struct guest_object *as_guest(PyObject *object)

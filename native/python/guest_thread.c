@@ -14,6 +14,7 @@ struct thread_object {
     PyObject_HEAD
     PyObject *guest;
     struct tl_guest_thread *core;
+    bool runs;
 };
 
 // What run() returns, and what becomes of a step besides.
@@ -245,10 +246,27 @@ static int decide(struct thread_object *self, struct tl_call *call, int64_t *res
     return what;
 }
 
+// A site that has trapped often: it may be rewritten before its call is done.
+static int rewrite(struct thread_object *self)
+{
+    struct tl_guest_thread *core = self->core;
+    uint64_t site = core->hot;
+
+    core->hot = 0;
+    PyObject *result = PyObject_CallFunction(guest_of(self)->on_hot, "K", (unsigned long long)site);
+    if (!result)
+        return RAISED;
+    Py_DECREF(result);
+    return GOES_ON;
+}
+
 static int call_event(struct thread_object *self)
 {
     struct tl_call call;
     int64_t result = 0;
+
+    if (self->core->hot && rewrite(self) == RAISED)
+        return RAISED;
 
     tl_guest_call(self->core, &call);
     int what = decide(self, &call, &result);
@@ -291,23 +309,44 @@ static int run_loop(struct thread_object *self)
     return what;
 }
 
+// attach(): the calling thread is to run it next, and has its tid from here on
+static PyObject *thread_attach(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    struct tl_error *error = tl_guest_attach(as_thread(object)->core);
+    if (error)
+        return tl_raise(error);
+    Py_RETURN_NONE;
+}
+
+// detach(): it is not going to be run
+static PyObject *thread_detach(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    if (as_thread(object)->core->attached)
+        tl_guest_detach(as_thread(object)->core);
+    Py_RETURN_NONE;
+}
+
 // run(): 0 it has returned, 1 a fault, 2 a hook has failed, 3 a hook has killed it
 static PyObject *thread_run(PyObject *object, PyObject *unused)
 {
     struct thread_object *self = as_thread(object), *outer = innermost;
 
     (void)unused;
-    if (self->core->attached) {
+    if (self->runs) {
         PyErr_SetString(PyExc_RuntimeError, "this thread of a guest runs already");
         return NULL;
     }
-    struct tl_error *error = tl_guest_attach(self->core);
+    struct tl_error *error = self->core->attached ? NULL : tl_guest_attach(self->core);
     if (error)
         return tl_raise(error);
     Py_INCREF(object);
+    self->runs = true;
     innermost = self;
     int what = run_loop(self);
     innermost = outer;
+    self->runs = false;
     tl_guest_detach(self->core);
     Py_DECREF(object);
     return what == RAISED ? NULL : PyLong_FromLong(what);
@@ -494,7 +533,8 @@ static int set_interrupted(PyObject *object, PyObject *value, void *closure)
 static PyGetSetDef thread_getset[] = {
     {"fs", get_u64, set_u64, "Base of its fs.", (void *)offsetof(struct tl_guest_thread, fs)},
     {"return_to", get_u64, set_u64, NULL, (void *)offsetof(struct tl_guest_thread, return_to)},
-    {"nr", get_u64, NULL, NULL, (void *)offsetof(struct tl_guest_thread, nr)},
+    {"nr", get_u64, set_u64, NULL, (void *)offsetof(struct tl_guest_thread, nr)},
+    {"goes_on_at", get_u64, set_u64, NULL, (void *)offsetof(struct tl_guest_thread, goes_on_at)},
     {"block", get_u64, NULL, NULL, (void *)offsetof(struct tl_guest_thread, block)},
     {"index", get_u32, NULL, NULL, (void *)offsetof(struct tl_guest_thread, index)},
     {"tid", get_u32, NULL, "Of the thread that it runs on; 0 when it has not run yet.",
@@ -505,6 +545,8 @@ static PyGetSetDef thread_getset[] = {
 };
 
 static PyMethodDef thread_methods[] = {
+    {"attach", thread_attach, METH_NOARGS, NULL},
+    {"detach", thread_detach, METH_NOARGS, NULL},
     {"run", thread_run, METH_NOARGS, NULL},
     {"kick", thread_kick, METH_NOARGS, NULL},
     {"perform", thread_perform, METH_VARARGS, NULL},

@@ -21,7 +21,7 @@ from trapline.errors import TraplineError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["PAGE", "Arena", "ArenaError", "Area", "Code"]
 
@@ -129,6 +129,7 @@ class Arena:
         self._starts: list[int] = []
         self._areas: list[Area] = []
         self._closed = False
+        self._watchers: list[Callable[[int, int, bool], None]] = []
 
     @staticmethod
     def _reserve(size: int, base: int | None) -> int:
@@ -196,6 +197,14 @@ class Arena:
             raise ArenaError(12, f"an arena of {self.size >> 20} MB has no room left for {size} bytes")
         return top - size
 
+    def on_change(self, function: Callable[[int, int, bool], None]) -> None:
+        """Have *function* called with a range that is about to be unmapped or replaced, or made writable (True)."""
+        self._watchers.append(function)
+
+    def _tell(self, start: int, end: int, writable: bool = False) -> None:
+        for function in self._watchers:
+            function(start, end, writable)
+
     def _check(self, start: int, size: int) -> int:
         if self._closed:
             raise UsageError("this arena is closed")
@@ -253,6 +262,7 @@ class Arena:
         end = self._check(start, size)
         if not flags:
             flags = MAP_PRIVATE | (MAP_ANONYMOUS if fd < 0 else 0)
+        self._tell(start, end)
         _native.memory_map(start, end - start, bits, (flags & ~MAP_FIXED_NOREPLACE) | MAP_FIXED, fd, offset)
         self._forget(start, end)
         self._add(Area(start, end, bits, name))
@@ -268,6 +278,8 @@ class Arena:
         areas = self.overlapping(address, end)
         if sum(min(area.end, end) - max(area.start, address) for area in areas) != end - address:
             raise ArenaError(12, f"not all of {address:#x} to {end:#x} is mapped")
+        if bits & PROT_WRITE:
+            self._tell(address, end, True)
         _native.memory_protect(address, end - address, bits)
         for area in areas:
             low, high, name = max(area.start, address), min(area.end, end), area.name
@@ -277,6 +289,7 @@ class Arena:
     def free(self, address: int, size: int) -> None:
         """Give memory back; the addresses stay reserved."""
         end = self._check(address, size)
+        self._tell(address, end)
         flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED
         _native.memory_map(address, end - address, 0, flags, -1, 0)
         self._forget(address, end)
@@ -327,6 +340,7 @@ class Arena:
             self._closed = True
             _native.memory_unmap(self.start, self.size)
             self._areas, self._starts = [], []
+            self._watchers = []
 
     def __enter__(self) -> Arena:
         return self

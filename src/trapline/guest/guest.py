@@ -100,7 +100,7 @@ class Guest:
         self.personality.begin(self)
         self._tables = CallTables(plan, action.RET_USER_NOTIF)
         self._native = _native.Guest(
-            self._choice.base, self._choice.rewrites, self.personality.handlers(), self._kicked
+            self._choice.base, self._choice.rewrites, self.personality.handlers(), self._kicked, self._hot
         )
         self._ranges = list(ranges)
         self._set_ranges()
@@ -184,9 +184,18 @@ class Guest:
             return self._on_hook_error
         thread = self._threads[call._id & 0xFFF]
         thread.error = error
-        if thread.tid != threading.get_native_id():
+        if thread.driver != threading.get_native_id():
             thread.kick()
         return -1
+
+    def _hot(self, site: int) -> None:
+        """Called on a thread whose site has trapped often."""
+        with self._lock:
+            if self._rewriter is None:
+                from trapline.guest.rewriting import Rewriter
+
+                self._rewriter = Rewriter(self.arena, self._native)
+        self._rewriter.rewrite(site)
 
     def _kicked(self, thread: Thread) -> None:
         """Called on a thread that was interrupted, before it goes on."""
@@ -197,6 +206,8 @@ class Guest:
             raise End
         if self._deadline is not None and time.monotonic() >= self._deadline:
             raise TimeoutError("the guest still runs after the time it was given")
+        if self._rewriter is not None:
+            self._rewriter.show(thread)
         self.personality.kicked(thread)
 
     # -- running -------------------------------------------------------------------------------------------------------
@@ -219,12 +230,17 @@ class Guest:
         """
         with self._lock:
             self._running.add(thread)
+        thread.driver = threading.get_native_id()
         try:
             while True:
                 what = thread.run()
                 if what == _FINISHED:
                     return signed(thread.registers.rax)
                 if what == _FAULTED:
+                    if self._rewriter is not None:
+                        if self._rewriter.put_right(thread, thread.fault()[0]):
+                            continue
+                        self._rewriter.show(thread)
                     if not self.personality.faulted(thread):
                         raise GuestFault(thread)
                 elif what == _FAILED:
@@ -238,22 +254,32 @@ class Guest:
                 self._ended.notify_all()
 
     def start_thread(self, thread: Thread) -> Callable[[], None]:
-        """Start a thread that the guest has made, on one of its own, whose id is in ``started_tid`` by then.
+        """Start a thread that the guest has made, on one of its own, whose id it has by then.
 
         :returns: what lets it begin.
         """
         with self._lock:
             self._running.add(thread)
         started, begin = threading.Event(), threading.Event()
+        failures: list[OSError] = []
 
         def main() -> None:
-            thread.started_tid = threading.get_native_id()
+            try:
+                thread.attach()
+            except OSError as error:
+                failures.append(error)
+                started.set()
+                return
             started.set()
             begin.wait()
             self._run_thread(thread)
 
         threading.Thread(target=main, name="trapline-guest", daemon=True).start()
         started.wait()
+        if failures:
+            with self._lock:
+                self._running.discard(thread)
+            raise failures[0]
         return begin.set
 
     @property
@@ -282,6 +308,7 @@ class Guest:
     def _run_thread(self, thread: Thread) -> None:
         try:
             if self._ending:
+                thread.detach()
                 return
             self.drive(thread)
         except End:
@@ -383,7 +410,7 @@ class Guest:
 
     def _innermost(self) -> Thread | None:
         tid = threading.get_native_id()
-        inner = [thread for thread in self._running if thread.tid == tid]
+        inner = [thread for thread in self._running if thread.driver == tid]
         return inner[-1] if inner else None
 
     def load(
@@ -472,6 +499,13 @@ class Guest:
     def rules(self) -> dict[str, int]:
         """How often each rule acted, by its text."""
         return self._tables.rule_counts()
+
+    @property
+    def sites(self) -> dict[str, Any]:
+        """How many sites are rewritten, and why others were left alone."""
+        if self._rewriter is None:
+            return {"patched": 0, "left": {}}
+        return {"patched": self._rewriter.patched, "left": dict(self._rewriter.refused)}
 
     @property
     def passed(self) -> int:

@@ -29,8 +29,8 @@ class Thread(_native.GuestThread):
     #: What a hook has raised, until the thread is out of its guest.
     error: BaseException | None = None
     killed_by = 9
-    #: Of the thread that it is about to run on.
-    started_tid = 0
+    #: The thread of this process that runs it: its own, but for the notify engine.
+    driver = 0
 
     def __new__(cls, guest: Guest) -> Thread:
         """Make a thread that has run nothing yet."""

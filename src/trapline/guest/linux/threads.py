@@ -108,8 +108,12 @@ class Threads(Personality):
         state.mask = state_of(thread).mask
         if flags & _CLONE_CHILD_CLEARTID:
             state.clear_tid = child_tid
-        begin = guest.start_thread(child)
-        tid = child.started_tid
+        try:
+            begin = guest.start_thread(child)
+        except OSError:
+            guest.forget_thread(child)
+            raise OSError(_EAGAIN, os.strerror(_EAGAIN)) from None
+        tid = child.tid
         word = tid.to_bytes(4, "little")
         try:
             if flags & _CLONE_PARENT_SETTID:
