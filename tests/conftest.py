@@ -35,6 +35,7 @@ BARE_ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "L
 COMPILE = {
     "dynamic": [],
     "static": ["-static"],
+    "static-pie": ["-static-pie", "-fPIE"],
     "32": ["-m32", "-static"],
     "tsan": ["-fsanitize=thread", "-g"],
     "library": ["-shared", "-fPIC"],
@@ -146,7 +147,7 @@ class Victims:
         options = ["-std=gnu11", "-O1", "-Wall", "-pthread", *COMPILE[kind], *flags]
         content = b"".join(path.read_bytes() for path in (source, *sources)) + " ".join(options).encode()
         suffix = ".so" if kind == "library" else ""
-        built = self.folder / f"{name}-{kind}-{hashlib.sha256(content).hexdigest()[:12]}{suffix}"
+        built = self.folder / f"{name.replace(chr(47), chr(45))}-{kind}-{hashlib.sha256(content).hexdigest()[:12]}{suffix}"
         if not built.exists():
             part = f"{built}.{os.getpid()}"
             command = ["gcc", *options, "-o", part, str(source), *map(str, sources), "-ldl"]

@@ -130,7 +130,7 @@ struct tl_guest_thread {
     uint32_t decision; // enum tl_guest_decision; a futex
     int64_t value;
     uint64_t call_id, serial;
-    bool performed;
+    bool performed, changed; // the call; its arguments
     struct copy *copies; // of changed arguments
 
     uint64_t host_gs;

@@ -113,6 +113,7 @@ static int guest_set_arg(struct tl_transport *transport, uint64_t id, unsigned i
     if (!thread)
         return ENOENT;
     thread->args[index] = value;
+    thread->changed = true;
     return 0;
 }
 
@@ -201,7 +202,7 @@ void tl_guest_call(struct tl_guest_thread *thread, struct tl_call *call)
 {
     thread->decider_tid = gettid();
     thread->value = 0;
-    thread->performed = false;
+    thread->performed = thread->changed = false;
     thread->decision = TL_GUEST_UNDECIDED;
     __atomic_store_n(&thread->call_id, ++thread->serial << index_bits | thread->index, __ATOMIC_RELEASE);
     *call = (struct tl_call){

@@ -146,7 +146,7 @@ static int do_call(struct thread_object *self, const struct tl_call *data, bool 
         *result = -ENOSYS;
         return FINISHED;
     }
-    if (self->core->notified && !wants_result) {
+    if (self->core->notified && !wants_result && !self->core->changed) {
         tl_guest_watcher_continue(self->core);
         return GOES_ON;
     }
@@ -534,6 +534,8 @@ static PyGetSetDef thread_getset[] = {
     {"fs", get_u64, set_u64, "Base of its fs.", (void *)offsetof(struct tl_guest_thread, fs)},
     {"return_to", get_u64, set_u64, NULL, (void *)offsetof(struct tl_guest_thread, return_to)},
     {"nr", get_u64, set_u64, NULL, (void *)offsetof(struct tl_guest_thread, nr)},
+    {"killed_by", get_u64, NULL, "What a hook has killed it with.",
+     (void *)offsetof(struct tl_guest_thread, value)},
     {"goes_on_at", get_u64, set_u64, NULL, (void *)offsetof(struct tl_guest_thread, goes_on_at)},
     {"block", get_u64, NULL, NULL, (void *)offsetof(struct tl_guest_thread, block)},
     {"index", get_u32, NULL, NULL, (void *)offsetof(struct tl_guest_thread, index)},

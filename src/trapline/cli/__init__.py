@@ -15,7 +15,7 @@ __all__ = ["EXIT_FAILURE", "main"]
 #: Exit status of trapline's own failures.
 EXIT_FAILURE = 125
 _EXIT_INTERRUPTED = 130
-_COMMANDS = ("run", "attach", "filter", "doctor")
+_COMMANDS = ("run", "attach", "guest", "filter", "doctor")
 
 
 def main(argv: list[str] | None = None) -> int:

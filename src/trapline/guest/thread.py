@@ -28,7 +28,6 @@ class Thread(_native.GuestThread):
     state: Any = None
     #: What a hook has raised, until the thread is out of its guest.
     error: BaseException | None = None
-    killed_by = 9
     #: The thread of this process that runs it: its own, but for the notify engine.
     driver = 0
 

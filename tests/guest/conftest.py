@@ -1,0 +1,78 @@
+"""Guests on every engine."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trapline import features
+from trapline.guest import Arena, Guest
+from trapline.guest.engines import ENGINES
+
+PROBES = {"sud": "sud_exclusive", "rewrite": "sud_exclusive", "trap": "seccomp_trap", "notify": "notify_listener"}
+
+
+@pytest.fixture(params=list(ENGINES))
+def guest_engine(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    base, _, below = name.partition(":")
+    probe = PROBES[below if below in PROBES else base]
+    if features.probe(probe).works is False:
+        pytest.skip(f"{probe} does not work here: `trapline doctor`")
+    return name
+
+
+@pytest.fixture
+def guest(guest_engine: str) -> Iterator[Callable[..., Guest]]:
+    """``guest(hooks=...)`` makes a guest of the engine, which is closed afterwards."""
+    made: list[Guest] = []
+
+    def make(**options: Any) -> Guest:
+        made.append(Guest(engine=guest_engine, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+class Assembled:
+    """Machine code from assembly text."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[str, bytes] = {}
+
+    def __call__(self, text: str) -> bytes:
+        if text not in self._known:
+            source, target, flat = (self._folder / name for name in ("code.S", "code.o", "code.bin"))
+            source.write_text(f".intel_syntax noprefix\n.text\n{text}\n")
+            subprocess.run(["gcc", "-c", source, "-o", target], check=True)
+            subprocess.run(["objcopy", "-O", "binary", "-j", ".text", target, flat], check=True)
+            self._known[text] = flat.read_bytes()
+        return self._known[text]
+
+
+@pytest.fixture(scope="session")
+def assemble(tmp_path_factory: pytest.TempPathFactory) -> Assembled:
+    """``assemble(text)``: the bytes of some instructions in Intel syntax."""
+    return Assembled(tmp_path_factory.mktemp("assembled"))
+
+
+@pytest.fixture
+def arena() -> Iterator[Arena]:
+    with Arena() as arena:
+        yield arena
+
+
+@pytest.fixture
+def busybox() -> str:
+    found = shutil.which("busybox")
+    if found is None:
+        pytest.skip("there is no busybox here (busybox-static)")
+    return found
