@@ -147,7 +147,8 @@ class Victims:
         options = ["-std=gnu11", "-O1", "-Wall", "-pthread", *COMPILE[kind], *flags]
         content = b"".join(path.read_bytes() for path in (source, *sources)) + " ".join(options).encode()
         suffix = ".so" if kind == "library" else ""
-        built = self.folder / f"{name.replace(chr(47), chr(45))}-{kind}-{hashlib.sha256(content).hexdigest()[:12]}{suffix}"
+        flat = name.replace("/", "-")
+        built = self.folder / f"{flat}-{kind}-{hashlib.sha256(content).hexdigest()[:12]}{suffix}"
         if not built.exists():
             part = f"{built}.{os.getpid()}"
             command = ["gcc", *options, "-o", part, str(source), *map(str, sources), "-ldl"]

@@ -304,6 +304,8 @@ struct tl_error *tl_guest_attach(struct tl_guest_thread *thread)
 {
     long result;
 
+    if (!current)
+        tl_guest_catch_again();
     if (thread->guest->engine == TL_GUEST_NOTIFY) {
         result = tl_guest_watcher_start(thread);
         __atomic_store_n(&thread->attached, result == 0, __ATOMIC_SEQ_CST);

@@ -209,6 +209,7 @@ long tl_guest_install_filter(const struct tl_guest *guest, unsigned flags);
 // guest_signal.c
 struct tl_error *tl_guest_catch_signals(void);
 void tl_guest_release_signals(void);
+void tl_guest_catch_again(void); // where somebody else has taken them meanwhile
 int tl_guest_kick_signal(void);
 extern uint64_t tl_guest_areas;
 enum { tl_guest_threads_max = 4096 };

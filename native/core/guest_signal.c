@@ -40,6 +40,7 @@ enum { caught_count = sizeof caught / sizeof *caught };
 uint64_t tl_guest_areas;
 static int kick_signal;
 static struct sigaction before[65];
+static bool is_given[65]; // back to whoever had it
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned users;
 
@@ -115,32 +116,20 @@ static void make_call(ucontext_t *context)
     r[TL_RAX] = tl_rawcall(r[TL_RAX], r[TL_RDI], r[TL_RSI], r[TL_RDX], r[TL_R10], r[TL_R8], r[TL_R9]);
 }
 
+// A signal that is none of a guest's: whoever had it before us has it again, until the next guest runs. The
+// instruction of a fault faults again; what was sent is sent again.
 static void hand_on(int number, siginfo_t *info, ucontext_t *context)
 {
-    const struct sigaction *old = &before[number];
+    struct sigaction nobody = {.sa_handler = SIG_DFL};
 
     if (number == SIGSYS && info->si_code == SECCOMP_TRAP && info->si_errno == tl_guest_trap_data) {
         make_call(context);
         return;
     }
-    if (old->sa_flags & SA_SIGINFO) {
-        old->sa_sigaction(number, info, context);
-    } else if (old->sa_handler != SIG_DFL && old->sa_handler != SIG_IGN) {
-        old->sa_handler(number);
-    } else if (info->si_code > 0 && number != SIGSYS && number != SIGTRAP) {
-        // The instruction faults again, and then the kernel does what it always does.
-        struct {
-            uint64_t handler, flags, restorer, mask;
-        } action = {0};
-        tl_rawcall(__NR_rt_sigaction, number, (long)&action, 0, 8, 0, 0);
-    } else if (old->sa_handler == SIG_DFL) {
-        struct {
-            uint64_t handler, flags, restorer, mask;
-        } action = {0};
-        tl_rawcall(__NR_rt_sigaction, number, (long)&action, 0, 8, 0, 0);
-        tl_rawcall(__NR_tgkill, tl_rawcall(__NR_getpid, 0, 0, 0, 0, 0, 0),
-                   tl_rawcall(__NR_gettid, 0, 0, 0, 0, 0, 0), number, 0, 0, 0);
-    }
+    sigaction(number, is_given[number] ? &nobody : &before[number], NULL);
+    is_given[number] = true;
+    if (info->si_code <= 0 || number == SIGTRAP || number == SIGSYS)
+        tl_rawcall(__NR_tgkill, getpid(), gettid(), number, 0, 0, 0);
 }
 
 static bool is_call(int number, const siginfo_t *info)
@@ -213,9 +202,24 @@ static void catch_all(void)
     for (int i = 0; i < caught_count; i++) {
         struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
         sigfillset(&action.sa_mask);
-        if (!has_ours(caught[i]))
-            sigaction(caught[i], &action, &before[caught[i]]);
+        if (has_ours(caught[i]))
+            continue;
+        is_given[caught[i]] = false;
+        sigaction(caught[i], &action, &before[caught[i]]);
     }
+}
+
+void tl_guest_catch_again(void)
+{
+    bool is_complete = true;
+
+    for (int i = 0; i < caught_count; i++)
+        is_complete = is_complete && has_ours(caught[i]);
+    if (is_complete)
+        return;
+    pthread_mutex_lock(&lock);
+    catch_all();
+    pthread_mutex_unlock(&lock);
 }
 
 struct tl_error *tl_guest_catch_signals(void)

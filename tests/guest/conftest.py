@@ -14,7 +14,12 @@ from trapline import features
 from trapline.guest import Arena, Guest
 from trapline.guest.engines import ENGINES
 
-PROBES = {"sud": "sud_exclusive", "rewrite": "sud_exclusive", "trap": "seccomp_trap", "notify": "notify_listener"}
+PROBES = {
+    "sud": "sud_exclusive",
+    "rewrite": "sud_exclusive",
+    "trap": "seccomp_trap",
+    "notify": "notify_listener",
+}
 
 
 @pytest.fixture(params=list(ENGINES))

@@ -9,9 +9,8 @@ import threading
 
 import pytest
 
-import trapline
 from trapline import Errno, on, on_return
-from trapline.guest import GuestExit, GuestFault, GuestKilled
+from trapline.guest import Guest, GuestExit, GuestFault, GuestKilled
 
 GETPPID, GETPID, WRITE, NANOSLEEP = 110, 39, 1, 35
 
@@ -45,7 +44,9 @@ def orphan(call):
 
 def test_code_is_called_with_arguments_and_gives_its_result(guest, assemble):
     g = guest()
-    six = g.arena.load_code(assemble("lea rax, [rdi+rsi*2]\nadd rax, rdx\nadd rax, rcx\nadd rax, r8\nsub rax, r9\nret"))
+    six = g.arena.load_code(
+        assemble("lea rax, [rdi+rsi*2]\nadd rax, rdx\nadd rax, rcx\nadd rax, r8\nsub rax, r9\nret")
+    )
     assert g.call(six, 1, 2, 3, 4, 5, 100) == 1 + 4 + 3 + 4 + 5 - 100
 
 
@@ -372,7 +373,9 @@ def test_registers_flags_vectors_and_the_red_zone_survive(guest, assemble):
         return call.reply(1)
 
     g = guest(hooks=[busy])
-    text = REGISTERS.replace("pushfq\n    pop r11", "lea rsp, [rsp-256]\n    pushfq\n    pop r11\n    lea rsp, [rsp+256]")
+    text = REGISTERS.replace(
+        "pushfq\n    pop r11", "lea rsp, [rsp-256]\n    pushfq\n    pop r11\n    lea rsp, [rsp+256]"
+    )
     assert g.call(g.arena.load_code(assemble(text))) == 0
 
 
@@ -482,11 +485,11 @@ def test_two_guests_do_not_know_of_each_other(guest_engine, assemble):
     def other(call):
         return call.reply(first.call(code) + 1)
 
-    with trapline.guest.Guest(engine=guest_engine, hooks=[orphan]) as first:
-        with trapline.guest.Guest(engine=guest_engine, hooks=[other]) as second:
-            code = first.arena.load_code(assemble(call_of(GETPPID)))
-            nested = second.arena.load_code(assemble(call_of(GETPPID)))
-            assert [second.call(nested) for _ in range(30)] == [78] * 30
+    options = {"engine": guest_engine}
+    with Guest(hooks=[orphan], **options) as first, Guest(hooks=[other], **options) as second:
+        code = first.arena.load_code(assemble(call_of(GETPPID)))
+        nested = second.arena.load_code(assemble(call_of(GETPPID)))
+        assert [second.call(nested) for _ in range(30)] == [78] * 30
 
 
 def test_four_guests_at_once(guest_engine, assemble):
@@ -498,7 +501,7 @@ def test_four_guests_at_once(guest_engine, assemble):
             return call.reply(number)
 
         try:
-            with trapline.guest.Guest(engine=guest_engine, hooks=[mine]) as g:
+            with Guest(engine=guest_engine, hooks=[mine]) as g:
                 code = g.arena.load_code(assemble(CALLS))
                 for _ in range(10):
                     assert g.call(code, 50, GETPPID) == number

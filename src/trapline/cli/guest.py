@@ -42,7 +42,9 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("-s", "--script", metavar="FILE", action="append", default=[], help="Python file with hooks")
+    parser.add_argument(
+        "-s", "--script", metavar="FILE", action="append", default=[], help="Python file with hooks"
+    )
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[],
                         help="option that a hooks file declares with trapline.option()")  # fmt: skip
     parser.add_argument("-e", "--rule", metavar="RULE", action="append", default=[],
@@ -50,7 +52,9 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--engine", metavar="ENGINE", default="auto",
                         help=f"how calls are caught: auto, {', '.join(ENGINES)}")  # fmt: skip
     parser.add_argument("--timeout", metavar="SECONDS", type=float, help="stop it after so long")
-    parser.add_argument("--stats", action="store_true", help="say at the end what was caught, on standard error")
+    parser.add_argument(
+        "--stats", action="store_true", help="say at the end what was caught, on standard error"
+    )
     parser.add_argument("file", metavar="FILE", help="the program")
     parser.add_argument("args", metavar="ARG", nargs=argparse.REMAINDER, help="its arguments")
     parser.set_defaults(run=run)
@@ -91,5 +95,7 @@ def _print_stats(guest: Guest) -> None:
     sites = guest.sites
     if sites["patched"] or sites["left"]:
         left = ", ".join([f"{count} {why}" for why, count in sites["left"].items()])
-        lines.append(f"trapline: {sites['patched']} sites rewritten" + (f", left alone: {left}" if left else ""))
+        lines.append(
+            f"trapline: {sites['patched']} sites rewritten" + (f", left alone: {left}" if left else "")
+        )
     say("\n".join(lines) + "\n")

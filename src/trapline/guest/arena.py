@@ -228,7 +228,11 @@ class Arena:
         at = bisect_right(self._starts, area.start)
         before = self._areas[at - 1] if at else None
         after = self._areas[at] if at < len(self._areas) else None
-        if before and (before.end, before.protection, before.name) == (area.start, area.protection, area.name):
+        if before and (before.end, before.protection, before.name) == (
+            area.start,
+            area.protection,
+            area.name,
+        ):
             before.end = area.end
             return
         if after and (after.start, after.protection, after.name) == (area.end, area.protection, area.name):

@@ -17,7 +17,7 @@ _AROUND = 16
 _LINES = 6
 
 
-class GuestFault(TraplineError, RuntimeError):
+class GuestFault(TraplineError, RuntimeError):  # noqa: N818 (what it is, not that it is wrong)
     """An instruction of a guest could not be executed.
 
     :ivar signal: what the kernel would have sent: SIGSEGV, SIGBUS, SIGILL, SIGFPE or SIGTRAP.
@@ -60,7 +60,7 @@ def _copy(area: Area) -> Area:
     return type(area)(area.start, area.end, area.protection, area.name)
 
 
-class GuestKilled(TraplineError, RuntimeError):
+class GuestKilled(TraplineError, RuntimeError):  # noqa: N818 (what it is, not that it is wrong)
     """A signal of its own, or ``call.kill()``, has ended a guest that was called as a function.
 
     :ivar signal: its number.
@@ -71,7 +71,7 @@ class GuestKilled(TraplineError, RuntimeError):
         super().__init__(f"the guest was killed by signal {number}")
 
 
-class GuestExit(TraplineError, RuntimeError):
+class GuestExit(TraplineError, RuntimeError):  # noqa: N818 (what it is, not that it is wrong)
     """Code that was called as a function has made ``exit`` or ``exit_group`` instead of returning.
 
     :ivar status: what it gave, 0 to 255.

@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
-    from typing import Any
+    from typing import Any, NoReturn
 
     from trapline.bpf.ranges import Range
     from trapline.call import Call
@@ -53,7 +53,7 @@ class Guest:
     ::
 
         with trapline.guest.Guest(hooks=[orphan]) as guest:
-            code = guest.arena.load_code(b"\\xb8\\x6e\\x00\\x00\\x00\\x0f\\x05\\xc3")   # getppid
+            code = guest.arena.load_code(bytes.fromhex("b86e0000000f05c3"))  # getppid
             print(guest.call(code))
 
     Hooks and rules are those of :class:`trapline.Session`; what they leave undecided is done by the personality. On
@@ -128,7 +128,8 @@ class Guest:
         ranges = tuple(sorted([(self.arena.start, self.arena.end), *self._ranges]))
         self._native.set_ranges(ranges, self._choice.selects or len(ranges) > 1)
         if self._choice.base in (TRAP, NOTIFY):
-            verdict, trapped = action.RET_TRAP, ()
+            verdict = action.RET_TRAP
+            trapped: tuple[int, ...] | None = ()
             if self._choice.base == NOTIFY:
                 verdict = action.RET_USER_NOTIF
                 trapped = self.personality.trapped()
@@ -322,6 +323,11 @@ class Guest:
                 self._running.discard(thread)
                 self._ended.notify_all()
 
+    def exit(self, status: int) -> NoReturn:
+        """End the guest with a status, from a thread of its own: for personalities."""
+        self.end(status & 0xFF)
+        raise End
+
     def end(self, status: int | None, failure: BaseException | None = None) -> None:
         """End all threads, with the status of the guest or because of a failure; the first one counts.
 
@@ -342,7 +348,7 @@ class Guest:
             return function()
         if self._host is None:
             self._host = Host(getattr(self.personality, "own_files", False))
-        return self._host.run(function, self._kick_all)
+        return self._host.run(function, lambda error: self.end(None, error))
 
     def _kick_all(self) -> None:
         with self._lock:
@@ -391,6 +397,7 @@ class Guest:
             setattr(registers, name, value & _MASK)
         if outer is None:
             self._ending = False
+            self._failure = None
             self._deadline = None
         timer = self._limited(timeout)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 
 from trapline import _native
@@ -49,31 +48,26 @@ class Host:
             self._work = work = None
             self._done.set()
 
-    def run(self, function: Callable[[], int], kick: Callable[[], None]) -> int:
+    def run(self, function: Callable[[], int], stop: Callable[[BaseException], None]) -> int:
         """Run a function there and return its result, or raise what it raised.
 
-        :param kick: has the function look at what it has to, such as that this was interrupted.
+        :param stop: has the function end, because waiting for it was interrupted.
         """
         if threading.current_thread() is self._thread:
             return function()
         self._done.clear()
         self._error = None
-        interrupted: BaseException | None = None
-
-        def guarded() -> int:
-            return function()
-
-        self._work = guarded
+        interruption: BaseException | None = None
+        self._work = function
         self._begin.release()
         while not self._done.is_set():
             try:
                 self._done.wait()
             except BaseException as error:
-                interrupted = error
-                self.interruption = error
-                kick()
-        if interrupted is not None:
-            raise interrupted
+                interruption = error
+                stop(error)
+        if interruption is not None:
+            raise interruption
         if self._error is not None:
             error, self._error = self._error, None
             raise error

@@ -20,25 +20,31 @@ if TYPE_CHECKING:
 
 __all__ = ["watching"]
 
-_stack: list[Thread] = []
-_reader = _writer = -1
-_owner = 0
+
+class _Watch:
+    """The thread that takes signals, and what runs on the main thread, the innermost last."""
+
+    def __init__(self) -> None:
+        self.running: list[Thread] = []
+        self._writer = -1
+        self._owner = 0
+
+    def descriptor(self) -> int:
+        """Return what Python's handler is to write to; the reader runs from then on."""
+        if self._owner != os.getpid():  # in a process that was forked no thread is left
+            reader, self._writer = os.pipe2(os.O_CLOEXEC)
+            os.set_blocking(self._writer, False)
+            self._owner = os.getpid()
+            threading.Thread(target=self._read, args=(reader,), name="trapline-signals", daemon=True).start()
+        return self._writer
+
+    def _read(self, reader: int) -> None:
+        while os.read(reader, 512):
+            for thread in list(self.running):
+                thread.kick()
 
 
-def _watch(reader: int) -> None:
-    while True:
-        if not os.read(reader, 512):
-            return
-        for thread in list(_stack):
-            thread.kick()
-
-
-def _start() -> None:
-    global _reader, _writer, _owner
-    _reader, _writer = os.pipe2(os.O_CLOEXEC)
-    os.set_blocking(_writer, False)
-    _owner = os.getpid()
-    threading.Thread(target=_watch, args=(_reader,), name="trapline-signals", daemon=True).start()
+_watch = _Watch()
 
 
 @contextmanager
@@ -47,18 +53,13 @@ def watching(thread: Thread) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    if _owner != os.getpid():
-        _start()
-    _stack.append(thread)
-    if len(_stack) > 1:
-        try:
-            yield
-        finally:
-            _stack.pop()
-        return
-    before = signal.set_wakeup_fd(_writer, warn_on_full_buffer=False)
+    before = None
+    if not _watch.running:
+        before = signal.set_wakeup_fd(_watch.descriptor(), warn_on_full_buffer=False)
+    _watch.running.append(thread)
     try:
         yield
     finally:
-        _stack.pop()
-        signal.set_wakeup_fd(before)
+        _watch.running.pop()
+        if before is not None:
+            signal.set_wakeup_fd(before)

@@ -57,7 +57,11 @@ class Program:
                 self._entry, self._phoff = elf["e_entry"], elf["e_phoff"]
                 self.header_size, self.header_count = elf["e_phentsize"], elf["e_phnum"]
                 segments = [segment.header for segment in elf.iter_segments()]
-                named = [s.get_interp_name() for s in elf.iter_segments() if s["p_type"] == "PT_INTERP"]
+                named = [
+                    str(segment.get_interp_name())  # type: ignore[attr-defined]
+                    for segment in elf.iter_segments()
+                    if segment["p_type"] == "PT_INTERP"
+                ]
         except ELFError:
             os.close(self._fd)
             raise CommandError(_ENOEXEC, "it is no ELF program", path) from None
@@ -81,7 +85,11 @@ class Program:
 
     def _map_segment(self, arena: Arena, header: Any, name: str) -> None:
         flags = header["p_flags"]
-        bits = (PROT_READ if flags & 4 else 0) | (PROT_WRITE if flags & 2 else 0) | (PROT_EXEC if flags & 1 else 0)
+        bits = (
+            (PROT_READ if flags & 4 else 0)
+            | (PROT_WRITE if flags & 2 else 0)
+            | (PROT_EXEC if flags & 1 else 0)
+        )
         start = self.bias + header["p_vaddr"]
         low, file_end, end = start & -PAGE, start + header["p_filesz"], start + header["p_memsz"]
         if header["p_filesz"]:
@@ -193,7 +201,9 @@ def _make_stack(
         memory[at - bottom : at - bottom + len(data)] = data
         return at
 
-    environment = [os.fsencode(k) + b"=" + os.fsencode(v) for k, v in (os.environ if env is None else env).items()]
+    environment = [
+        os.fsencode(k) + b"=" + os.fsencode(v) for k, v in (os.environ if env is None else env).items()
+    ]
     name = push(os.fsencode(program.path) + b"\0")
     envp = [push(text + b"\0") for text in reversed(environment)][::-1]
     args = [push(text + b"\0") for text in reversed(argv)][::-1]

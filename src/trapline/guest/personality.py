@@ -9,7 +9,7 @@ from trapline.guest.registers import NAMES
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, TypeVar
+    from typing import Any, ClassVar, TypeVar
 
     from trapline.guest.arena import Arena
     from trapline.guest.guest import Guest
@@ -76,8 +76,8 @@ class Personality:
     :cvar convention: where numbers, arguments and results are; None: as Linux has it.
     """
 
-    numbers: dict[int, str] | None = None
-    convention: Convention | None = None
+    numbers: ClassVar[dict[int, str] | None] = None
+    convention: ClassVar[Convention | None] = None
 
     def __init__(self) -> None:
         self.guest: Guest | None = None

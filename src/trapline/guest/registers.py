@@ -31,6 +31,8 @@ class Registers:
 
     __slots__ = ("_thread",)
 
+    _thread: _native.GuestThread
+
     def __init__(self, thread: _native.GuestThread) -> None:
         object.__setattr__(self, "_thread", thread)
 

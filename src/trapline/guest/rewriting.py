@@ -6,7 +6,9 @@ system calls are made from the gate, which is outside of the arena, where nothin
 
 from __future__ import annotations
 
+import os
 import threading
+from functools import cache
 
 from trapline import _native
 from trapline.guest.arena import PAGE, pages
@@ -33,30 +35,28 @@ _NEAR_STEPS = 120
 _SIGTRAP, _SIGILL = 5, 4
 _STATUS_FLAGS = 0xD5  # those that lahf and sahf know
 
-_gate: tuple[Gate, dict[str, int]] | None = None
-_catalogue: SiteCatalogue | None = None
-_lock = threading.Lock()
 
+class _Templates:
+    """The agent's gate, where in it something changes, and the plans made with it: made when first needed."""
 
-def _load() -> tuple[Gate, dict[str, int]]:
-    """Return the agent's gate, and where in it something changes."""
-    global _gate, _catalogue
-    if _gate is None:
+    def __init__(self) -> None:
         code, passes, fixups = _native.Agent.gate()
         gate = Gate(code, passes, [Fixup(*each) for each in fixups])
         # In the order of gate.S: classes, segment, threads, entry, patch, constants, return.
         offsets = [fixup.offset for fixup in gate.fixups]
-        marks = {
-            "flags_saved": offsets[1] - 4,  # lsl
-            "flags_back": offsets[2] - 3,  # lea
-            "decided": offsets[5] + 4 + 3 + 4,  # lea, movzwl, movq
-            "rax_back": passes - 2 - 3,  # movl, jmp
-            "pass": passes,
-            "after": passes + 2,
-        }
-        _gate = gate, marks
-        _catalogue = SiteCatalogue(gate)
-    return _gate
+        self.flags_saved = offsets[1] - 4  # lsl
+        self.flags_back = offsets[2] - 3  # lea
+        self.decided = offsets[5] + 4 + 3 + 4  # lea, movzwl, movq
+        self.rax_back = passes - 2 - 3  # movl, jmp
+        self.passes = passes
+        self.after = passes + 2
+        self.catalogue = SiteCatalogue(gate)
+        self.lock = threading.Lock()
+
+
+@cache
+def _templates() -> _Templates:
+    return _Templates()
 
 
 class _Patch:
@@ -135,13 +135,10 @@ class Rewriter:
     def _rewrite(self, site: int) -> str:
         if site in self._patches or self._arena.find(site) is None:
             return ""
-        import os
-
-        with _lock:
-            _load()
-            assert _catalogue is not None
-            # No block fits within reach of the region: what is asked for is one in two pieces.
-            answer = unpack(_catalogue.answer(os.getpid(), site, range(self._native.region, self._native.region)))
+        templates = _templates()
+        with templates.lock:
+            # There is no room for a block in one piece, so it is asked for in two.
+            answer = unpack(templates.catalogue.answer(os.getpid(), site, range(0)))
         if answer.reason is not None:
             return answer.reason
         window = site + answer.start
@@ -239,27 +236,27 @@ class Rewriter:
     def _show(thread: Thread, patch: _Patch, offset: int) -> None:
         registers = thread.registers
         block = patch.block
-        _, marks = _load()
+        marks = _templates()
         if not block.gate <= offset < block.gate_end:
             registers.rip = patch.site + block.position(offset)
             return
         here = offset - block.gate
-        done = here >= marks["after"]
-        if marks["flags_saved"] <= here < marks["flags_back"]:
+        done = here >= marks.after
+        if marks.flags_saved <= here < marks.flags_back:
             flags = registers.eflags & ~_STATUS_FLAGS
             registers.eflags = flags | (registers.rax >> 8 & _STATUS_FLAGS)
             registers.rax = registers.rcx
-        if marks["decided"] <= here < marks["pass"]:
-            if here < marks["rax_back"]:
+        if marks.decided <= here < marks.passes:
+            if here < marks.rax_back:
                 registers.rax = registers.r11
             done = True
-        if here == marks["pass"] and not thread.interrupted:
+        if here == marks.passes and not thread.interrupted:
             # Before the call, or the kernel makes it again.
             thread.interrupted = True
             thread.nr = registers.rax
             thread.goes_on_at = patch.site + 2
         registers.rip = patch.site + (2 if done else 0)
-        if done or here == marks["pass"]:
+        if done or here == marks.passes:
             registers.rcx = patch.site + 2
             registers.r11 = registers.eflags
 
@@ -290,5 +287,3 @@ def _write(address: int, data: bytes) -> None:
     _native.memory_protect(start, size, _RWX)
     _native.memory_view(address, len(data), True)[:] = data
     _native.memory_protect(start, size, _RX)
-
-

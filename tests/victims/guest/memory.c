@@ -1,4 +1,5 @@
 // Memory that is mapped, grown, moved, protected and unmapped.
+#define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@ static void check(int holds, const char *what)
 int main(void)
 {
     enum { page = 4096 };
+    void *volatile nowhere = (void *)8;
     char *p = malloc(1 << 20);
 
     for (size_t i = 2; i < 60; i++) {
@@ -45,8 +47,8 @@ int main(void)
     check(mprotect(n, page, PROT_READ) == 0, "mprotect");
     check(mprotect(n + 5 * page, page, PROT_READ) < 0 && errno == ENOMEM, "mprotect of nothing");
     check(munmap((void *)0x1001, page) < 0 && errno == EINVAL, "munmap of no page");
-    check(read(0, (void *)8, 1) <= 0, "read to nowhere");
-    check(write(1, (void *)8, 1) < 0 && errno == EFAULT, "write from nowhere");
+    check(read(0, nowhere, 1) <= 0, "read to nowhere");
+    check(write(1, nowhere, 1) < 0 && errno == EFAULT, "write from nowhere");
     puts("right");
     return 4;
 }

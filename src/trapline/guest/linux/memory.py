@@ -9,11 +9,9 @@ from trapline.guest.arena import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
-
     PAGE,
     PROT_READ,
     PROT_WRITE,
-
     pages,
 )
 from trapline.guest.personality import Personality, does
@@ -176,5 +174,3 @@ def _name_of(fd: int) -> str:
         return os.path.basename(os.readlink(f"/proc/thread-self/fd/{fd}"))
     except OSError:
         return ""
-
-

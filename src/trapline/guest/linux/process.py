@@ -29,14 +29,11 @@ class Process(Personality):
 
     @does("exit_group")
     def do_exit_group(self, thread: Thread, call: Call) -> int:
-        from trapline.guest.guest import End
-
         assert self.guest is not None
-        self.guest.end(call.raw[0] & 0xFF)
-        raise End
+        self.guest.exit(call.raw[0])
 
     @does("arch_prctl")
-    def do_arch_prctl(self, thread: Thread, call: Call) -> int:
+    def do_arch_prctl(self, thread: Thread, call: Call) -> int | None:
         code, address = call.raw[0] & 0xFFFFFFFF, call.raw[1]
         if code == _ARCH_SET_FS:
             if address >= _CANONICAL:
@@ -52,7 +49,7 @@ class Process(Personality):
         raise OSError(_EINVAL, os.strerror(_EINVAL))
 
     @does("prctl")
-    def do_prctl(self, thread: Thread, call: Call) -> int:
+    def do_prctl(self, thread: Thread, call: Call) -> int | None:
         option = call.raw[0] & 0xFFFFFFFF
         if option in _PR_GETTERS or option in (_PR_SET_NAME, _PR_SET_VMA):
             return thread.perform(_PRCTL, *call.raw)
@@ -67,5 +64,3 @@ class Process(Personality):
         if call.name == "personality" and call.raw[0] & 0xFFFFFFFF == 0xFFFFFFFF:
             return 0
         raise OSError(number, os.strerror(number))
-
-

@@ -32,7 +32,8 @@ _FRAME = 8 + 304 + 128
 _CLEARED_FLAGS = 0x100 | 0x400 | 0x10000  # TF, DF, RF
 _SEGMENTS = 0x002B000000000033  # cs and ss of 64-bit code
 _PAUSE, _PPOLL = 34, 271
-#: Calls that a handler ends with EINTR, whatever SA_RESTART says: poll, select, pause, nanosleep, epoll_wait, and so on.
+#: Calls that a handler ends with EINTR, whatever SA_RESTART says: poll, select, pause, nanosleep, epoll_wait and
+#: others.
 _NOT_RESTARTED = frozenset({7, 23, 34, 35, 127, 128, 130, 230, 232, 270, 271, 281, 441})
 
 
@@ -77,7 +78,7 @@ class Signals(Personality):
             each.kick()
 
     @does("kill")
-    def do_kill(self, thread: Thread, call: Call) -> int:
+    def do_kill(self, thread: Thread, call: Call) -> int | None:
         pid, number = call.args.arg0, call.args.arg1 & 0xFFFFFFFF
         pid = pid & 0xFFFFFFFF
         pid -= (pid >> 31) << 32
@@ -350,7 +351,11 @@ class Signals(Personality):
         state.old_mask = None
         context = struct.pack("<QQQiiQ", 6, 0, *state.stack[:2], 0, state.stack[2])
         context += struct.pack("<18Q", *[getattr(registers, name) for name in NAMES])
-        context += struct.pack("<6Q", _SEGMENTS, error, trap, saved, cr2, 0) + bytes(64) + saved.to_bytes(8, "little")
+        context += (
+            struct.pack("<6Q", _SEGMENTS, error, trap, saved, cr2, 0)
+            + bytes(64)
+            + saved.to_bytes(8, "little")
+        )
         if not thread.write_memory(frame, restorer.to_bytes(8, "little") + context + info):
             return False
         state.vectors[frame] = thread.vectors()
@@ -382,5 +387,3 @@ class Signals(Personality):
 
 def _times(every: float, left: float) -> bytes:
     return struct.pack("<4q", int(every), int(every % 1 * 1e6), int(left), int(left % 1 * 1e6))
-
-

@@ -82,8 +82,12 @@ class Threads(Personality):
         address, size = call.raw[:2]
         if size < 64:
             raise OSError(_EINVAL, os.strerror(_EINVAL))
-        flags, _, child_tid, parent_tid, _, stack, stack_size, tls = struct.unpack("<8Q", call.read(address, 64))
-        return self._clone(thread, call, flags, stack + stack_size if stack else 0, parent_tid, child_tid, tls)
+        flags, _, child_tid, parent_tid, _, stack, stack_size, tls = struct.unpack(
+            "<8Q", call.read(address, 64)
+        )
+        return self._clone(
+            thread, call, flags, stack + stack_size if stack else 0, parent_tid, child_tid, tls
+        )
 
     def _clone(
         self, thread: Thread, call: Call, flags: int, stack: int, parent_tid: int, child_tid: int, tls: int
@@ -130,5 +134,3 @@ class Threads(Personality):
         if address and self.arena.find(address) is not None:
             thread.write_memory(address, bytes(4))
             _native.system_call(_FUTEX, address, _FUTEX_WAKE, 1)
-
-

@@ -1,0 +1,177 @@
+"""Many guests one after another, and this process around them."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from trapline import on
+from trapline.guest import Guest, GuestFault
+
+MINE = "mov eax, 110\nsyscall\nret"
+
+
+@on("getppid")
+def orphan(call):
+    return call.reply(77)
+
+
+def counts() -> tuple[int, int, int]:
+    """Descriptors, threads, and lines of the memory map."""
+    with open("/proc/self/maps") as file:
+        lines = len(file.readlines())
+    return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")), lines
+
+
+def resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1])
+
+
+def test_guests_leave_nothing_behind(guest_engine, assemble):
+    """125 guests on each of 8 engines are a thousand."""
+    code = assemble(MINE)
+
+    def live() -> None:
+        with Guest(engine=guest_engine, hooks=[orphan], rules=["getuid:retval=5"]) as g:
+            made = g.arena.load_code(code)
+            assert [g.call(made) for _ in range(20)] == [77] * 20
+
+    for _ in range(5):
+        live()
+    before, memory = counts(), resident()
+    for _ in range(125):
+        live()
+    after = counts()
+    assert after[:2] == before[:2]
+    assert after[2] <= before[2] + 3
+    assert resident() - memory < 2000  # pages: what malloc keeps
+
+
+def test_programs_leave_nothing_behind(guest_engine, busybox, tmp_path):
+    script = (
+        "import os, sys\n"
+        "from trapline.guest import Guest\n"
+        "def state():\n"
+        "    return (len(os.listdir('/proc/self/fd')), len(os.listdir('/proc/self/task')),\n"
+        "            len(open('/proc/self/maps').readlines()))\n"
+        "def live():\n"
+        "    with Guest(engine=sys.argv[1]) as guest:\n"
+        "        guest.load(sys.argv[2], [sys.argv[2], 'true'])\n"
+        "        assert guest.run() == 0\n"
+        "for _ in range(3): live()\n"
+        "before = state()\n"
+        "for _ in range(20): live()\n"
+        "after = state()\n"
+        "assert after[:2] == before[:2] and after[2] <= before[2] + 3, (before, after)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, guest_engine, busybox], capture_output=True, text=True, timeout=100
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_handlers_of_python_run_while_a_guest_does(guest, assemble):
+    got = []
+    before = signal.signal(signal.SIGALRM, lambda *_: got.append(threading.current_thread()))
+    try:
+        g = guest()
+        flag = g.arena.map(4096)
+
+        def ring(*_):
+            got.append(threading.current_thread())
+            g.arena.memory(flag, 1)[:] = b"\1"
+
+        signal.signal(signal.SIGALRM, ring)
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        code = g.arena.load_code(assemble("1: cmp byte ptr [rdi], 0\nje 1b\nmov eax, 5\nret"))
+        assert g.call(code, flag, timeout=20) == 5
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert got == [threading.main_thread()]
+
+
+def test_a_handler_that_raises_ends_the_call(guest, assemble):
+    class StopError(Exception):
+        pass
+
+    def stop(*_):
+        raise StopError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    g = guest()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        with pytest.raises(StopError):
+            g.call(g.arena.load_code(assemble("1: jmp 1b")), timeout=20)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert g.call(g.arena.load_code(assemble("mov eax, 5\nret"))) == 5
+
+
+def test_other_threads_of_python_go_on(guest, assemble):
+    ticks = []
+    over = threading.Event()
+
+    def tick():
+        while not over.wait(0.001):
+            ticks.append(time.monotonic())
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    g = guest()
+    try:
+        with pytest.raises(TimeoutError):
+            g.call(g.arena.load_code(assemble("1: jmp 1b")), timeout=0.2)
+    finally:
+        over.set()
+        thread.join()
+    assert len(ticks) > 20
+
+
+def test_faulthandler_still_reports_faults_that_are_our_own(guest_engine):
+    script = (
+        "import ctypes, faulthandler, sys\n"
+        "from trapline.guest import Guest, GuestFault\n"
+        "faulthandler.enable()\n"
+        "with Guest(engine=sys.argv[1]) as guest:\n"
+        "    try: guest.call(guest.arena.load_code(bytes.fromhex('31c08b00c3')))\n"
+        "    except GuestFault: print('guest', flush=True)\n"
+        "    ctypes.string_at(0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, guest_engine], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == -signal.SIGSEGV
+    assert done.stdout == "guest\n"
+    assert "Fatal Python error: Segmentation fault" in done.stderr
+
+
+def test_faulthandler_enabled_between_two_runs_does_not_get_the_guests_faults(guest, assemble):
+    g = guest()
+    bad = g.arena.load_code(assemble("ud2"))
+    was = faulthandler.is_enabled()
+    with pytest.raises(GuestFault):
+        g.call(bad)
+    faulthandler.enable()
+    try:
+        with pytest.raises(GuestFault):
+            g.call(bad)
+    finally:
+        if not was:
+            faulthandler.disable()
+
+
+def test_what_was_ours_of_signals_is_as_it_was(guest_engine, assemble):
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    with Guest(engine=guest_engine) as g:
+        g.call(g.arena.load_code(assemble(MINE)))
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask
