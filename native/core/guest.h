@@ -14,6 +14,7 @@
 #define TL_GUEST_H
 
 #include <linux/filter.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -134,7 +135,8 @@ struct tl_guest_thread {
     struct copy *copies; // of changed arguments
 
     uint64_t host_gs;
-    int32_t host_tid, decider_tid; // that it runs on; that its calls are decided on
+    int32_t host_tid;  // that it runs on
+    pthread_t decider; // that its calls are decided on
 };
 
 enum tl_guest_decision { TL_GUEST_UNDECIDED, TL_GUEST_GO_ON, TL_GUEST_REPLY, TL_GUEST_KILLED };

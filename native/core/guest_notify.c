@@ -8,6 +8,7 @@
 //   receive                    <----------  bell: a fault, a kick, a call that needs its registers
 //   decides, replies           ---------->  enters the guest again
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -23,7 +24,7 @@
 #include "seccomp_abi.h"
 #include "session.h"
 
-enum { bell_number = 0xf00d, ERESTARTNOINTR = 513 };
+enum { bell_number = 0xf00d, ERESTARTNOINTR = 513, lowest_listener = 512 };
 
 struct tl_guest_watcher {
     struct tl_transport *transport;
@@ -59,6 +60,12 @@ static void *guest_main(void *argument)
         watcher->failure = fd;
         sem_post(&watcher->started);
         return NULL;
+    }
+    // Out of the way of a guest that has this process's descriptors and closes low numbers.
+    int high = fcntl((int)fd, F_DUPFD_CLOEXEC, lowest_listener);
+    if (high >= 0) {
+        close((int)fd);
+        fd = high;
     }
     struct tl_error *error = tl_notif_new((int)fd, &watcher->transport);
     if (error) {

@@ -79,7 +79,7 @@ void tl_guest_finish(struct tl_guest_thread *thread, int64_t result)
         return;
     }
     const struct tl_guest_convention *convention = &thread->guest->convention;
-    bool is_i386 = thread->arch == AUDIT_ARCH_I386;
+    bool is_i386 = thread->guest->is_linux && thread->arch == AUDIT_ARCH_I386;
     bool failed = (uint64_t)result > (uint64_t)-4096;
 
     if (convention->carry_is_error && !is_i386) {
@@ -106,7 +106,7 @@ void tl_guest_restart(struct tl_guest_thread *thread)
     const struct tl_guest_convention *convention = &thread->guest->convention;
 
     thread->goes_on_at = thread->regs[TL_RIP];
-    thread->regs[thread->arch == AUDIT_ARCH_I386 ? TL_RAX : convention->number] = (uint64_t)thread->nr;
+    thread->regs[convention->number] = (uint64_t)thread->nr; // of i386 it is the same
     if (thread->block && !thread->exact)
         thread->regs[TL_RIP] = thread->block;
     else

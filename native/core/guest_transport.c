@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <linux/audit.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -40,7 +41,7 @@ static int decide(uint64_t id, enum tl_guest_decision decision, int64_t value)
     if (!__atomic_compare_exchange_n(&thread->decision, &undecided, decision, false, __ATOMIC_ACQ_REL,
                                      __ATOMIC_RELAXED))
         return ENOENT;
-    if (gettid() != thread->host_tid || thread->watcher)
+    if (!pthread_equal(pthread_self(), thread->decider))
         syscall(SYS_futex, &thread->decision, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
     return 0;
 }
@@ -144,7 +145,7 @@ static int guest_perform(struct tl_transport *transport, uint64_t id, int64_t *r
     (void)transport;
     if (!thread)
         return ENOENT;
-    if (gettid() != thread->decider_tid) // only its own thread can: not for hooks that decide later
+    if (!pthread_equal(pthread_self(), thread->decider)) // only its own thread can: not for hooks that decide later
         return ENOTSUP;
     int error = thread->guest->perform(thread, result);
     if (!error) {
@@ -200,7 +201,7 @@ struct tl_transport *tl_guest_transport_new(void)
 
 void tl_guest_call(struct tl_guest_thread *thread, struct tl_call *call)
 {
-    thread->decider_tid = gettid();
+    thread->decider = pthread_self();
     thread->value = 0;
     thread->performed = thread->changed = false;
     thread->decision = TL_GUEST_UNDECIDED;

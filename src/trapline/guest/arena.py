@@ -225,19 +225,20 @@ class Arena:
             self._starts[at : at + 1] = [piece.start for piece in pieces]
 
     def _add(self, area: Area) -> None:
+        """Put an area into the list, as one with its neighbours that are like it."""
         at = bisect_right(self._starts, area.start)
-        before = self._areas[at - 1] if at else None
-        after = self._areas[at] if at < len(self._areas) else None
-        if before and (before.end, before.protection, before.name) == (
-            area.start,
-            area.protection,
-            area.name,
-        ):
-            before.end = area.end
-            return
-        if after and (after.start, after.protection, after.name) == (area.end, area.protection, area.name):
-            after.start = self._starts[at] = area.start
-            return
+        kind = (area.protection, area.name)
+        if at:
+            before = self._areas[at - 1]
+            if before.end == area.start and (before.protection, before.name) == kind:
+                at -= 1
+                area.start = before.start
+                del self._areas[at], self._starts[at]
+        if at < len(self._areas):
+            after = self._areas[at]
+            if after.start == area.end and (after.protection, after.name) == kind:
+                area.end = after.end
+                del self._areas[at], self._starts[at]
         self._areas.insert(at, area)
         self._starts.insert(at, area.start)
 

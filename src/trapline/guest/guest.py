@@ -121,6 +121,8 @@ class Guest:
         self._main: Thread | None = None
         self._rewriter: Any = None
         self._closed = False
+        self._passed = 0
+        self._sites: dict[str, Any] = {}
 
     # -- setting up ----------------------------------------------------------------------------------------------------
 
@@ -510,6 +512,8 @@ class Guest:
     @property
     def sites(self) -> dict[str, Any]:
         """How many sites are rewritten, and why others were left alone."""
+        if self._closed:
+            return self._sites
         if self._rewriter is None:
             return {"patched": 0, "left": {}}
         return {"patched": self._rewriter.patched, "left": dict(self._rewriter.refused)}
@@ -517,7 +521,7 @@ class Guest:
     @property
     def passed(self) -> int:
         """How many calls went straight to the kernel, those of rewritten sites apart."""
-        return self._native.passed
+        return self._passed if self._closed else self._native.passed
 
     def close(self) -> None:
         """End its threads and give back its memory."""
@@ -526,13 +530,18 @@ class Guest:
         self.end(None)
         with self._ended:
             self._ended.wait_for(lambda: not self._running, 5)
-        self._closed = True
         if self._host is not None:
             self._host.close()
         if self._deferred is not None:
             self._deferred.close()
         self._threads.clear()
         self._main = None
+        self._passed = self._native.passed
+        self._sites = self.sites
+        # Its tables go with it, and not when the collector comes around.
+        self._rewriter = None
+        self._closed = True
+        del self._native
         if self._tables.listener is not None:
             self._tables.listener.close()
         if self._owns_arena:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trapline import abi
 from trapline.guest.linux.memory import Memory
 from trapline.guest.linux.process import Process
 from trapline.guest.linux.signals import Signals
@@ -30,6 +31,11 @@ class Linux(Memory, Threads, Signals, Process):
         super().__init__()
         self.own_files = own_files
 
-    def trapped(self) -> tuple[int, ...]:
-        """Return the calls that are about registers."""
-        return _TRAPPED
+    def trapped(self) -> tuple[int, ...] | None:
+        """Return the calls that are about registers; what a derived class does may be."""
+        added = {
+            name for name, method in self.methods().items() if not method.__module__.startswith("trapline.guest.")
+        }
+        if "*" in added:
+            return None
+        return (*_TRAPPED, *[abi.number(name, "x86_64") for name in sorted(added)])
