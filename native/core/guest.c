@@ -37,7 +37,11 @@ static uint64_t used[tl_guest_threads_max / 64], opened[tl_guest_threads_max / 6
 static uint64_t last_id;
 static uint32_t *low_page; // set_thread_area takes an address of 32 bits
 static __thread struct tl_guest_thread *current;
-static __thread uint64_t filters[filters_max]; // guests whose filter this thread has; it has them for good
+// Guests whose filter this thread has, and the generation of its ranges; it has them for good.
+static __thread struct {
+    uint64_t guest;
+    uint32_t generation;
+} filters[filters_max];
 static __thread unsigned filter_count;
 
 // Below what programs are linked to, so that an arena can be there.
@@ -79,7 +83,9 @@ static struct tl_error *make_region(struct tl_guest *guest)
         unsigned char jump[6]; // jmp *(rip)
         uint64_t target;
         unsigned char bell[3]; // syscall; ret
-    } __attribute__((packed)) stub = {{0xff, 0x25}, (uint64_t)tl_guest_from_block, {0x0f, 0x05, 0xc3}};
+        unsigned char sigreturn[7];
+    } __attribute__((packed)) stub = {{0xff, 0x25}, (uint64_t)tl_guest_from_block, {0x0f, 0x05, 0xc3},
+                                     {0xb8, __NR_rt_sigreturn, 0, 0, 0, 0x0f, 0x05}};
 
     for (uint32_t i = 0; i < info->fixup_count; i++)
         if (info->fixups[i].kind == TL_FIXUP_PATCH)
@@ -96,6 +102,7 @@ static struct tl_error *make_region(struct tl_guest *guest)
         mprotect(r + tl_data, tl_region_size - tl_data, PROT_READ | PROT_WRITE))
         return tl_error_new(errno, "cannot make a guest's tables");
     memcpy(r + header.entry, &stub, sizeof stub);
+    guest->sigreturn = (uint64_t)r + header.entry + offsetof(typeof(stub), sigreturn);
     guest->bell = (uint64_t)r + header.entry + offsetof(typeof(stub), bell);
     if (mprotect(r, tl_data, PROT_READ | PROT_EXEC))
         return tl_error_new(errno, "cannot make a guest's code");
@@ -144,7 +151,10 @@ void tl_guest_free(struct tl_guest *guest)
     if (guest->region)
         munmap(guest->region, tl_region_size);
     tl_guest_release_signals();
-    free((void *)(uintptr_t)guest->catching);
+    free(guest->catching.filter);
+    free(guest->later.filter);
+    for (unsigned i = 0; i < guest->retired_count; i++)
+        free((void *)(uintptr_t)guest->retired[i]);
     free(guest);
 }
 
@@ -229,47 +239,59 @@ static long dispatch(struct tl_guest_thread *thread)
 static bool has_filter(const struct tl_guest *guest)
 {
     for (unsigned i = 0; i < filter_count; i++)
-        if (filters[i] == guest->id)
+        if (filters[i].guest == guest->id && filters[i].generation == guest->generation)
             return true;
     return false;
 }
 
-long tl_guest_install_filter(const struct tl_guest *guest, unsigned flags)
+long tl_guest_install_filter(const struct sock_fprog *program, unsigned flags)
 {
-    struct sock_fprog program = {guest->catching_length, (struct sock_filter *)(uintptr_t)guest->catching};
-
-    long result = tl_rawcall(__NR_seccomp, SECCOMP_SET_MODE_FILTER, flags, (long)&program, 0, 0, 0);
+    long result = tl_rawcall(__NR_seccomp, SECCOMP_SET_MODE_FILTER, flags, (long)program, 0, 0, 0);
     if (result == -EACCES) {
         // Without CAP_SYS_ADMIN a filter needs no_new_privs.
         tl_rawcall(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0);
-        result = tl_rawcall(__NR_seccomp, SECCOMP_SET_MODE_FILTER, flags, (long)&program, 0, 0, 0);
+        result = tl_rawcall(__NR_seccomp, SECCOMP_SET_MODE_FILTER, flags, (long)program, 0, 0, 0);
     }
     return result;
 }
 
-static long filter(const struct tl_guest *guest)
+static long filter(const struct tl_guest *guest, const struct sock_fprog *program)
 {
     if (has_filter(guest))
         return 0;
     if (filter_count == filters_max)
         return -ENOSPC;
-    long result = tl_guest_install_filter(guest, 0);
-    if (result == 0)
-        filters[filter_count++] = guest->id;
+    long result = tl_guest_install_filter(program, 0);
+    if (result == 0) {
+        filters[filter_count].guest = guest->id;
+        filters[filter_count++].generation = guest->generation;
+    }
     return result;
 }
 
 static long arm(struct tl_guest_thread *thread)
 {
+    thread->generation = __atomic_load_n(&thread->guest->generation, __ATOMIC_ACQUIRE);
     switch (thread->guest->engine) {
     case TL_GUEST_SUD:
         return dispatch(thread);
     case TL_GUEST_TRAP:
-        return filter(thread->guest);
+        return filter(thread->guest, &thread->guest->catching);
     case TL_GUEST_NOTIFY:
         break;
     }
     return 0;
+}
+
+// A thread that is watched has its listener, and can have no other: what is new traps.
+void tl_guest_arm_again(struct tl_guest_thread *thread)
+{
+    if (thread->guest->engine != TL_GUEST_NOTIFY) {
+        arm(thread);
+        return;
+    }
+    thread->generation = thread->guest->generation;
+    filter(thread->guest, &thread->guest->later);
 }
 
 static void block_signals(struct tl_guest_thread *thread)
@@ -295,6 +317,7 @@ void tl_guest_enter_thread(struct tl_guest_thread *thread)
     block_signals(thread);
     sigaltstack(&stack, &thread->old_stack);
     thread->host_tid = gettid();
+    thread->generation = thread->guest->generation;
     ((struct tl_guest_thread **)(void *)(thread->guest->region + PROCESS_THREADS))[thread->index] = thread;
     if (thread->guest->rewrites)
         set_segment(thread->index);

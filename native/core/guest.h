@@ -105,7 +105,7 @@ struct tl_guest_thread {
     uint8_t padding[7];
 
     struct tl_guest *guest;
-    uint32_t index;
+    uint32_t index, generation;
     uint32_t arch; // AUDIT_ARCH_* of the call
     int32_t signal;
     siginfo_t info;
@@ -132,6 +132,10 @@ struct tl_guest_thread {
     int64_t value;
     uint64_t call_id, serial;
     bool performed, changed; // the call; its arguments
+    struct {
+        uint64_t rip, rsp, args[6];
+        int64_t nr;
+    } again; // a call that hooks have seen and that is made again, or all zero
     struct copy *copies; // of changed arguments
 
     uint64_t host_gs;
@@ -151,16 +155,19 @@ struct tl_guest {
     bool rewrites;
     struct tl_guest_convention convention;
     bool is_linux; // numbers and registers are the kernel's
+    uint32_t generation; // of the ranges: threads are armed anew when they change
     uint32_t range_count;
     struct tl_guest_range ranges[tl_guest_ranges];
-    const struct sock_filter *catching; // trap and notify: what catches calls
-    unsigned short catching_length;
+    struct sock_fprog catching, later; // trap and notify: what catches calls; what threads get that run already
+    const void *retired[tl_guest_ranges]; // filters that a thread may be about to install
+    unsigned retired_count;
     uint32_t gate_patch, gate_after; // offsets in a gate: the number of its patch, what follows the call
     struct tl_guest_site sites[tl_guest_sites];
     uint32_t patch_count;
     struct tl_guest_patch patches[tl_guest_patches];
     // Does what the personality has a call do, on the thread that made it: 0 or an errno of ours.
     int (*perform)(struct tl_guest_thread *thread, int64_t *result);
+    uint64_t sigreturn; // code that makes rt_sigreturn, where calls are not caught
     uint64_t bell;   // a system call instruction that the filter of notify catches
     uint64_t id;     // of no other guest
     uint64_t passed; // calls that went straight to the kernel, but for those from blocks
@@ -194,6 +201,9 @@ struct tl_transport *tl_guest_transport_new(void);
 void tl_guest_call(struct tl_guest_thread *thread, struct tl_call *call); // begins a call
 enum tl_guest_decision tl_guest_wait(struct tl_guest_thread *thread); // until it is decided, or a kick
 void tl_guest_end_call(struct tl_guest_thread *thread);
+// The call is made again, with the arguments that it has now; hooks have seen it.
+void tl_guest_remember(struct tl_guest_thread *thread);
+bool tl_guest_recall(struct tl_guest_thread *thread);
 
 // guest_notify.c: in place of tl_guest_run() and tl_guest_finish().
 long tl_guest_watcher_start(struct tl_guest_thread *thread);
@@ -205,8 +215,9 @@ void tl_guest_watcher_restart(struct tl_guest_thread *thread);
 void tl_guest_watcher_kick(struct tl_guest_thread *thread);
 
 // guest.c, for the others
+void tl_guest_arm_again(struct tl_guest_thread *thread); // the ranges have changed
 void tl_guest_enter_thread(struct tl_guest_thread *thread);
-long tl_guest_install_filter(const struct tl_guest *guest, unsigned flags);
+long tl_guest_install_filter(const struct sock_fprog *program, unsigned flags);
 
 // guest_signal.c
 struct tl_error *tl_guest_catch_signals(void);

@@ -55,7 +55,7 @@ static void *guest_main(void *argument)
     const unsigned flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
 
     tl_guest_enter_thread(thread);
-    long fd = tl_guest_install_filter(thread->guest, flags);
+    long fd = tl_guest_install_filter(&thread->guest->catching, flags);
     if (fd < 0) {
         watcher->failure = fd;
         sem_post(&watcher->started);
@@ -181,7 +181,9 @@ enum tl_guest_event tl_guest_watch(struct tl_guest_thread *thread)
             continue;
         if (call.nr != bell_number) {
             take(thread, &call);
-            if (!pass(thread))
+            // From a range that is the guest's no more, while the filter stays.
+            watcher->continues = !tl_guest_has(thread->guest, call.ip);
+            if (!watcher->continues && !pass(thread))
                 return TL_GUEST_CALL;
             continue;
         }

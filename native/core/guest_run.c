@@ -160,6 +160,8 @@ enum tl_guest_event tl_guest_run(struct tl_guest_thread *thread)
     enum tl_guest_event event;
     bool kicked = false;
 
+    if (thread->generation != __atomic_load_n(&thread->guest->generation, __ATOMIC_ACQUIRE))
+        tl_guest_arm_again(thread);
     load_vectors(thread);
     do {
         event = (enum tl_guest_event)tl_guest_switch(thread);

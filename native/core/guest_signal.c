@@ -132,6 +132,18 @@ static void hand_on(int number, siginfo_t *info, ucontext_t *context)
         tl_rawcall(__NR_tgkill, getpid(), gettid(), number, 0, 0, 0);
 }
 
+// The selector catches calls again before the one that returns, which is made where dispatch lets it through.
+_Noreturn static void return_to_guest(struct tl_guest_thread *thread, ucontext_t *context)
+{
+    thread->selector = 1;
+    __asm__ volatile("movq %0, %%rsp\n"
+                     "jmp *%1"
+                     :
+                     : "r"(context), "r"(thread->guest->sigreturn)
+                     : "memory");
+    __builtin_unreachable();
+}
+
 static bool is_call(int number, const siginfo_t *info)
 {
     return number == SIGSYS && (info->si_code == USER_DISPATCH || (info->si_code == SECCOMP_TRAP &&
@@ -154,9 +166,8 @@ static void on_fault(int number, siginfo_t *info, void *argument)
     thread->selector = 0;
     if (is_call(number, info)) {
         if (!tl_guest_has(thread->guest, rip)) {
-            make_call(context); // of host code that a guest has jumped to, seen by the selector
-            thread->selector = 1;
-            return;
+            make_call(context); // of host code that a guest has jumped to, seen by the selector or an old filter
+            return_to_guest(thread, context);
         }
         save(thread, context);
         thread->arch = info->si_arch;

@@ -229,9 +229,30 @@ enum tl_guest_decision tl_guest_wait(struct tl_guest_thread *thread)
 void tl_guest_end_call(struct tl_guest_thread *thread)
 {
     __atomic_store_n(&thread->call_id, 0, __ATOMIC_RELEASE);
-    while (thread->copies) {
+    while (thread->copies && !thread->again.rip) {
         struct copy *next = thread->copies->next;
         free(thread->copies);
         thread->copies = next;
     }
+}
+
+void tl_guest_remember(struct tl_guest_thread *thread)
+{
+    thread->again.rip = thread->notified ? thread->regs[TL_RIP] : thread->goes_on_at;
+    thread->again.rsp = thread->notified ? 0 : thread->regs[TL_RSP];
+    thread->again.nr = thread->nr;
+    memcpy(thread->again.args, thread->args, sizeof thread->args);
+}
+
+bool tl_guest_recall(struct tl_guest_thread *thread)
+{
+    uint64_t rsp = thread->notified ? 0 : thread->regs[TL_RSP];
+
+    if (!thread->again.rip || thread->again.rip != thread->regs[TL_RIP] || thread->again.rsp != rsp ||
+        thread->again.nr != thread->nr)
+        return false;
+    thread->again.rip = 0;
+    thread->changed = true; // perhaps, and they are not where the guest has them
+    memcpy(thread->args, thread->again.args, sizeof thread->args);
+    return true;
 }

@@ -134,23 +134,35 @@ static PyObject *guest_set_ranges(PyObject *object, PyObject *args)
     Py_RETURN_NONE;
 }
 
-// set_catching(program): the filter of the engines that use one.
+// rearm(): threads take notice of other ranges when they enter the guest next
+static PyObject *guest_rearm(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    __atomic_add_fetch(&as_guest(object)->core->generation, 1, __ATOMIC_RELEASE);
+    Py_RETURN_NONE;
+}
+
+// set_catching(program, later): the filter of the engines that use one; LATER is for threads that run already.
 static PyObject *guest_set_catching(PyObject *object, PyObject *args)
 {
     struct tl_guest *core = as_guest(object)->core;
     const char *program;
     Py_ssize_t size;
+    int later;
 
-    if (!PyArg_ParseTuple(args, "y#:set_catching", &program, &size))
+    if (!PyArg_ParseTuple(args, "y#p:set_catching", &program, &size, &later))
         return NULL;
+    struct sock_fprog *at = later ? &core->later : &core->catching;
+    if (at->filter && core->retired_count == tl_guest_ranges)
+        return tl_raise_errno(ENOSPC);
     void *copy = malloc((size_t)size);
     if (!copy)
         return PyErr_NoMemory();
     memcpy(copy, program, (size_t)size);
-    free((void *)(uintptr_t)core->catching);
-    core->catching = copy;
-    core->catching_length = (unsigned short)((size_t)size / sizeof(struct sock_filter));
-    Py_RETURN_NONE;
+    if (at->filter)
+        core->retired[core->retired_count++] = at->filter;
+    *at = (struct sock_fprog){(unsigned short)((size_t)size / sizeof(struct sock_filter)), copy};
+    return Py_NewRef(Py_None);
 }
 
 // set_convention(number, (six arguments), result, carry_is_error): positions of registers.
@@ -253,6 +265,7 @@ static PyMethodDef guest_methods[] = {
     {"transport", guest_transport, METH_NOARGS, NULL},
     {"set_listener", guest_set_listener, METH_VARARGS, NULL},
     {"set_ranges", guest_set_ranges, METH_VARARGS, NULL},
+    {"rearm", guest_rearm, METH_NOARGS, NULL},
     {"set_catching", guest_set_catching, METH_VARARGS, NULL},
     {"set_convention", guest_set_convention, METH_VARARGS, NULL},
     {"classify", guest_classify, METH_VARARGS, NULL},

@@ -225,9 +225,9 @@ static int decide(struct thread_object *self, struct tl_call *call, int64_t *res
     struct tl_guest_thread *core = self->core;
     uint32_t verdict =
         guest->program_length ? tl_filter_run(guest->program, guest->program_length, call) : SECCOMP_RET_ALLOW;
-    bool is_hooked = verdict == SECCOMP_RET_USER_NOTIF;
+    bool is_hooked = verdict == SECCOMP_RET_USER_NOTIF, has_seen = tl_guest_recall(core);
 
-    if (is_hooked) {
+    if (is_hooked && !has_seen) {
         int what = await(self, tl_listener_decide(guest->listener, call));
         if (what != FINISHED)
             return what;
@@ -235,12 +235,14 @@ static int decide(struct thread_object *self, struct tl_call *call, int64_t *res
             *result = core->value;
             return FINISHED;
         }
-    } else if ((verdict & SECCOMP_RET_ACTION_FULL) == SECCOMP_RET_ERRNO) {
+    } else if (!is_hooked && (verdict & SECCOMP_RET_ACTION_FULL) == SECCOMP_RET_ERRNO) {
         *result = -(int64_t)(verdict & SECCOMP_RET_DATA);
         return FINISHED;
     }
     bool is_shown = is_hooked && tl_listener_wants_result(guest->listener, call);
     int what = do_call(self, call, is_shown, result);
+    if (what == GOES_ON && is_hooked && core->interrupted)
+        tl_guest_remember(core);
     if (what == FINISHED && is_shown)
         return show_result(self, call, result);
     return what;

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import mmap
 import os
 import threading
 
 import pytest
 
 from trapline import Errno, on, on_return
+from trapline.errors import UsageError
 from trapline.guest import Guest, GuestExit, GuestFault, GuestKilled
 
 GETPPID, GETPID, WRITE, NANOSLEEP = 110, 39, 1, 35
@@ -514,3 +516,85 @@ def test_four_guests_at_once(guest_engine, assemble):
     for thread in threads:
         thread.join()
     assert not failures
+
+
+@pytest.fixture
+def outside(assemble):
+    """Code that makes getppid, outside of any arena: its address, and the one behind it."""
+    memory = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    code = assemble(call_of(GETPPID))
+    memory[: len(code)] = code
+    view = ctypes.c_char.from_buffer(memory)
+    address = ctypes.addressof(view)
+    yield address, address + 4096
+    del view
+    memory.close()
+
+
+def test_code_outside_the_arena_is_the_guests_by_a_range(guest, outside):
+    g = guest(hooks=[orphan], ranges=[outside])
+    assert g.call(outside[0]) == 77
+    g.remove_range(*outside)
+    assert g.call(outside[0]) == os.getppid()
+
+
+def test_ranges_come_and_go_while_the_guest_runs(guest, assemble, outside):
+    """The guest calls code outside, and hooks of its own call before and after that change what is the guest's."""
+
+    @on("getuid")
+    def change(call):
+        if call.args.arg0 == 1:
+            call.guest.add_range(*outside)
+        else:
+            call.guest.remove_range(*outside)
+
+    g = guest(hooks=[orphan, change])
+    text = """
+        push rbx
+        push r12
+        mov rbx, rdi
+        xor r12d, r12d
+        {call}
+        mov edi, 1
+        mov eax, 102
+        syscall
+        {call}
+        mov edi, 0
+        mov eax, 102
+        syscall
+        {call}
+        mov rax, r12
+        pop r12
+        pop rbx
+        ret
+    """.format(call="call rbx\ncmp eax, 77\nsete al\nmovzx eax, al\nlea r12, [rax+r12*2]")
+    code = g.arena.load_code(assemble(text))
+    for _ in range(3):
+        assert g.call(code, outside[0]) == 0b010
+
+
+def test_a_range_that_was_not_added_cannot_be_removed(guest):
+    with pytest.raises(UsageError, match="no range"):
+        guest().remove_range(0x1000, 0x2000)
+
+
+def test_a_hook_sees_a_call_once_that_is_made_again(guest, assemble):
+    """The hook's thread is kicked while it decides, so that the call ends before it is made."""
+    seen = []
+
+    @on("write", changes_args=True)
+    def look(call):
+        seen.append(call.name)
+        call.write_arg("buf", b"HELLO")
+        call.thread.kick()
+
+    reader, writer = os.pipe()
+    g = guest(hooks=[look])
+    data = g.arena.map(4096)
+    code = g.arena.load_code(assemble(call_of(WRITE)))
+    for _ in range(20):
+        assert g.call(code, writer, data, 5) == 5
+        assert os.read(reader, 10) == b"HELLO"
+    assert seen == ["write"] * 20
+    os.close(reader)
+    os.close(writer)

@@ -7,6 +7,7 @@ import time
 
 from trapline import _native, abi
 from trapline.bpf import action
+from trapline.bpf.ranges import normalize
 from trapline.engines.base import Plan
 from trapline.engines.tables import CallTables
 from trapline.errors import UsageError
@@ -127,16 +128,48 @@ class Guest:
     # -- setting up ----------------------------------------------------------------------------------------------------
 
     def _set_ranges(self) -> None:
+        """Say where its code is; what catches it by a filter gets one with just these ranges."""
         ranges = tuple(sorted([(self.arena.start, self.arena.end), *self._ranges]))
         self._native.set_ranges(ranges, self._choice.selects or len(ranges) > 1)
-        if self._choice.base in (TRAP, NOTIFY):
-            verdict = action.RET_TRAP
-            trapped: tuple[int, ...] | None = ()
-            if self._choice.base == NOTIFY:
-                verdict = action.RET_USER_NOTIF
-                trapped = self.personality.trapped()
-                ranges = tuple(sorted([*ranges, (self._native.bell, self._native.bell + 3)]))
-            self._native.set_catching(catching_filter(ranges, verdict, trapped).to_bytes())
+        if self._choice.base == TRAP:
+            self._native.set_catching(catching_filter(normalize(ranges), action.RET_TRAP).to_bytes(), False)
+        elif self._choice.base == NOTIFY:
+            ranges = (*ranges, (self._native.bell, self._native.bell + 3))
+            trapped = self.personality.trapped()
+            program = catching_filter(normalize(ranges), action.RET_USER_NOTIF, trapped)
+            self._native.set_catching(program.to_bytes(), False)
+            # A thread that has its listener can have no other: what is new to it traps.
+            program = catching_filter(normalize(self._ranges), action.RET_TRAP)
+            self._native.set_catching(program.to_bytes(), True)
+
+    def add_range(self, start: int, end: int) -> None:
+        """Make code outside the arena the guest's too, also while it runs.
+
+        Threads that run take notice at once. With dispatch that costs them nothing more than a selector; a thread with
+        a filter gets another one, for good: what :meth:`remove_range` takes back is then told apart by the handler.
+
+        :param start: its first address.
+        :param end: the address behind it.
+        """
+        self._check()
+        self._ranges.append((start, end))
+        self._change_ranges()
+
+    def remove_range(self, start: int, end: int) -> None:
+        """Take back what :meth:`add_range` or the constructor was given.
+
+        :raises UsageError: there is no such range.
+        """
+        self._check()
+        if (start, end) not in self._ranges:
+            raise UsageError(f"{start:#x} to {end:#x} is no range of this guest")
+        self._ranges.remove((start, end))
+        self._change_ranges()
+
+    def _change_ranges(self) -> None:
+        self._set_ranges()
+        self._native.rearm()
+        self._kick_all()
 
     def _listen(self, plan: Plan) -> None:
         call_type = type("GuestCall", (GuestCall,), {"__slots__": (), "_guest": self})

@@ -34,7 +34,9 @@ class Linux(Memory, Threads, Signals, Process):
     def trapped(self) -> tuple[int, ...] | None:
         """Return the calls that are about registers; what a derived class does may be."""
         added = {
-            name for name, method in self.methods().items() if not method.__module__.startswith("trapline.guest.")
+            name
+            for name, method in self.methods().items()
+            if not method.__module__.startswith("trapline.guest.")
         }
         if "*" in added:
             return None
