@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import filters, hooking, inprocess, peers, sites, startup, unmatched, whole
+from bench import filters, guests, hooking, inprocess, peers, sites, startup, unmatched, whole
 from bench.engine_commands import startable
 from bench.measure import Group, measure
 from bench.programs import Programs
@@ -41,7 +41,9 @@ def main() -> int:
         engines = startable()
         others = peers.find(programs)
         groups = [
-            group for module in (hooking, unmatched, startup, filters) for group in module.groups(programs)
+            group
+            for module in (hooking, unmatched, startup, filters, guests)
+            for group in module.groups(programs)
         ]
         groups += [
             group for module in (inprocess, whole) for group in module.groups(programs, engines, others)
