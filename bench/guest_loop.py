@@ -20,7 +20,7 @@ GETPPID, GETUID = 110, 102
 
 
 def loop(number: int) -> bytes:
-    """Return ``long loop(long n)``: n calls, whose instruction is followed by one that can be moved."""
+    """Return the code of a C function that makes as many calls as its argument says."""
     head = bytes.fromhex("5389fb")  # push rbx; mov ebx, edi
     return head + b"\xb8" + number.to_bytes(4, "little") + bytes.fromhex("0f05ffcb75f55bc3")
 

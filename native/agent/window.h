@@ -1,6 +1,7 @@
 // Writing the window of a site while threads run through it:
 //
-//   1. a trapping byte over each instruction of the window: who arrives now is put right by the signal handler
+//   1. a trapping byte over each instruction of the window: who arrives now is put right by the signal
+//   handler
 //   2. all other bytes of the jump but the first
 //   3. the first byte
 //

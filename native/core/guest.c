@@ -63,9 +63,10 @@ static struct tl_error *reserve_areas(void)
     if (tl_guest_areas)
         return NULL;
     if (!(getauxval(AT_HWCAP2) & FSGSBASE))
-        return tl_error_new(ENOSYS, "guests need FSGSBASE, which this processor or kernel (before 5.9) lacks");
-    char *room = mmap(NULL, size + tl_guest_area_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                      -1, 0);
+        return tl_error_new(ENOSYS,
+                            "guests need FSGSBASE, which this processor or kernel (before 5.9) lacks");
+    char *room =
+        mmap(NULL, size + tl_guest_area_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (room == MAP_FAILED)
         return tl_error_new(errno, "cannot reserve %zu MB for the threads of guests", size >> 20);
     tl_guest_areas = ((uint64_t)room + tl_guest_area_size - 1) & -(uint64_t)tl_guest_area_size;
@@ -84,15 +85,16 @@ static struct tl_error *make_region(struct tl_guest *guest)
         uint64_t target;
         unsigned char bell[3]; // syscall; ret
         unsigned char sigreturn[7];
-    } __attribute__((packed)) stub = {{0xff, 0x25}, (uint64_t)tl_guest_from_block, {0x0f, 0x05, 0xc3},
-                                     {0xb8, __NR_rt_sigreturn, 0, 0, 0, 0x0f, 0x05}};
+    } __attribute__((packed)) stub = {{0xff, 0x25},
+                                      (uint64_t)tl_guest_from_block,
+                                      {0x0f, 0x05, 0xc3},
+                                      {0xb8, __NR_rt_sigreturn, 0, 0, 0, 0x0f, 0x05}};
 
     for (uint32_t i = 0; i < info->fixup_count; i++)
         if (info->fixups[i].kind == TL_FIXUP_PATCH)
             guest->gate_patch = info->fixups[i].offset;
     guest->gate_after = info->pass + 2;
-    guest->region =
-        mmap(NULL, tl_region_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    guest->region = mmap(NULL, tl_region_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (guest->region == MAP_FAILED) {
         guest->region = NULL;
         return tl_error_new(errno, "cannot reserve a guest's tables");
@@ -113,7 +115,10 @@ static struct tl_error *make_region(struct tl_guest *guest)
 }
 
 static const struct tl_guest_convention native_convention = {
-    TL_RAX, {TL_RDI, TL_RSI, TL_RDX, TL_R10, TL_R8, TL_R9}, TL_RAX, false,
+    TL_RAX,
+    {TL_RDI, TL_RSI, TL_RDX, TL_R10, TL_R8, TL_R9},
+    TL_RAX,
+    false,
 };
 
 struct tl_error *tl_guest_new(enum tl_guest_engine engine, bool rewrites, struct tl_guest **guest)
@@ -332,7 +337,8 @@ struct tl_error *tl_guest_attach(struct tl_guest_thread *thread)
     if (thread->guest->engine == TL_GUEST_NOTIFY) {
         result = tl_guest_watcher_start(thread);
         __atomic_store_n(&thread->attached, result == 0, __ATOMIC_SEQ_CST);
-        return result ? tl_error_new((int)-result, "a thread cannot be made to report a guest's calls") : NULL;
+        return result ? tl_error_new((int)-result, "a thread cannot be made to report a guest's calls")
+                      : NULL;
     }
     tl_guest_enter_thread(thread);
     thread->outer = current;

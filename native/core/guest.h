@@ -1,8 +1,8 @@
 // Guests: foreign code that runs on threads of this very process.
 //
-// A guest thread is run like a virtual processor: tl_guest_run() enters the guest and returns when it needs its
-// host, on the same thread and the host's own stack, where anything may be done; the next tl_guest_run() goes
-// on.
+// A guest thread is run like a virtual processor: tl_guest_run() enters the guest and returns when it needs
+// its host, on the same thread and the host's own stack, where anything may be done; the next tl_guest_run()
+// goes on.
 //
 //   host                     | guest
 //   tl_guest_run() ----------|--> its registers, its fs
@@ -48,10 +48,10 @@ enum tl_guest_register {
 
 enum tl_guest_event {
     TL_GUEST_NONE,
-    TL_GUEST_CALL,     // a system call that is not passed through
-    TL_GUEST_FAULT,    // `signal` says which
-    TL_GUEST_RETURNED, // to `return_to`
-    TL_GUEST_KICKED,   // by tl_guest_kick()
+    TL_GUEST_CALL,        // a system call that is not passed through
+    TL_GUEST_FAULT,       // `signal` says which
+    TL_GUEST_RETURNED,    // to `return_to`
+    TL_GUEST_KICKED,      // by tl_guest_kick()
     TL_GUEST_INTERRUPTED, // a signal to the watching thread; the guest runs
 };
 
@@ -111,13 +111,13 @@ struct tl_guest_thread {
     siginfo_t info;
     uint64_t trap_number; // of a fault, and its error code
     uint64_t error_code;
-    uint64_t return_to;   // an address that may not be executed
-    uint64_t args[6];     // of the call, as they go to the kernel
+    uint64_t return_to; // an address that may not be executed
+    uint64_t args[6];   // of the call, as they go to the kernel
     int64_t nr;
-    uint64_t hot;         // a site that has trapped often by now, and 0 otherwise
-    uint64_t goes_on_at;  // where an interrupted call that is not made again ends
-    bool interrupted;     // a kick has ended a call, which is made again unless its result is set
-    bool has_vectors;     // the guest's vector state is saved
+    uint64_t hot;        // a site that has trapped often by now, and 0 otherwise
+    uint64_t goes_on_at; // where an interrupted call that is not made again ends
+    bool interrupted;    // a kick has ended a call, which is made again unless its result is set
+    bool has_vectors;    // the guest's vector state is saved
     bool attached;
     bool notified; // of the call by a listener: only its arguments are known
     struct tl_guest_watcher *watcher;
@@ -135,7 +135,7 @@ struct tl_guest_thread {
     struct {
         uint64_t rip, rsp, args[6];
         int64_t nr;
-    } again; // a call that hooks have seen and that is made again, or all zero
+    } again;             // a call that hooks have seen and that is made again, or all zero
     struct copy *copies; // of changed arguments
 
     uint64_t host_gs;
@@ -154,11 +154,12 @@ struct tl_guest {
     bool selects; // sud: by the selector
     bool rewrites;
     struct tl_guest_convention convention;
-    bool is_linux; // numbers and registers are the kernel's
+    bool is_linux;       // numbers and registers are the kernel's
     uint32_t generation; // of the ranges: threads are armed anew when they change
     uint32_t range_count;
     struct tl_guest_range ranges[tl_guest_ranges];
-    struct sock_fprog catching, later; // trap and notify: what catches calls; what threads get that run already
+    struct sock_fprog catching,
+        later; // trap and notify: what catches calls; what threads get that run already
     const void *retired[tl_guest_ranges]; // filters that a thread may be about to install
     unsigned retired_count;
     uint32_t gate_patch, gate_after; // offsets in a gate: the number of its patch, what follows the call
@@ -168,9 +169,9 @@ struct tl_guest {
     // Does what the personality has a call do, on the thread that made it: 0 or an errno of ours.
     int (*perform)(struct tl_guest_thread *thread, int64_t *result);
     uint64_t sigreturn; // code that makes rt_sigreturn, where calls are not caught
-    uint64_t bell;   // a system call instruction that the filter of notify catches
-    uint64_t id;     // of no other guest
-    uint64_t passed; // calls that went straight to the kernel, but for those from blocks
+    uint64_t bell;      // a system call instruction that the filter of notify catches
+    uint64_t id;        // of no other guest
+    uint64_t passed;    // calls that went straight to the kernel, but for those from blocks
 };
 
 struct tl_error *tl_guest_new(enum tl_guest_engine engine, bool rewrites, struct tl_guest **guest);
@@ -199,7 +200,7 @@ void tl_guest_kick(struct tl_guest_thread *thread);
 // The transport of a guest's calls: they are not received, its own threads bring them.
 struct tl_transport *tl_guest_transport_new(void);
 void tl_guest_call(struct tl_guest_thread *thread, struct tl_call *call); // begins a call
-enum tl_guest_decision tl_guest_wait(struct tl_guest_thread *thread); // until it is decided, or a kick
+enum tl_guest_decision tl_guest_wait(struct tl_guest_thread *thread);     // until it is decided, or a kick
 void tl_guest_end_call(struct tl_guest_thread *thread);
 // The call is made again, with the arguments that it has now; hooks have seen it.
 void tl_guest_remember(struct tl_guest_thread *thread);

@@ -1,6 +1,6 @@
-// The notify engine of guests: the guest runs on a thread of its own, and the thread that runs it watches: it is
-// told of calls by a seccomp listener, and of all else by a call that the guest's thread makes from a place that
-// the filter catches too.
+// The notify engine of guests: the guest runs on a thread of its own, and the thread that runs it watches: it
+// is told of calls by a seccomp listener, and of all else by a call that the guest's thread makes from a
+// place that the filter catches too.
 //
 //   watching thread                         guest's thread
 //   tl_guest_watch(): receive  <----------  a call of the guest
@@ -41,10 +41,7 @@ static long ring(const struct tl_guest *guest)
 {
     long result;
 
-    __asm__ volatile("call *%2"
-                     : "=a"(result)
-                     : "a"(bell_number), "r"(guest->bell)
-                     : "rcx", "r11", "memory");
+    __asm__ volatile("call *%2" : "=a"(result) : "a"(bell_number), "r"(guest->bell) : "rcx", "r11", "memory");
     return result;
 }
 

@@ -90,8 +90,8 @@ void tl_guest_finish(struct tl_guest_thread *thread, int64_t result)
     thread->regs[convention->result] = is_i386 ? (uint32_t)result : (uint64_t)result;
     if (thread->exact && !is_i386 && !(thread->regs[TL_EFLAGS] & 0x40100)) {
         // As the kernel returns, and several times as fast as with all registers.
-        thread->exact = thread->regs[TL_RCX] != thread->regs[TL_RIP] ||
-                        thread->regs[TL_R11] != thread->regs[TL_EFLAGS];
+        thread->exact =
+            thread->regs[TL_RCX] != thread->regs[TL_RIP] || thread->regs[TL_R11] != thread->regs[TL_EFLAGS];
         thread->leave_to = thread->regs[TL_RIP];
     }
     thread->interrupted = false;

@@ -1,5 +1,6 @@
-// Signals of guest threads. The handlers run on the signal stack of the thread's area, with the guest's fs and
-// vector registers in place: built without vector registers and stack protector, they call nothing of libc.
+// Signals of guest threads. The handlers run on the signal stack of the thread's area, with the guest's fs
+// and vector registers in place: built without vector registers and stack protector, they call nothing of
+// libc.
 #include "guest.h"
 
 #include <errno.h>
@@ -146,8 +147,8 @@ _Noreturn static void return_to_guest(struct tl_guest_thread *thread, ucontext_t
 
 static bool is_call(int number, const siginfo_t *info)
 {
-    return number == SIGSYS && (info->si_code == USER_DISPATCH || (info->si_code == SECCOMP_TRAP &&
-                                                                   info->si_errno == tl_guest_trap_data));
+    return number == SIGSYS && (info->si_code == USER_DISPATCH ||
+                                (info->si_code == SECCOMP_TRAP && info->si_errno == tl_guest_trap_data));
 }
 
 static void on_fault(int number, siginfo_t *info, void *argument)
@@ -166,7 +167,8 @@ static void on_fault(int number, siginfo_t *info, void *argument)
     thread->selector = 0;
     if (is_call(number, info)) {
         if (!tl_guest_has(thread->guest, rip)) {
-            make_call(context); // of host code that a guest has jumped to, seen by the selector or an old filter
+            make_call(
+                context); // of host code that a guest has jumped to, seen by the selector or an old filter
             return_to_guest(thread, context);
         }
         save(thread, context);
@@ -199,8 +201,8 @@ static void claim_kick(void)
     for (int number = SIGRTMAX - 2; !kick_signal && number >= SIGRTMIN; number--) {
         if (sigaction(number, NULL, &action) || action.sa_flags & SA_SIGINFO || action.sa_handler != SIG_DFL)
             continue;
-        action = (struct sigaction){.sa_sigaction = on_kick,
-                                    .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
+        action =
+            (struct sigaction){.sa_sigaction = on_kick, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
         sigfillset(&action.sa_mask);
         if (sigaction(number, &action, NULL) == 0)
             kick_signal = number;

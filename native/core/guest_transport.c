@@ -20,8 +20,7 @@ _Static_assert(tl_guest_threads_max == 1 << index_bits, "an id holds an index");
 static struct tl_guest_thread *find(uint64_t id)
 {
     struct tl_guest_thread *thread =
-        (struct tl_guest_thread *)(tl_guest_areas +
-                                   (id & (tl_guest_threads_max - 1)) * tl_guest_area_size);
+        (struct tl_guest_thread *)(tl_guest_areas + (id & (tl_guest_threads_max - 1)) * tl_guest_area_size);
 
     if (__atomic_load_n(&thread->call_id, __ATOMIC_ACQUIRE) != id ||
         __atomic_load_n(&thread->decision, __ATOMIC_ACQUIRE) != TL_GUEST_UNDECIDED)
@@ -145,7 +144,8 @@ static int guest_perform(struct tl_transport *transport, uint64_t id, int64_t *r
     (void)transport;
     if (!thread)
         return ENOENT;
-    if (!pthread_equal(pthread_self(), thread->decider)) // only its own thread can: not for hooks that decide later
+    if (!pthread_equal(pthread_self(),
+                       thread->decider)) // only its own thread can: not for hooks that decide later
         return ENOTSUP;
     int error = thread->guest->perform(thread, result);
     if (!error) {

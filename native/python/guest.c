@@ -68,8 +68,7 @@ static PyObject *guest_new(PyTypeObject *type, PyObject *args, PyObject *keyword
     PyObject *object = PyType_GenericAlloc(type, 0);
     if (!object)
         return NULL;
-    struct tl_error *error =
-        tl_guest_new((enum tl_guest_engine)engine, rewrites, &as_guest(object)->core);
+    struct tl_error *error = tl_guest_new((enum tl_guest_engine)engine, rewrites, &as_guest(object)->core);
     if (error) {
         Py_DECREF(object);
         return tl_raise(error);
@@ -142,7 +141,8 @@ static PyObject *guest_rearm(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-// set_catching(program, later): the filter of the engines that use one; LATER is for threads that run already.
+// set_catching(program, later): the filter of the engines that use one; LATER is for threads that run
+// already.
 static PyObject *guest_set_catching(PyObject *object, PyObject *args)
 {
     struct tl_guest *core = as_guest(object)->core;
@@ -257,7 +257,8 @@ static PyObject *get_passed(PyObject *object, void *closure)
 static PyGetSetDef guest_getset[] = {
     {"region", get_region, NULL, "Where the gates of rewritten sites go.", NULL},
     {"bell", get_bell, NULL, "An instruction that the filter of notify has to catch.", NULL},
-    {"passed", get_passed, NULL, "Calls that went straight to the kernel, those of rewritten sites apart.", NULL},
+    {"passed", get_passed, NULL, "Calls that went straight to the kernel, those of rewritten sites apart.",
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -275,8 +276,12 @@ static PyMethodDef guest_methods[] = {
 };
 
 static PyType_Slot guest_slots[] = {
-    {Py_tp_new, guest_new},         {Py_tp_dealloc, guest_dealloc}, {Py_tp_traverse, guest_traverse},
-    {Py_tp_clear, guest_clear},     {Py_tp_methods, guest_methods}, {Py_tp_getset, guest_getset},
+    {Py_tp_new, guest_new},
+    {Py_tp_dealloc, guest_dealloc},
+    {Py_tp_traverse, guest_traverse},
+    {Py_tp_clear, guest_clear},
+    {Py_tp_methods, guest_methods},
+    {Py_tp_getset, guest_getset},
     {0, NULL},
 };
 

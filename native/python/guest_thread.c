@@ -1,29 +1,15 @@
-// _native.GuestThread: runs a guest's code on the calling thread, and brings its calls to hooks and personality.
+// _native.GuestThread: runs a guest's code on the calling thread, and brings its calls to hooks and
+// personality.
 #include "guest_object.h"
 
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/seccomp.h>
-#include <stddef.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "memory.h"
-
-struct thread_object {
-    PyObject_HEAD
-    PyObject *guest;
-    struct tl_guest_thread *core;
-    bool runs;
-};
-
 // What run() returns, and what becomes of a step besides.
 enum { FINISHED, FAULTED, FAILED, KILLED, GOES_ON, RAISED };
-
-static struct thread_object *as_thread(PyObject *object)
-{
-    return (struct thread_object *)(void *)object;
-}
 
 static struct guest_object *guest_of(struct thread_object *self)
 {
@@ -223,8 +209,8 @@ static int decide(struct thread_object *self, struct tl_call *call, int64_t *res
 {
     struct guest_object *guest = guest_of(self);
     struct tl_guest_thread *core = self->core;
-    uint32_t verdict =
-        guest->program_length ? tl_filter_run(guest->program, guest->program_length, call) : SECCOMP_RET_ALLOW;
+    uint32_t verdict = guest->program_length ? tl_filter_run(guest->program, guest->program_length, call)
+                                             : SECCOMP_RET_ALLOW;
     bool is_hooked = verdict == SECCOMP_RET_USER_NOTIF, has_seen = tl_guest_recall(core);
 
     if (is_hooked && !has_seen) {
@@ -354,61 +340,6 @@ static PyObject *thread_run(PyObject *object, PyObject *unused)
     return what == RAISED ? NULL : PyLong_FromLong(what);
 }
 
-// perform(nr, args...): has the kernel perform a call on the thread's behalf, on this thread: its result; or None
-// when something else is to be done first, and the thread makes its own call again.
-static PyObject *thread_perform(PyObject *object, PyObject *args)
-{
-    struct tl_guest_thread *core = as_thread(object)->core;
-    unsigned long long a[7] = {0};
-    int64_t result, nr = core->nr;
-    bool done;
-
-    if (!PyArg_ParseTuple(args, "K|KKKKKK:perform", &a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &a[6]))
-        return NULL;
-    uint32_t arch = core->arch;
-    core->nr = (int64_t)a[0];
-    core->arch = AUDIT_ARCH_X86_64;
-    for (int i = 0; i < 6; i++)
-        core->args[i] = a[i + 1];
-    Py_BEGIN_ALLOW_THREADS;
-    done = tl_guest_perform(core, &result);
-    Py_END_ALLOW_THREADS;
-    core->nr = nr;
-    core->arch = arch;
-    if (done)
-        return PyLong_FromLongLong(result);
-    tl_guest_restart(core);
-    Py_RETURN_NONE;
-}
-
-// interrupt(): the call that was interrupted fails with EINTR instead of being made again
-static PyObject *thread_interrupt(PyObject *object, PyObject *unused)
-{
-    struct tl_guest_thread *core = as_thread(object)->core;
-
-    (void)unused;
-    core->regs[TL_RIP] = core->goes_on_at;
-    core->regs[TL_RAX] = (uint64_t)-EINTR;
-    core->exact = 1;
-    Py_RETURN_NONE;
-}
-
-// write_memory(address, data): False where it cannot be written
-static PyObject *thread_write_memory(PyObject *object, PyObject *args)
-{
-    unsigned long long address;
-    Py_buffer data;
-    size_t done;
-
-    (void)object;
-    if (!PyArg_ParseTuple(args, "Ky*:write_memory", &address, &data))
-        return NULL;
-    int error = tl_memory_write(getpid(), address, data.buf, (size_t)data.len, &done);
-    bool is_written = !error && done == (size_t)data.len;
-    PyBuffer_Release(&data);
-    return PyBool_FromLong(is_written);
-}
-
 static PyObject *thread_kick(PyObject *object, PyObject *unused)
 {
     (void)unused;
@@ -416,159 +347,30 @@ static PyObject *thread_kick(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-static int check_register(unsigned index)
-{
-    if (index < TL_REGISTERS)
-        return 0;
-    PyErr_SetString(PyExc_IndexError, "there is no such register");
-    return -1;
-}
-
-static PyObject *thread_get(PyObject *object, PyObject *argument)
-{
-    unsigned long index = PyLong_AsUnsignedLong(argument);
-
-    if (PyErr_Occurred() || check_register((unsigned)index) < 0)
-        return NULL;
-    return PyLong_FromUnsignedLongLong(as_thread(object)->core->regs[index]);
-}
-
-// set(register, value): it goes on with exactly the registers that are set
-static PyObject *thread_set(PyObject *object, PyObject *args)
-{
-    unsigned long long value;
-    unsigned index;
-
-    if (!PyArg_ParseTuple(args, "IK:set", &index, &value) || check_register(index) < 0)
-        return NULL;
-    as_thread(object)->core->regs[index] = value;
-    as_thread(object)->core->exact = 1;
-    Py_RETURN_NONE;
-}
-
-static PyObject *thread_copy_from(PyObject *object, PyObject *other)
-{
-    if (!PyObject_TypeCheck(other, Py_TYPE(object)))
-        return PyErr_Format(PyExc_TypeError, "copy_from: no thread of a guest");
-    struct tl_guest_thread *to = as_thread(object)->core;
-    const struct tl_guest_thread *from = as_thread(other)->core;
-    memcpy(to->regs, from->regs, sizeof to->regs);
-    to->fs = from->fs;
-    memcpy((char *)to + tl_guest_vectors, (const char *)from + tl_guest_vectors,
-           tl_guest_stack - tl_guest_vectors);
-    Py_RETURN_NONE;
-}
-
-// fault(): (signal, code, address, trap number, error code)
-static PyObject *thread_fault(PyObject *object, PyObject *unused)
-{
-    const struct tl_guest_thread *core = as_thread(object)->core;
-
-    (void)unused;
-    return Py_BuildValue("(iiKKK)", core->signal, core->info.si_code,
-                         (unsigned long long)(uintptr_t)core->info.si_addr,
-                         (unsigned long long)core->trap_number, (unsigned long long)core->error_code);
-}
-
-// vectors(): the guest's vector state in the processor's own compacted format; set_vectors(bytes)
-static PyObject *thread_vectors(PyObject *object, PyObject *unused)
-{
-    (void)unused;
-    return PyBytes_FromStringAndSize((char *)as_thread(object)->core + tl_guest_vectors,
-                                     tl_guest_stack - tl_guest_vectors);
-}
-
-static PyObject *thread_set_vectors(PyObject *object, PyObject *args)
-{
-    const char *data;
-    Py_ssize_t size;
-
-    if (!PyArg_ParseTuple(args, "y#:set_vectors", &data, &size))
-        return NULL;
-    if (size > tl_guest_stack - tl_guest_vectors) {
-        PyErr_SetString(PyExc_ValueError, "set_vectors: too much");
-        return NULL;
-    }
-    memcpy((char *)as_thread(object)->core + tl_guest_vectors, data, (size_t)size);
-    Py_RETURN_NONE;
-}
-
-static PyObject *get_u64(PyObject *object, void *closure)
-{
-    uint64_t value;
-
-    memcpy(&value, (char *)as_thread(object)->core + (size_t)closure, sizeof value);
-    return PyLong_FromUnsignedLongLong(value);
-}
-
-static int set_u64(PyObject *object, PyObject *given, void *closure)
-{
-    uint64_t value = given ? PyLong_AsUnsignedLongLongMask(given) : 0;
-
-    if (PyErr_Occurred())
-        return -1;
-    memcpy((char *)as_thread(object)->core + (size_t)closure, &value, sizeof value);
-    return 0;
-}
-
-static PyObject *get_u32(PyObject *object, void *closure)
-{
-    uint32_t value;
-
-    memcpy(&value, (char *)as_thread(object)->core + (size_t)closure, sizeof value);
-    return PyLong_FromUnsignedLong(value);
-}
-
-static PyObject *get_interrupted(PyObject *object, void *closure)
-{
-    (void)closure;
-    return PyBool_FromLong(as_thread(object)->core->interrupted);
-}
-
-static int set_interrupted(PyObject *object, PyObject *value, void *closure)
-{
-    (void)closure;
-    as_thread(object)->core->interrupted = value && PyObject_IsTrue(value);
-    return 0;
-}
-
-static PyGetSetDef thread_getset[] = {
-    {"fs", get_u64, set_u64, "Base of its fs.", (void *)offsetof(struct tl_guest_thread, fs)},
-    {"return_to", get_u64, set_u64, NULL, (void *)offsetof(struct tl_guest_thread, return_to)},
-    {"nr", get_u64, set_u64, NULL, (void *)offsetof(struct tl_guest_thread, nr)},
-    {"killed_by", get_u64, NULL, "What a hook has killed it with.",
-     (void *)offsetof(struct tl_guest_thread, value)},
-    {"goes_on_at", get_u64, set_u64, NULL, (void *)offsetof(struct tl_guest_thread, goes_on_at)},
-    {"block", get_u64, NULL, NULL, (void *)offsetof(struct tl_guest_thread, block)},
-    {"index", get_u32, NULL, NULL, (void *)offsetof(struct tl_guest_thread, index)},
-    {"tid", get_u32, NULL, "Of the thread that it runs on; 0 when it has not run yet.",
-     (void *)offsetof(struct tl_guest_thread, host_tid)},
-    {"arch", get_u32, NULL, NULL, (void *)offsetof(struct tl_guest_thread, arch)},
-    {"interrupted", get_interrupted, set_interrupted, NULL, NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
 static PyMethodDef thread_methods[] = {
     {"attach", thread_attach, METH_NOARGS, NULL},
     {"detach", thread_detach, METH_NOARGS, NULL},
     {"run", thread_run, METH_NOARGS, NULL},
     {"kick", thread_kick, METH_NOARGS, NULL},
-    {"perform", thread_perform, METH_VARARGS, NULL},
-    {"interrupt", thread_interrupt, METH_NOARGS, NULL},
-    {"write_memory", thread_write_memory, METH_VARARGS, NULL},
-    {"get", thread_get, METH_O, NULL},
-    {"set", thread_set, METH_VARARGS, NULL},
-    {"copy_from", thread_copy_from, METH_O, NULL},
-    {"fault", thread_fault, METH_NOARGS, NULL},
-    {"vectors", thread_vectors, METH_NOARGS, NULL},
-    {"set_vectors", thread_set_vectors, METH_VARARGS, NULL},
+    {"perform", tl_guest_thread_perform, METH_VARARGS, NULL},
+    {"interrupt", tl_guest_thread_interrupt, METH_NOARGS, NULL},
+    {"write_memory", tl_guest_thread_write_memory, METH_VARARGS, NULL},
+    {"get", tl_guest_thread_get, METH_O, NULL},
+    {"set", tl_guest_thread_set, METH_VARARGS, NULL},
+    {"copy_from", tl_guest_thread_copy_from, METH_O, NULL},
+    {"fault", tl_guest_thread_fault, METH_NOARGS, NULL},
+    {"vectors", tl_guest_thread_vectors, METH_NOARGS, NULL},
+    {"set_vectors", tl_guest_thread_set_vectors, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot thread_slots[] = {
-    {Py_tp_new, thread_new},         {Py_tp_dealloc, thread_dealloc}, {Py_tp_traverse, thread_traverse},
-    {Py_tp_clear, thread_clear},     {Py_tp_methods, thread_methods},
-    {Py_tp_getset, thread_getset},
+    {Py_tp_new, thread_new},
+    {Py_tp_dealloc, thread_dealloc},
+    {Py_tp_traverse, thread_traverse},
+    {Py_tp_clear, thread_clear},
+    {Py_tp_methods, thread_methods},
+    {Py_tp_getset, tl_guest_thread_getset},
     {0, NULL},
 };
 

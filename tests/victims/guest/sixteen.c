@@ -1,4 +1,5 @@
-// Sixteen threads with variables of their own that make calls and take turns at a lock; then some that end alone.
+// Sixteen threads with variables of their own that make calls and take turns at a lock; then some that end
+// alone.
 #include <pthread.h>
 #include <stdio.h>
 #include <unistd.h>

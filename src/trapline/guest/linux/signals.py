@@ -323,7 +323,7 @@ class Signals(Personality):
         if handler == 1 or (handler == 0 and number in _IGNORED | _STOPPING and number != _SIGKILL):
             return
         if handler == 0 or not self._deliver(thread, number, info):
-            from trapline.guest.guest import End
+            from trapline.guest.running import End
 
             assert self.guest is not None
             self.guest.end(-number)

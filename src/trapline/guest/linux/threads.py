@@ -54,7 +54,7 @@ class Threads(Personality):
 
     @does("exit")
     def do_exit(self, thread: Thread, call: Call) -> int:
-        from trapline.guest.guest import End
+        from trapline.guest.running import End
 
         self.last_status = call.raw[0] & 0xFF
         raise End
