@@ -1,5 +1,6 @@
 #include "guest.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
@@ -18,6 +19,7 @@
 
 enum {
     FSGSBASE = 2, // in AT_HWCAP2
+    XSAVEC = 2,   // in eax of leaf 13.1
     SET_DISPATCH = 59,
     DISPATCH_OFF = 0,
     EXCLUSIVE_ON = 1,
@@ -65,6 +67,9 @@ static struct tl_error *reserve_areas(void)
     if (!(getauxval(AT_HWCAP2) & FSGSBASE))
         return tl_error_new(ENOSYS,
                             "guests need FSGSBASE, which this processor or kernel (before 5.9) lacks");
+    unsigned a = 0, b, c, d;
+    if (!__get_cpuid_count(13, 1, &a, &b, &c, &d) || !(a & XSAVEC) || !__builtin_cpu_supports("avx"))
+        return tl_error_new(ENOSYS, "guests need AVX and XSAVEC, which this processor lacks");
     char *room =
         mmap(NULL, size + tl_guest_area_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (room == MAP_FAILED)
@@ -308,6 +313,7 @@ static void block_signals(struct tl_guest_thread *thread)
     for (size_t i = 0; i < sizeof open / sizeof *open; i++)
         sigdelset(&set, open[i]);
     sigdelset(&set, tl_guest_kick_signal());
+    sigdelset(&set, tl_guest_nudge_signal());
     pthread_sigmask(SIG_SETMASK, &set, &thread->old_mask);
 }
 
@@ -382,4 +388,13 @@ void tl_guest_kick(struct tl_guest_thread *thread)
         tl_rawcall(__NR_tgkill, getpid(), thread->host_tid, tl_guest_kick_signal(), 0, 0, 0);
     if (thread->attached && thread->watcher)
         tl_guest_watcher_kick(thread);
+}
+
+void tl_guest_nudge(struct tl_guest_thread *thread)
+{
+    bool is_in_hook = !__atomic_load_n(&thread->in_guest, __ATOMIC_SEQ_CST);
+
+    tl_guest_kick(thread);
+    if (is_in_hook && thread->attached && !thread->watcher)
+        tl_rawcall(__NR_tgkill, getpid(), thread->host_tid, tl_guest_nudge_signal(), 0, 0, 0);
 }

@@ -197,6 +197,9 @@ void tl_guest_restart(struct tl_guest_thread *thread);
 // Has tl_guest_run() return soon. Any thread may do so.
 void tl_guest_kick(struct tl_guest_thread *thread);
 
+// The same, and what its host waits for in a hook ends with EINTR.
+void tl_guest_nudge(struct tl_guest_thread *thread);
+
 // The transport of a guest's calls: they are not received, its own threads bring them.
 struct tl_transport *tl_guest_transport_new(void);
 void tl_guest_call(struct tl_guest_thread *thread, struct tl_call *call); // begins a call
@@ -225,6 +228,7 @@ struct tl_error *tl_guest_catch_signals(void);
 void tl_guest_release_signals(void);
 void tl_guest_catch_again(void); // where somebody else has taken them meanwhile
 int tl_guest_kick_signal(void);
+int tl_guest_nudge_signal(void);
 extern uint64_t tl_guest_areas;
 enum { tl_guest_threads_max = 4096 };
 

@@ -39,7 +39,7 @@ static const int caught[] = {SIGSYS, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
 enum { caught_count = sizeof caught / sizeof *caught };
 
 uint64_t tl_guest_areas;
-static int kick_signal;
+static int kick_signal, nudge_signal;
 static struct sigaction before[65];
 static bool is_given[65]; // back to whoever had it
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -194,19 +194,27 @@ static bool has_ours(int number)
     return action.sa_flags & SA_SIGINFO && action.sa_sigaction == on_fault;
 }
 
-static void claim_kick(void)
+static int claim(int highest, int flags)
 {
     struct sigaction action;
 
-    for (int number = SIGRTMAX - 2; !kick_signal && number >= SIGRTMIN; number--) {
+    for (int number = highest; number >= SIGRTMIN; number--) {
         if (sigaction(number, NULL, &action) || action.sa_flags & SA_SIGINFO || action.sa_handler != SIG_DFL)
             continue;
-        action =
-            (struct sigaction){.sa_sigaction = on_kick, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
+        action = (struct sigaction){.sa_sigaction = on_kick, .sa_flags = SA_SIGINFO | SA_ONSTACK | flags};
         sigfillset(&action.sa_mask);
         if (sigaction(number, &action, NULL) == 0)
-            kick_signal = number;
+            return number;
     }
+    return 0;
+}
+
+static void claim_kicks(void)
+{
+    if (!kick_signal)
+        kick_signal = claim(SIGRTMAX - 2, SA_RESTART);
+    if (kick_signal && !nudge_signal)
+        nudge_signal = claim(kick_signal - 1, 0);
 }
 
 // Somebody else may have set handlers since, such as faulthandler: theirs get what is not a guest's.
@@ -238,12 +246,12 @@ void tl_guest_catch_again(void)
 struct tl_error *tl_guest_catch_signals(void)
 {
     pthread_mutex_lock(&lock);
-    claim_kick();
-    if (kick_signal)
+    claim_kicks();
+    if (nudge_signal)
         catch_all();
-    users += kick_signal != 0;
+    users += nudge_signal != 0;
     pthread_mutex_unlock(&lock);
-    return kick_signal ? NULL : tl_error_new(EBUSY, "no real-time signal is free");
+    return nudge_signal ? NULL : tl_error_new(EBUSY, "no two real-time signals are free");
 }
 
 // SIGSYS stays ours: a filter may outlive the last guest.
@@ -260,4 +268,9 @@ void tl_guest_release_signals(void)
 int tl_guest_kick_signal(void)
 {
     return kick_signal;
+}
+
+int tl_guest_nudge_signal(void)
+{
+    return nudge_signal;
 }

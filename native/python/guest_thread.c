@@ -340,6 +340,13 @@ static PyObject *thread_run(PyObject *object, PyObject *unused)
     return what == RAISED ? NULL : PyLong_FromLong(what);
 }
 
+static PyObject *thread_nudge(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    tl_guest_nudge(as_thread(object)->core);
+    Py_RETURN_NONE;
+}
+
 static PyObject *thread_kick(PyObject *object, PyObject *unused)
 {
     (void)unused;
@@ -352,6 +359,7 @@ static PyMethodDef thread_methods[] = {
     {"detach", thread_detach, METH_NOARGS, NULL},
     {"run", thread_run, METH_NOARGS, NULL},
     {"kick", thread_kick, METH_NOARGS, NULL},
+    {"nudge", thread_nudge, METH_NOARGS, NULL},
     {"perform", tl_guest_thread_perform, METH_VARARGS, NULL},
     {"interrupt", tl_guest_thread_interrupt, METH_NOARGS, NULL},
     {"write_memory", tl_guest_thread_write_memory, METH_VARARGS, NULL},

@@ -6,6 +6,7 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from trapline import guest as guest
     from trapline.abi.errno import Errno
     from trapline.bpf.conditions import Condition, arg, ip
     from trapline.call import Args, Call
@@ -75,6 +76,8 @@ _MODULES = {
 
 def __getattr__(name: str) -> object:
     """Import a public name from its module."""
+    if name == "guest":
+        return __import__("trapline.guest", fromlist=("Guest",))
     for module, names in _MODULES.items():
         if name in names:
             # Not importlib.import_module: importing that costs a millisecond of start-up.
@@ -85,4 +88,4 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     """Return the public names."""
-    return [*__all__, "__version__"]
+    return [*__all__, "__version__", "guest"]

@@ -449,6 +449,7 @@ class GuestThread:
         """Run until it has returned (0), faulted (1), a hook has failed (2) or killed it (3)."""
 
     def kick(self) -> None: ...
+    def nudge(self) -> None: ...
     def perform(self, nr: int, *args: int) -> int | None:
         """Have the kernel perform a call on this thread; None when the guest is to make its own call again later."""
 

@@ -261,8 +261,10 @@ def test_a_bad_pointer_is_the_guests_own_error(guest, assemble):
     assert g.call(g.arena.load_code(assemble(call_of(13))), 10, 8, 8, 8) == -Errno.EFAULT
 
 
-def test_the_hosts_own_calls_are_not_caught(guest, assemble):
+def test_the_hosts_own_calls_are_not_caught(guest, assemble, outside):
+    """Neither libc's nor those of any other machine code that is not the guest's."""
     libc = ctypes.CDLL(None)
+    assembly = ctypes.CFUNCTYPE(ctypes.c_long)(outside[0])
 
     @on("*")
     def look(call):
@@ -271,6 +273,7 @@ def test_the_hosts_own_calls_are_not_caught(guest, assemble):
         libc.getppid()
         os.getppid()
         os.stat("/")
+        assert assembly() == os.getppid()
         ctypes.CDLL(None).syscall(110)
 
     seen: list[str] = []

@@ -119,6 +119,30 @@ def test_a_handler_that_raises_ends_the_call(guest, assemble):
     assert g.call(g.arena.load_code(assemble("mov eax, 5\nret"))) == 5
 
 
+def test_a_hook_that_waits_is_interrupted(guest, guest_engine, assemble):
+    if "trap" in guest_engine:
+        return  # there hooks run on a thread of the guest's, and Python interrupts none but the main thread
+
+    class StopError(Exception):
+        pass
+
+    def stop(*_):
+        raise StopError
+
+    @on("getppid")
+    def wait(call):
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        time.sleep(60)
+
+    before = signal.signal(signal.SIGALRM, stop)
+    g = guest(hooks=[wait])
+    try:
+        with pytest.raises(StopError):
+            g.call(g.arena.load_code(assemble(MINE)))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_other_threads_of_python_go_on(guest, assemble):
     ticks = []
     over = threading.Event()

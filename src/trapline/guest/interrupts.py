@@ -41,7 +41,7 @@ class _Watch:
     def _read(self, reader: int) -> None:
         while os.read(reader, 512):
             for thread in list(self.running):
-                thread.kick()
+                thread.nudge()
 
 
 _watch = _Watch()
