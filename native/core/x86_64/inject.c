@@ -158,14 +158,15 @@ static struct tl_error *remote_end(struct remote *remote, struct user_regs_struc
 static struct tl_error *map_region(const struct tl_agent *agent, struct remote *remote, int memory_fd,
                                    uint64_t base, enum tl_unhooked *reason)
 {
+    const uint64_t secret = (uint64_t)agent->session->secret << 32; // in what the kernel ignores of a descriptor
     const uint64_t room[6] = {base,
                               tl_region_size,
                               PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
-                              (uint64_t)-1,
+                              secret | (uint32_t)-1,
                               0};
     const uint64_t image[6] = {
-        base, agent->image_size, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, (uint64_t)memory_fd, 0};
+        base, agent->image_size, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, secret | (uint32_t)memory_fd, 0};
     int64_t result, ignored;
     struct tl_error *error = remote_call(remote, SYS_mmap, room, &result);
 
