@@ -13,6 +13,7 @@ struct agent_object {
     PyObject_HEAD
     struct tl_agent agent;
     struct tl_transport *transport; // owned by its listener
+    pid_t attached;                 // to this process, or 0
     PyObject *on_unhooked;          // (pid, reason, errno, name): a program runs without hooks
 };
 
@@ -90,7 +91,10 @@ static PyObject *agent_transport(PyObject *object, PyObject *unused)
 
     (void)unused;
     struct tl_error *error = tl_agent_transport_new(&self->agent, &events, &self->transport);
-    return error ? tl_raise(error) : tl_transport_wrap(self->transport);
+    if (error)
+        return tl_raise(error);
+    tl_agent_transport_set_command(self->transport, self->attached);
+    return tl_transport_wrap(self->transport);
 }
 
 // classify(class, numbers): how calls are treated; None means all.
@@ -213,6 +217,40 @@ static PyObject *agent_enter(PyObject *object, PyObject *spawn)
     int code = error ? error->code : 0;
     tl_error_free(error);
     return Py_BuildValue("(ii)", (int)reason, code);
+}
+
+// attach(pid): puts the agent into a process that runs already.
+static PyObject *agent_attach(PyObject *object, PyObject *args)
+{
+    struct agent_object *self = as_agent(object);
+    struct tl_error *error;
+    int pid;
+
+    if (!PyArg_ParseTuple(args, "i:attach", &pid))
+        return NULL;
+    self->agent.session->flags |= TL_ENGINE_VISITS;
+    Py_BEGIN_ALLOW_THREADS;
+    error = tl_agent_attach(&self->agent, pid);
+    Py_END_ALLOW_THREADS;
+    if (error)
+        return tl_raise(error);
+    self->attached = pid;
+    Py_RETURN_NONE;
+}
+
+// detach(pid): takes it out of every process; how many it is left in. PID is the one that was attached to.
+static PyObject *agent_detach(PyObject *object, PyObject *args)
+{
+    struct agent_object *self = as_agent(object);
+    unsigned left;
+    int pid;
+
+    if (!PyArg_ParseTuple(args, "i:detach", &pid))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS;
+    left = tl_agent_detach(&self->agent, pid);
+    Py_END_ALLOW_THREADS;
+    return PyLong_FromUnsignedLong(left);
 }
 
 // gate(): the template of blocks as (code, offset of its system call, ((offset, kind, addend), ...)).
@@ -342,6 +380,8 @@ static PyMethodDef agent_methods[] = {
     {"set_constant", agent_set_constant, METH_VARARGS, NULL},
     {"set_rules", agent_set_rules, METH_VARARGS, NULL},
     {"enter", agent_enter, METH_O, NULL},
+    {"attach", agent_attach, METH_VARARGS, NULL},
+    {"detach", agent_detach, METH_VARARGS, NULL},
     {"gate", agent_gate, METH_NOARGS, NULL},
     {"next_plan", agent_next_plan, METH_VARARGS, NULL},
     {"end_plans", agent_end_plans, METH_NOARGS, NULL},

@@ -329,6 +329,19 @@ class Agent:
         :raises OSError: something else failed.
         """
 
+    def attach(self, pid: int, /) -> None:
+        """Put the agent into a running process, with all of its threads.
+
+        :raises OSError: that cannot be; the process goes on as before.
+        """
+
+    def detach(self, pid: int, /) -> int:
+        """Take the agent out of every process that has it, which go on as before.
+
+        :param pid: the one that was attached to.
+        :returns: how many processes keep it.
+        """
+
     def gate(self) -> tuple[bytes, int, tuple[tuple[int, int, int], ...]]:
         """Return the template of blocks: code, the offset of its system call, and (offset, kind, addend) each."""
 

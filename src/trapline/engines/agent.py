@@ -99,12 +99,16 @@ class AgentEngine:
         return Program(self._spawn)
 
     def attach(self, pid: int) -> Program:
-        """Not yet possible."""
-        raise NotImplementedError
+        """Put the agent into a running process. It is asked about no call before :meth:`start`."""
+        if self.flags & _TRAPS:
+            raise NotImplementedError
+        from trapline.engines.visited import VisitedProgram
+
+        self.agent.classify_own()
+        return VisitedProgram(self.name, pid, self.agent)
 
     def start(self, program: Program, tree: ProcessTree, defer: Callable[..., None]) -> None:
         """Start to answer, and let the program begin."""
-        assert self._spawn is not None
         native = self.tables.listen(self.agent.transport(), tree, defer)
         self._classify()
         native.start()
@@ -112,6 +116,8 @@ class AgentEngine:
             from trapline.engines.planner import Planner
 
             self._planner = Planner(self.agent)
+        if self._spawn is None:
+            return
         try:
             reason, number = self.agent.enter(self._spawn)
         except OSError as error:
