@@ -28,7 +28,8 @@
 
 enum {
     nap_ns = 50 * 1000,
-    naps = 60 * 1000, // 3 seconds
+    short_naps = 20,
+    patience_seconds = 5, // for all threads together
     trap_flag = 0x100,
     direction_flag = 0x400,
     not_restarted = EINTR,
@@ -48,23 +49,36 @@ static long trace(int request, pid_t tid, const void *address, const void *data)
     return ptrace((enum __ptrace_request)request, tid, (void *)(uintptr_t)address, (void *)(uintptr_t)data);
 }
 
-static bool nap(struct tl_hold *hold)
+static void nap(void)
 {
     const struct timespec time = {0, nap_ns};
 
     nanosleep(&time, NULL);
-    return hold->naps++ < naps;
 }
 
-enum { has_ended = 0, out_of_patience = -1 };
+static time_t now(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec;
+}
+
+static bool is_too_late(const struct tl_hold *hold)
+{
+    return now() > hold->until;
+}
+
+enum { has_ended = 0, is_running = -1 };
 
 // The status of the next stop of a thread. What runs the program's code may take its time; ours does not.
-static int wait_for_stop(struct tl_hold *hold, struct tl_held *held, bool is_ours)
+static int wait_for_stop(const struct tl_hold *hold, struct tl_held *held, bool is_ours)
 {
     const int options = WEXITED | WSTOPPED | WNOWAIT | __WALL | __WNOTHREAD;
     siginfo_t info;
+    int naps = 0;
 
-    do {
+    for (;;) {
         memset(&info, 0, sizeof info);
         if (waitid(P_PID, (id_t)held->tid, &info, options | (is_ours ? 0 : WNOHANG)) < 0) {
             if (errno == EINTR)
@@ -83,8 +97,11 @@ static int wait_for_stop(struct tl_hold *hold, struct tl_held *held, bool is_our
             waitid(P_PID, (id_t)held->tid, &info, WSTOPPED | __WALL | __WNOTHREAD);
             return status;
         }
-    } while (is_ours || nap(hold));
-    return out_of_patience;
+        if (!is_ours && naps++ == short_naps)
+            return is_running;
+        if (!is_ours)
+            nap();
+    }
 }
 
 static bool get_registers(pid_t tid, struct user_regs_struct *regs)
@@ -159,25 +176,40 @@ static void abort_sequence(struct tl_held *held)
 
 enum outcome { is_held, is_no_more, is_busy, is_32_bit };
 
-// Stops a thread at a place where it may be changed.
-static enum outcome hold_one(struct tl_hold *hold, struct tl_held *held)
+static bool is_at_return(const struct tl_held *held)
 {
-    int status = wait_for_stop(hold, held, false);
+    struct __ptrace_syscall_info info;
 
-    for (; status > 0; status = wait_for_stop(hold, held, false)) {
-        bool is_event = status >> 8;
+    return trace(PTRACE_GET_SYSCALL_INFO, held->tid, (void *)sizeof info, &info) > 0 &&
+           info.op == PTRACE_SYSCALL_INFO_EXIT;
+}
+
+// Stops a thread at a place where it may be changed. From any other it goes on from call to call, which takes
+// it to such a place; where it does not come to a stop, it waits in a call.
+static enum outcome hold_one(const struct tl_hold *hold, struct tl_held *held)
+{
+    trace(PTRACE_INTERRUPT, held->tid, NULL, NULL);
+    for (;;) {
+        int status = wait_for_stop(hold, held, false);
+        if (status == has_ended)
+            return is_no_more;
+        if (is_too_late(hold))
+            return is_busy;
+        if (status == is_running) {
+            trace(PTRACE_INTERRUPT, held->tid, NULL, NULL);
+            continue;
+        }
+        bool is_event = status >> 8, is_call = status == (SIGTRAP | 0x80);
         if (!get_registers(held->tid, &held->regs))
             return is_32_bit;
         repeat_call(&held->regs);
         find_dispatch(held);
-        held->was_told_to_stop = is_event && (status & 0xff) != SIGTRAP;
-        if (is_event && hold->is_safe(hold, held))
+        held->was_told_to_stop |= is_event && (status & 0xff) != SIGTRAP;
+        held->is_returning = is_call && is_at_return(held);
+        if ((is_event || held->is_returning) && hold->is_safe(hold, held))
             return is_held;
-        trace(PTRACE_CONT, held->tid, NULL, (void *)(uintptr_t)(is_event ? 0 : status & 0xff));
-        nap(hold);
-        trace(PTRACE_INTERRUPT, held->tid, NULL, NULL);
+        trace(PTRACE_SYSCALL, held->tid, NULL, (void *)(uintptr_t)(is_event || is_call ? 0 : status));
     }
-    return status == has_ended ? is_no_more : is_busy;
 }
 
 static bool is_zombie(pid_t tid)
@@ -216,11 +248,11 @@ static bool is_known(const struct tl_hold *hold, pid_t tid)
     return false;
 }
 
-// Seizes the threads that are not known yet, and then stops them, all at once.
+// Seizes and stops the threads that are not known yet, one after the other: who is on the way to a place where
+// it may be changed can need what another one has.
 static struct tl_error *hold_new(struct tl_hold *hold, DIR *tasks)
 {
     const uintptr_t options = PTRACE_O_TRACESYSGOOD;
-    size_t before = hold->count;
     struct dirent *entry;
 
     while ((entry = readdir(tasks))) {
@@ -230,20 +262,17 @@ static struct tl_error *hold_new(struct tl_hold *hold, DIR *tasks)
         struct tl_held *held = add(hold, tid);
         if (!held)
             return tl_error_new(ENOMEM, "cannot hold so many threads");
-        if (trace(PTRACE_SEIZE, tid, NULL, (void *)options) == 0) {
-            trace(PTRACE_INTERRUPT, tid, NULL, NULL);
+        held->is_gone = true;
+        if (trace(PTRACE_SEIZE, tid, NULL, (void *)options) < 0) {
+            int error = errno;
+            if (error != ESRCH && !is_zombie(tid))
+                return tl_error_new(error, "ptrace(PTRACE_SEIZE)");
             continue;
         }
-        int error = errno;
-        held->is_gone = true;
-        if (error != ESRCH && !is_zombie(tid))
-            return tl_error_new(error, "ptrace(PTRACE_SEIZE)");
-    }
-    for (size_t i = before; i < hold->count; i++) {
-        struct tl_held *held = &hold->held[i];
-        enum outcome outcome = held->is_gone ? is_no_more : hold_one(hold, held);
+        held->is_gone = false;
+        enum outcome outcome = hold_one(hold, held);
         if (outcome == is_busy)
-            return tl_error_new(EBUSY, "thread %d did not stop within 3 seconds", held->tid);
+            return tl_error_new(EBUSY, "thread %d did not stop within %d seconds", tid, patience_seconds);
         if (outcome == is_32_bit)
             return tl_error_new(ENOEXEC, "it is a 32-bit program");
     }
@@ -256,6 +285,7 @@ struct tl_error *tl_hold_all(struct tl_hold *hold, pid_t tid)
     size_t before, living = 0;
 
     tl_agent_header(&hold->header);
+    hold->until = now() + patience_seconds;
     snprintf(path, sizeof path, "/proc/%d/task", tid);
     do {
         before = hold->count;
@@ -309,19 +339,21 @@ struct tl_error *tl_hold_find_call(struct tl_hold *hold, pid_t pid)
 
 // A thread that is detached stops again by itself, but not at once; who is going to trace it finds it
 // stopped.
-static void wait_until_stopped(struct tl_hold *hold, pid_t tid)
+static void wait_until_stopped(const struct tl_hold *hold, pid_t tid)
 {
     char path[64], line[128], state = 0;
 
     snprintf(path, sizeof path, "/proc/%d/task/%d/status", tid, tid);
-    do {
+    for (;; nap()) {
         FILE *file = fopen(path, "re");
         if (!file)
             return;
         while (fgets(line, sizeof line, file) && sscanf(line, "State: %c", &state) != 1)
             continue;
         fclose(file);
-    } while (state != 'T' && state != 'Z' && nap(hold));
+        if (state == 'T' || state == 'Z' || is_too_late(hold))
+            return;
+    }
 }
 
 void tl_hold_end(struct tl_hold *hold)
@@ -354,7 +386,7 @@ int tl_held_take(struct tl_held *held)
 }
 
 // Lets a thread run to the return of its next call.
-static int run_to_return(struct tl_hold *hold, struct tl_held *held, struct __ptrace_syscall_info *info)
+static int run_to_return(const struct tl_hold *hold, struct tl_held *held, struct __ptrace_syscall_info *info)
 {
     do {
         if (trace(PTRACE_SYSCALL, held->tid, NULL, NULL) < 0)

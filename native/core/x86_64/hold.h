@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 #include <sys/user.h>
+#include <time.h>
 
 #include "agent.h"
 
@@ -17,6 +18,7 @@ struct tl_held {
     pid_t tid;
     uint64_t base;         // of the agent's region; 0: it has none
     bool was_told_to_stop; // by a signal, and stays so
+    bool is_returning;     // from a call, whose result is in its registers
     bool owes_stop;        // a SIGSTOP has come meanwhile
     bool is_gone;
     struct user_regs_struct regs; // what it goes on with
@@ -30,7 +32,7 @@ struct tl_hold {
     // May a thread that has stopped like this be changed?
     bool (*is_safe)(const struct tl_hold *hold, const struct tl_held *held);
     uint64_t call_at; // a system call instruction of the program
-    unsigned naps;
+    time_t until; // how long threads have to come to a stop
     size_t count, room;
     struct tl_held *held;
 };

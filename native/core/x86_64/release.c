@@ -44,7 +44,7 @@ static bool is_safe(const struct tl_hold *hold, const struct tl_held *held)
     if (at != hold->header.performed && at != hold->header.performed_int80)
         return false;
     long long error = -(long long)regs->rax;
-    if (!held->was_told_to_stop && (error < restart_first || error > restart_last))
+    if (!held->was_told_to_stop && !held->is_returning && (error < restart_first || error > restart_last))
         return false;
     return tl_memory_read(held->tid, record + hold->header.pending, &pending, sizeof pending, &done) == 0 &&
            !pending;
