@@ -17,14 +17,15 @@ enum {
     user_dispatch_code = 2,
 };
 
-// A call has trapped, and its signal is yet to be delivered.
+// A call has trapped, or a patched place, and the signal is yet to be delivered.
 static bool is_trapping(pid_t tid)
 {
     struct __ptrace_peeksiginfo_args which = {0, 0, 1};
     siginfo_t info;
 
     for (; ptrace(PTRACE_PEEKSIGINFO, tid, &which, &info) == 1; which.off++)
-        if (info.si_signo == SIGSYS && info.si_code == user_dispatch_code)
+        if ((info.si_signo == SIGSYS && info.si_code == user_dispatch_code) ||
+            ((info.si_signo == SIGTRAP || info.si_signo == SIGILL) && info.si_code > 0))
             return true;
     return false;
 }
