@@ -183,13 +183,10 @@ static struct tl_error *bring_agent(struct entry *entry)
     if ((error = bring_descriptors(entry)) ||
         (error = tl_region_load(entry->agent, call, entry, entry->memory_fd, base)))
         return error;
-    // What has been written there must be gone.
-    unsigned char zeros[256] = {0};
     start.socket_fd = entry->socket_fd;
     start.memory_fd = entry->memory_fd;
-    int failed = tl_memory_write(entry->pid, base + tl_data, zeros, sizeof zeros, &done);
-    if (!failed)
-        failed = tl_memory_write(entry->pid, base + tl_data, &start, sizeof start, &done);
+    // Over what was needed to bring it there.
+    int failed = tl_memory_write(entry->pid, base + tl_data, &start, sizeof start, &done);
     return failed ? tl_error_new(failed, "cannot write into the program") : NULL;
 }
 
@@ -239,6 +236,12 @@ static struct tl_error *enter_thread(struct entry *entry, struct tl_held *held, 
     }
     held->regs = before;
     held->mask = mask;
+    if (!failed && !visit.has_failed) {
+        int64_t ignored;
+        visit.is_last = is_first;
+        tl_held_visit(entry->hold, held, entry->hold->header.leave, &visit, &ignored);
+    }
+    held->base = 0;
     if (failed)
         return tl_error_new(failed, "cannot run the agent in thread %d", held->tid);
     if (visit.has_failed)
@@ -268,8 +271,6 @@ static struct tl_error *enter(struct entry *entry)
             error = NULL;
         }
         tl_held_put_back(hold, held);
-        if (error)
-            held->base = 0;
     }
     return error;
 }
@@ -280,12 +281,11 @@ struct tl_error *tl_agent_attach(struct tl_agent *agent, pid_t pid)
     struct entry entry = {.agent = agent, .hold = &hold, .pid = pid, .socket_fd = -1, .memory_fd = -1};
     struct tl_error *error = tl_hold_all(&hold, pid);
 
-    for (size_t i = 0; i < hold.count && !error; i++) {
-        if (hold.held[i].base)
-            error = tl_error_new(EALREADY, "it has an agent");
-        if (!hold.held[i].is_gone && !entry.caller)
+    if (!error && hold.region)
+        error = tl_error_new(EALREADY, "it is a program of trapline's already");
+    for (size_t i = 0; i < hold.count && !entry.caller; i++)
+        if (!hold.held[i].is_gone)
             entry.caller = &hold.held[i];
-    }
     if (!error)
         error = tl_hold_find_call(&hold, pid);
     if (!error && (errno = tl_held_take(entry.caller)))

@@ -279,12 +279,30 @@ static struct tl_error *hold_new(struct tl_hold *hold, DIR *tasks)
     return NULL;
 }
 
+// Where the process has an agent, or 0.
+static uint64_t find_region(pid_t pid)
+{
+    char path[32], line[512];
+    unsigned long long start, offset, region = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/maps", pid);
+    FILE *maps = fopen(path, "re");
+    while (maps && !region && fgets(line, sizeof line, maps))
+        if (strstr(line, "/memfd:trapline") && sscanf(line, "%llx-%*x %*s %llx", &start, &offset) == 2 &&
+            !offset)
+            region = start;
+    if (maps)
+        fclose(maps);
+    return region;
+}
+
 struct tl_error *tl_hold_all(struct tl_hold *hold, pid_t tid)
 {
     char path[32];
     size_t before, living = 0;
 
     tl_agent_header(&hold->header);
+    hold->region = find_region(tid);
     hold->until = now() + patience_seconds;
     snprintf(path, sizeof path, "/proc/%d/task", tid);
     do {

@@ -38,8 +38,8 @@ static bool is_safe(const struct tl_hold *hold, const struct tl_held *held)
     uint32_t pending = 1;
     size_t done;
 
-    if (!held->base)
-        return true;
+    if (!held->base) // a new thread of the program begins in the agent
+        return regs->rip - hold->region >= tl_region_size;
     if (at >= tl_region_size || (at >= tl_blocks && at < tl_data))
         return !is_trapping(held->tid);
     if (at != hold->header.performed && at != hold->header.performed_int80)
