@@ -33,6 +33,8 @@ const unsigned char *tl_agent_header(struct tl_image_header *header);
 // A place for the region that is free in most programs: far from what the kernel and allocators use.
 uint64_t tl_agent_random_base(void);
 void tl_agent_free(struct tl_agent *agent);
+// Its descriptors; what is in memory stays.
+void tl_agent_close(struct tl_agent *agent);
 // Once the program has it: only then can its end be noticed.
 void tl_agent_close_peer(struct tl_agent *agent);
 
@@ -67,8 +69,11 @@ struct tl_error *tl_agent_follow_exec(const struct tl_agent *agent, const struct
 // done.
 bool tl_agent_release(pid_t tid, pid_t command, bool for_good);
 
-// Puts the agent into a process that runs already, and into each of its threads.
-struct tl_error *tl_agent_attach(struct tl_agent *agent, pid_t pid);
+// Puts the agent into a process that runs already, and into each of its threads, which stay stopped until
+// the same thread of ours calls tl_agent_go().
+struct tl_hold;
+struct tl_error *tl_agent_attach(struct tl_agent *agent, pid_t pid, struct tl_hold **hold);
+void tl_agent_go(struct tl_hold *hold);
 // Takes it out of every process that has it. How many could not be left.
 unsigned tl_agent_detach(struct tl_agent *agent, pid_t command);
 

@@ -14,6 +14,7 @@ struct agent_object {
     struct tl_agent agent;
     struct tl_transport *transport; // owned by its listener
     pid_t attached;                 // to this process, or 0
+    struct tl_hold *hold;           // of its threads, until begin()
     PyObject *on_unhooked;          // (pid, reason, errno, name): a program runs without hooks
 };
 
@@ -28,6 +29,8 @@ static void agent_dealloc(PyObject *object)
     PyTypeObject *type = Py_TYPE(object);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
 
+    if (self->hold)
+        tl_agent_go(self->hold);
     tl_agent_free(&self->agent);
     Py_XDECREF(self->on_unhooked);
     release(object);
@@ -219,7 +222,7 @@ static PyObject *agent_enter(PyObject *object, PyObject *spawn)
     return Py_BuildValue("(ii)", (int)reason, code);
 }
 
-// attach(pid): puts the agent into a process that runs already.
+// attach(pid): puts the agent into a process that runs already, whose threads are stopped until begin().
 static PyObject *agent_attach(PyObject *object, PyObject *args)
 {
     struct agent_object *self = as_agent(object);
@@ -230,7 +233,7 @@ static PyObject *agent_attach(PyObject *object, PyObject *args)
         return NULL;
     self->agent.session->flags |= TL_ENGINE_VISITS;
     Py_BEGIN_ALLOW_THREADS;
-    error = tl_agent_attach(&self->agent, pid);
+    error = tl_agent_attach(&self->agent, pid, &self->hold);
     Py_END_ALLOW_THREADS;
     if (error)
         return tl_raise(error);
@@ -238,18 +241,33 @@ static PyObject *agent_attach(PyObject *object, PyObject *args)
     Py_RETURN_NONE;
 }
 
-// detach(pid): takes it out of every process; how many it is left in. PID is the one that was attached to.
-static PyObject *agent_detach(PyObject *object, PyObject *args)
+static PyObject *agent_begin(PyObject *object, PyObject *unused)
 {
     struct agent_object *self = as_agent(object);
-    unsigned left;
-    int pid;
+    struct tl_hold *hold = self->hold;
 
-    if (!PyArg_ParseTuple(args, "i:detach", &pid))
-        return NULL;
+    (void)unused;
+    self->hold = NULL;
+    if (hold) {
+        Py_BEGIN_ALLOW_THREADS;
+        tl_agent_go(hold);
+        Py_END_ALLOW_THREADS;
+    }
+    Py_RETURN_NONE;
+}
+
+// detach(): takes it out of every process; how many it is left in. It is of no use afterwards.
+static PyObject *agent_detach(PyObject *object, PyObject *unused)
+{
+    struct agent_object *self = as_agent(object);
+    PyObject *begun = agent_begin(object, unused);
+    unsigned left;
+
+    Py_XDECREF(begun);
     Py_BEGIN_ALLOW_THREADS;
-    left = tl_agent_detach(&self->agent, pid);
+    left = tl_agent_detach(&self->agent, self->attached);
     Py_END_ALLOW_THREADS;
+    tl_agent_close(&self->agent);
     return PyLong_FromUnsignedLong(left);
 }
 
@@ -381,7 +399,8 @@ static PyMethodDef agent_methods[] = {
     {"set_rules", agent_set_rules, METH_VARARGS, NULL},
     {"enter", agent_enter, METH_O, NULL},
     {"attach", agent_attach, METH_VARARGS, NULL},
-    {"detach", agent_detach, METH_VARARGS, NULL},
+    {"begin", agent_begin, METH_NOARGS, NULL},
+    {"detach", agent_detach, METH_NOARGS, NULL},
     {"gate", agent_gate, METH_NOARGS, NULL},
     {"next_plan", agent_next_plan, METH_VARARGS, NULL},
     {"end_plans", agent_end_plans, METH_NOARGS, NULL},

@@ -330,15 +330,17 @@ class Agent:
         """
 
     def attach(self, pid: int, /) -> None:
-        """Put the agent into a running process, with all of its threads.
+        """Put the agent into a running process, with all of its threads, and keep them stopped.
 
         :raises OSError: that cannot be; the process goes on as before.
         """
 
-    def detach(self, pid: int, /) -> int:
-        """Take the agent out of every process that has it, which go on as before.
+    def begin(self) -> None:
+        """Let the threads go on, from the thread that has called :meth:`attach`."""
 
-        :param pid: the one that was attached to.
+    def detach(self) -> int:
+        """Take the agent out of every process that has it, which go on as before; it is of no use afterwards.
+
         :returns: how many processes keep it.
         """
 

@@ -275,31 +275,44 @@ static struct tl_error *enter(struct entry *entry)
     return error;
 }
 
-struct tl_error *tl_agent_attach(struct tl_agent *agent, pid_t pid)
+struct tl_error *tl_agent_attach(struct tl_agent *agent, pid_t pid, struct tl_hold **hold_out)
 {
-    struct tl_hold hold = {.command = pid, .is_safe = is_safe};
-    struct entry entry = {.agent = agent, .hold = &hold, .pid = pid, .socket_fd = -1, .memory_fd = -1};
-    struct tl_error *error = tl_hold_all(&hold, pid);
+    struct tl_hold *hold = calloc(1, sizeof *hold);
+    struct entry entry = {.agent = agent, .hold = hold, .pid = pid, .socket_fd = -1, .memory_fd = -1};
 
-    if (!error && hold.region)
-        error = tl_error_new(EALREADY, "it is a program of trapline's already");
-    for (size_t i = 0; i < hold.count && !entry.caller; i++)
-        if (!hold.held[i].is_gone)
-            entry.caller = &hold.held[i];
+    if (!hold)
+        return tl_error_new(ENOMEM, "cannot hold threads");
+    hold->command = pid;
+    hold->is_safe = is_safe;
+    struct tl_error *error = tl_hold_all(hold, pid);
+    if (!error && hold->region)
+        error = tl_error_new(EALREADY, "it has an agent");
+    for (size_t i = 0; i < hold->count && !entry.caller; i++)
+        if (!hold->held[i].is_gone)
+            entry.caller = &hold->held[i];
     if (!error)
-        error = tl_hold_find_call(&hold, pid);
+        error = tl_hold_find_call(hold, pid);
     if (!error && (errno = tl_held_take(entry.caller)))
         error = tl_error_new(errno, "ptrace");
     if (!error) {
         error = enter(&entry);
-        tl_held_put_back(&hold, entry.caller);
+        tl_held_put_back(hold, entry.caller);
         if (error && entry.caller->base)
-            tl_hold_leave(&hold, true);
+            tl_hold_leave(hold, true);
     }
-    tl_hold_end(&hold);
-    if (!error)
-        tl_agent_close_peer(agent);
-    return error;
+    if (error) {
+        tl_agent_go(hold);
+        return error;
+    }
+    tl_agent_close_peer(agent);
+    *hold_out = hold;
+    return NULL;
+}
+
+void tl_agent_go(struct tl_hold *hold)
+{
+    tl_hold_end(hold);
+    free(hold);
 }
 
 // Does a process have this memory?

@@ -103,7 +103,7 @@ class AgentEngine:
         return Program(self._spawn)
 
     def attach(self, pid: int) -> Program:
-        """Put the agent into a running process. It is asked about no call before :meth:`start`."""
+        """Put the agent into a running process, which is stopped until :meth:`start`."""
         if self.flags & _TRAPS:
             raise NotImplementedError
         from trapline.engines.visited import VisitedProgram
@@ -121,6 +121,7 @@ class AgentEngine:
 
             self._planner = Planner(self.agent)
         if self._spawn is None:
+            self.agent.begin()
             return
         try:
             reason, number = self.agent.enter(self._spawn)

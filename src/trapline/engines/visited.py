@@ -21,6 +21,20 @@ def _filters(pid: int | str) -> int:
     return int(status_field(pid, "Seccomp_filters") or status_field(pid, "Seccomp") or 0)
 
 
+def _obstacle(pid: int) -> str:
+    """Return what the kernel would not mind, but the program might."""
+    try:
+        with open(f"/proc/{pid}/maps", "rb") as file:
+            if b"/memfd:trapline" in file.read():
+                return "it is under trapline already, and one agent in it is all that is possible"
+    except OSError:
+        return ""  # the kernel says it better
+    if _filters(pid) > _filters("self"):
+        # What they forbid nobody can know, and it may be the end of the program.
+        return "it has a seccomp filter of its own, which may not allow what the agent does. Use --engine ptrace"
+    return ""
+
+
 class VisitedProgram(AttachedProgram):
     """The process, with the agent in all of its threads.
 
@@ -36,15 +50,15 @@ class VisitedProgram(AttachedProgram):
         except OSError as error:
             raise refusal(engine, pid, error.errno or 0, str(error.strerror)) from None
         try:
-            # What it forbids we cannot know, and it may end the program.
-            if _filters(pid) > _filters("self"):
-                why = "it has a seccomp filter of its own, which might end it for a call of the agent. Use --engine ptrace"
+            why = _obstacle(pid)
+            if why:
                 raise EngineStartError(_EPERM, f"engine {engine!r} cannot attach to process {pid}: {why}")
             agent.attach(pid)
+        except EngineStartError:
+            super().close()
+            raise
         except OSError as error:
             super().close()
-            if isinstance(error, EngineStartError):
-                raise
             raise refusal(engine, pid, error.errno or 0, str(error.strerror)) from None
 
     def status_elsewhere(self) -> int | None:
@@ -70,7 +84,7 @@ class VisitedProgram(AttachedProgram):
     def close(self) -> None:
         """Take the agent out of it, and out of all that it has started."""
         if self.pidfd >= 0:
-            left = self._agent.detach(self.pid)
+            left = self._agent.detach()
             if left:
                 text = f"trapline: {left} processes keep their agent, as their threads cannot be stopped; they go on\n"
                 os.write(2, text.encode())
