@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -249,10 +250,35 @@ static struct tl_error *enter_thread(struct entry *entry, struct tl_held *held, 
     return tl_error_new((int)-result, "prctl(PR_SET_SYSCALL_USER_DISPATCH)");
 }
 
+// What is written to code, to patch it, splits its mapping. The parts can be joined again if the kernel has seen
+// the whole of it written to before, and that is all that is done here: a word is replaced by itself.
+static void prepare_code(pid_t pid)
+{
+    char path[32], line[512], access[5];
+    unsigned long long start, inode;
+
+    snprintf(path, sizeof path, "/proc/%d/maps", pid);
+    FILE *maps = fopen(path, "re");
+    while (maps && fgets(line, sizeof line, maps)) {
+        if (sscanf(line, "%llx-%*x %4s %*s %*s %llu", &start, access, &inode) != 3 || !inode ||
+            strcmp(access, "r-xp") != 0)
+            continue;
+        errno = 0;
+        long word = ptrace(PTRACE_PEEKTEXT, pid, (void *)(uintptr_t)start, NULL);
+        if (!errno)
+            ptrace(PTRACE_POKETEXT, pid, (void *)(uintptr_t)start, word);
+    }
+    if (maps)
+        fclose(maps);
+}
+
 // With all threads stopped, and the first of them, which makes the calls, taken.
 static struct tl_error *enter(struct entry *entry)
 {
     struct tl_hold *hold = entry->hold;
+
+    if (entry->agent->session->flags & TL_ENGINE_REWRITES)
+        prepare_code(entry->caller->tid);
     struct tl_error *error = bring_agent(entry);
 
     if (error || (error = enter_thread(entry, entry->caller, true))) {
@@ -290,8 +316,8 @@ struct tl_error *tl_agent_attach(struct tl_agent *agent, pid_t pid, struct tl_ho
     for (size_t i = 0; i < hold->count && !entry.caller; i++)
         if (!hold->held[i].is_gone)
             entry.caller = &hold->held[i];
-    if (!error)
-        error = tl_hold_find_call(hold, pid);
+    if (!error && !tl_hold_find_call(hold, pid))
+        error = tl_error_new(ENOENT, "the program has no system call instruction");
     if (!error && (errno = tl_held_take(entry.caller)))
         error = tl_error_new(errno, "ptrace");
     if (!error) {

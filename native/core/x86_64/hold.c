@@ -339,20 +339,21 @@ static uint64_t find_in_range(pid_t pid, uint64_t start, uint64_t end)
     return 0;
 }
 
-struct tl_error *tl_hold_find_call(struct tl_hold *hold, pid_t pid)
+bool tl_hold_find_call(struct tl_hold *hold, pid_t pid)
 {
     char path[32], line[512], kind;
     unsigned long long start, end;
 
+    hold->call_at = 0;
     snprintf(path, sizeof path, "/proc/%d/maps", pid);
     FILE *maps = fopen(path, "re");
     while (maps && !hold->call_at && fgets(line, sizeof line, maps))
         if (sscanf(line, "%llx-%llx %*2c%c", &start, &end, &kind) == 3 && kind == 'x' &&
-            !strstr(line, "trapline") && !strstr(line, "[vsyscall]"))
+            (!hold->region || start - hold->region >= tl_region_size) && !strstr(line, "[vsyscall]"))
             hold->call_at = find_in_range(pid, start, end);
     if (maps)
         fclose(maps);
-    return hold->call_at ? NULL : tl_error_new(ENOENT, "the program has no system call instruction");
+    return hold->call_at;
 }
 
 // A thread that is detached stops again by itself, but not at once; who is going to trace it finds it

@@ -41,8 +41,8 @@ struct tl_hold {
 // Stops every thread of the process of TID. With an error some of them are stopped.
 struct tl_error *tl_hold_all(struct tl_hold *hold, pid_t tid);
 
-// Finds an instruction for tl_held_call().
-struct tl_error *tl_hold_find_call(struct tl_hold *hold, pid_t pid);
+// Finds an instruction for tl_held_call(), outside of the agent. False: there is none.
+bool tl_hold_find_call(struct tl_hold *hold, pid_t pid);
 
 // Lets all of them go on.
 void tl_hold_end(struct tl_hold *hold);

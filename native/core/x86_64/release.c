@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 
@@ -51,6 +52,42 @@ static bool is_safe(const struct tl_hold *hold, const struct tl_held *held)
            !pending;
 }
 
+// A part of a program's code that a patch was in differs from the rest of it for the kernel, which counts it
+// as memory of the process's own, and keeps it apart. Once all of a file's code is counted, it is one mapping
+// again.
+static void join_code(struct tl_hold *hold, struct tl_held *held)
+{
+    unsigned long long start, end, offset, inode, from = 0, to = 0, next = 0, file = 0;
+    char path[32], line[512], access[5];
+    unsigned parts = 0;
+    int64_t result;
+
+    snprintf(path, sizeof path, "/proc/%d/maps", held->tid);
+    FILE *maps = fopen(path, "re");
+    for (bool is_open = maps; is_open;) {
+        is_open = fgets(line, sizeof line, maps);
+        bool is_code = is_open &&
+                       sscanf(line, "%llx-%llx %4s %llx %*s %llu", &start, &end, access, &offset, &inode) == 5 &&
+                       inode && strcmp(access, "r-xp") == 0;
+        if (is_code && parts && start == to && inode == file && offset == next) {
+            parts++;
+        } else {
+            for (int writable = 1; parts > 1 && writable >= 0; writable--) {
+                int access_bits = PROT_READ | PROT_EXEC | (writable ? PROT_WRITE : 0);
+                const uint64_t args[6] = {from, to - from, (uint64_t)access_bits};
+                tl_held_call(hold, held, SYS_mprotect, args, &result);
+            }
+            parts = is_code;
+            from = start;
+            file = inode;
+        }
+        to = end;
+        next = offset + (end - start);
+    }
+    if (maps)
+        fclose(maps);
+}
+
 bool tl_hold_leave(struct tl_hold *hold, bool for_good)
 {
     struct tl_visit visit = {.is_first = true};
@@ -73,8 +110,10 @@ bool tl_hold_leave(struct tl_hold *hold, bool for_good)
             held->dispatch = (struct tl_dispatch){visit.dispatch[0], visit.dispatch[3], visit.dispatch[1],
                                                   visit.dispatch[2]};
         }
-        if (visit.is_last && base && !visit.is_shared)
+        if (visit.is_last && base && !visit.is_shared && tl_hold_find_call(hold, held->tid)) {
             tl_held_call(hold, held, SYS_munmap, (const uint64_t[6]){base, tl_region_size}, &result);
+            join_code(hold, held);
+        }
         tl_held_put_back(hold, held);
     }
     return base;
@@ -86,8 +125,6 @@ bool tl_agent_release(pid_t tid, pid_t command, bool for_good)
     struct tl_error *error = tl_hold_all(&hold, tid);
     bool released = false;
 
-    if (!error && for_good)
-        error = tl_hold_find_call(&hold, tid);
     if (!error)
         released = tl_hold_leave(&hold, for_good);
     tl_error_free(error);
