@@ -30,9 +30,11 @@ enum {
 static const uint64_t CLONE_CLEAR_SIGHAND = 0x100000000;
 
 // A segment of this thread's own whose limit is its index: code in blocks finds the record by it.
-__attribute__((noinline, noclone)) static void set_segment(struct tl_thread *thread)
+__attribute__((noinline, noclone)) void tl_set_segment(struct tl_thread *thread)
 {
+    enum { is_32_bit = 1, is_read_only = 1 << 3, is_absent = 1 << 5, is_usable = 1 << 6 };
     struct tl_process *process = &tl_process;
+    bool is_used = thread->state == TL_THREAD_LIVE;
     long result;
 
     if (!process->low_page)
@@ -40,8 +42,8 @@ __attribute__((noinline, noclone)) static void set_segment(struct tl_thread *thr
     tl_lock(&process->lock);
     process->low_page[0] = segment_slot;
     process->low_page[1] = 0;
-    process->low_page[2] = thread->index;
-    process->low_page[3] = 1 | 1 << 6; // 32 bit, usable
+    process->low_page[2] = is_used ? thread->index : 0;
+    process->low_page[3] = is_used ? is_32_bit | is_usable : is_read_only | is_absent;
     __asm__ volatile("int $0x80\n"
                      ".globl tl_segment_done\n.hidden tl_segment_done\ntl_segment_done:"
                      : "=a"(result)
@@ -52,13 +54,18 @@ __attribute__((noinline, noclone)) static void set_segment(struct tl_thread *thr
     process->segment = segment_slot << 3 | 3;
 }
 
-// Everything that the kernel keeps per thread and that a new thread does not inherit.
-long tl_arm(struct tl_thread *thread)
+void tl_set_signal_stack(struct tl_thread *thread)
 {
     struct tl_stack stack = {.sp = (uint64_t)thread + tl_signal_stack,
                              .size = tl_thread_size - tl_signal_stack};
 
     tl_call3(__NR_sigaltstack, (long)&stack, 0, 0);
+}
+
+// Everything that the kernel keeps per thread and that a new thread does not inherit.
+static long arm(struct tl_thread *thread)
+{
+    tl_set_signal_stack(thread);
     if (tl_session.flags & TL_ENGINE_TRAP)
         return 0;
     return tl_raw(__NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, 1, (long)tl_image, tl_data, 0, 0);
@@ -194,20 +201,19 @@ static uint32_t *map_low_page(void)
     return NULL;
 }
 
-// The first thread of a new program.
-_Noreturn void tl_begin(struct tl_thread *thread)
+// With its first thread, whose record is the first one.
+bool tl_begin_process(struct tl_thread *thread)
 {
     struct tl_process *process = &tl_process;
+    long blocks = tl_raw(__NR_mmap, (long)tl_blocks_start, tl_data - tl_blocks, PROT_RX,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    long session = tl_raw(__NR_mmap, (long)&tl_session, tl_shared_size, PROT_RW, MAP_SHARED | MAP_FIXED,
+                          process->start.memory_fd, (long)process->start.image_size);
 
-    tl_raw(__NR_mmap, (long)tl_blocks_start, tl_data - tl_blocks, PROT_RX,
-           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-    tl_raw(__NR_mmap, (long)&tl_session, tl_shared_size, PROT_RW, MAP_SHARED | MAP_FIXED,
-           process->start.memory_fd, (long)process->start.image_size);
-    __builtin_memcpy(thread->regs, process->start.registers, sizeof thread->regs);
+    if (tl_is_error(blocks) || tl_is_error(session))
+        return false;
     thread->self = thread;
     thread->state = TL_THREAD_LIVE;
-    thread->mask = process->start.signal_mask & ~tl_held_signals();
-    thread->held_blocked = process->start.signal_mask & tl_held_signals();
     thread->pid = process->pid = (int32_t)tl_call3(__NR_getpid, 0, 0, 0);
     thread->tid = (int32_t)tl_call3(__NR_gettid, 0, 0, 0);
     thread->handlers = &process->handlers[0];
@@ -217,9 +223,21 @@ _Noreturn void tl_begin(struct tl_thread *thread)
     process->report = tl_report_new(process->pid);
     if (tl_session.flags & TL_ENGINE_REWRITES) {
         process->low_page = map_low_page();
-        set_segment(thread);
+        tl_set_segment(thread);
     }
     tl_install_handlers(thread->handlers, true);
+    return true;
+}
+
+// The first thread of a new program.
+_Noreturn void tl_begin(struct tl_thread *thread)
+{
+    struct tl_process *process = &tl_process;
+
+    tl_begin_process(thread);
+    __builtin_memcpy(thread->regs, process->start.registers, sizeof thread->regs);
+    thread->mask = process->start.signal_mask & ~tl_held_signals();
+    thread->held_blocked = process->start.signal_mask & tl_held_signals();
     for (int number = 1; number <= signals; number++)
         if (process->start.ignored & tl_bit(number))
             thread->handlers->action[number].handler = 1;
@@ -227,7 +245,7 @@ _Noreturn void tl_begin(struct tl_thread *thread)
     process->outer_pid = thread->outer_pid;
     // A filter outlives an execve: only the first program of a session installs it.
     bool is_first = !__atomic_exchange_n(&tl_session.begun, 1, __ATOMIC_RELAXED);
-    long result = tl_arm(thread);
+    long result = arm(thread);
     if (!result && is_first && tl_session.flags & TL_ENGINE_TRAP)
         result = install_filter();
     if (result) {
@@ -237,13 +255,6 @@ _Noreturn void tl_begin(struct tl_thread *thread)
         tl_leave_program(thread);
         tl_resume_with(thread, tl_mask_seen(thread));
     }
-    tl_resume_with(thread, thread->mask);
-}
-
-// A further thread of a running program, whose record the supervisor has prepared.
-_Noreturn void tl_begin_thread(struct tl_thread *thread)
-{
-    tl_arm(thread);
     tl_resume_with(thread, thread->mask);
 }
 
@@ -269,7 +280,7 @@ void tl_child_start(struct tl_thread *thread)
         thread->dispatch_mode = 0; // not inherited
         thread->held_pending = 0;
     } else {
-        set_segment(thread);
+        tl_set_segment(thread);
     }
     tl_find_out(thread);
     if (own_memory)
@@ -280,7 +291,7 @@ void tl_child_start(struct tl_thread *thread)
                 thread->handlers->action[number] = (struct tl_action){0};
         tl_install_handlers(thread->handlers, false);
     }
-    tl_arm(thread);
+    arm(thread);
     thread->regs[RAX] = 0;
     thread->leave_to =
         thread->block ? thread->block + (uint64_t)(tl_gate_after - tl_gate) : thread->regs[RIP];

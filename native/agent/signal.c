@@ -122,7 +122,7 @@ void tl_install_handlers(struct tl_handlers *handlers, bool ask)
         struct tl_action *action = &handlers->action[number];
         if (ask)
             kernel_action(number, NULL, action);
-        if (is_ours(number))
+        if (is_ours(number) || action->handler > 1)
             install(number, action);
     }
 }

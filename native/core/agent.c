@@ -74,17 +74,23 @@ struct tl_error *tl_agent_new(struct tl_agent *agent)
     return error;
 }
 
+void tl_agent_close(struct tl_agent *agent)
+{
+    int *fds[] = {&agent->memory, &agent->socket, &agent->peer};
+
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
+        if (*fds[i] >= 0)
+            close(*fds[i]);
+        *fds[i] = -1;
+    }
+}
+
 void tl_agent_free(struct tl_agent *agent)
 {
     if (agent->session)
         munmap(agent->session, tl_shared_size);
-    if (agent->memory >= 0)
-        close(agent->memory);
-    if (agent->socket >= 0)
-        close(agent->socket);
-    if (agent->peer >= 0)
-        close(agent->peer);
-    *agent = (struct tl_agent){.memory = -1, .socket = -1, .peer = -1};
+    agent->session = NULL;
+    tl_agent_close(agent);
 }
 
 void tl_agent_close_peer(struct tl_agent *agent)

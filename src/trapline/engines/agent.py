@@ -105,12 +105,16 @@ class AgentEngine:
         return Program(self._spawn)
 
     def attach(self, pid: int) -> Program:
-        """Not yet possible."""
-        raise NotImplementedError
+        """Put the agent into a running process, which is stopped until :meth:`start`."""
+        if self.flags & _TRAPS:
+            raise NotImplementedError
+        from trapline.engines.visited import VisitedProgram
+
+        self.agent.classify_own()
+        return VisitedProgram(self.name, pid, self.agent)
 
     def start(self, program: Program, tree: ProcessTree, defer: Callable[..., None]) -> None:
         """Start to answer, and let the program begin."""
-        assert self._spawn is not None
         native = self.tables.listen(self.agent.transport(), tree, defer)
         self._classify()
         native.start()
@@ -118,6 +122,9 @@ class AgentEngine:
             from trapline.engines.planner import Planner
 
             self._planner = Planner(self.agent)
+        if self._spawn is None:
+            self.agent.begin()
+            return
         try:
             reason, number = self.agent.enter(self._spawn)
         except OSError as error:
