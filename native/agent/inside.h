@@ -208,7 +208,8 @@ struct tl_process {
     uint64_t block_end; // blocks are below
     struct tl_near nears[near_max];
     uint32_t near_count;
-    uint32_t no_patches; // the program dispatches by itself: every call must trap
+    uint32_t no_patches;   // every call must trap
+    uint32_t synchronises; // the program has registered for membarrier's SYNC_CORE, and not only we
     struct tl_patch patches[patches_max];
     struct tl_site sites[sites_max];
 };
@@ -368,6 +369,8 @@ void tl_site_trapped(uint64_t address);
 const struct tl_patch *tl_patch_of_block(uint64_t gate);
 void tl_patches_forget(uint64_t start, uint64_t end);
 void tl_patches_undo(uint64_t start, uint64_t end);
+void tl_patches_stop(void);
+long tl_call_membarrier(struct tl_thread *thread);
 
 // patched.c: where the program is, seen from a block or from a window.
 bool tl_show_program(uint64_t at[registers]);

@@ -102,7 +102,9 @@ def dispatch(pid: int) -> set[int]:
         assert _ptrace(INTERRUPT, task, None, None) == 0
         os.waitpid(task, 0x40000000)
         if _ptrace(GET_DISPATCH, task, ctypes.sizeof(config), ctypes.addressof(config)) < 0:
-            pytest.skip("this kernel does not tell of a thread's dispatch (PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG)")
+            pytest.skip(
+                "this kernel does not tell of a thread's dispatch (PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG)"
+            )
         modes.add(config[0])
         assert _ptrace(DETACH, task, None, None) == 0
     return modes
