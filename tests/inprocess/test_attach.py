@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ENGINES
 
 import trapline
+from conftest import ENGINES
 from trapline import on
 
 AGENTS = [name for name in ("sud", "rewrite") if name in ENGINES]
