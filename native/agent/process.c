@@ -73,8 +73,8 @@ static long arm(struct tl_thread *thread)
 
 // For the trap engine: what is not in the allowed range traps, in this thread and all that come from it, for
 // ever. The region is at the same place in every program of the session, so that an execve can be survived:
-// what puts the agent into a new one is a single mmap, of that region and nothing else. What is in the
-// vsyscall page makes no system call.
+// the supervisor puts the agent into a new one by calls of mmap that bear the session's secret. What is in
+// the vsyscall page makes no system call.
 static long install_filter(void)
 {
     const uint64_t image = (uint64_t)tl_image;
@@ -85,17 +85,15 @@ static long install_filter(void)
         {0x15, 0, 5, high},                        //  2 elsewhere: 8
         {0x20, 0, 0, 8},                           //  3 lower half
         {0x35, 0, 3, low},                         //  4 below the image: 8
-        {0x35, 2, 9, low + tl_data},               //  5 behind what is allowed: 8, else 15
+        {0x35, 2, 7, low + tl_data},               //  5 behind what is allowed: 8, else 13
         {0x20, 0, 0, 8},                           //  6
-        {0x35, 7, 0, 0xff600000},                  //  7 the vsyscall page: 15
+        {0x35, 5, 0, 0xff600000},                  //  7 the vsyscall page: 13
         {0x20, 0, 0, 0},                           //  8 the number
-        {0x15, 0, 4, __NR_mmap},                   //  9 else 14
-        {0x20, 0, 0, 20},                          // 10 its first argument, the upper half
-        {0x15, 0, 2, high},                        // 11 else 14
-        {0x20, 0, 0, 16},                          // 12
-        {0x15, 1, 0, low},                         // 13 the region: 15
-        {0x06, 0, 0, verdict_trap | tl_trap_data}, // 14
-        {0x06, 0, 0, verdict_allow},               // 15
+        {0x15, 0, 2, __NR_mmap},                   //  9 else 12
+        {0x20, 0, 0, 52},                          // 10 the descriptor's upper half, which the kernel ignores
+        {0x15, 1, 0, tl_session.secret},           // 11 the supervisor: 13
+        {0x06, 0, 0, verdict_trap | tl_trap_data}, // 12
+        {0x06, 0, 0, verdict_allow},               // 13
     };
     const struct {
         uint16_t length;

@@ -108,7 +108,8 @@ enum { tl_mailboxes = 4096 };
 enum tl_engine_flags {
     TL_ENGINE_REWRITES = 1, // patch sites that have trapped often
     TL_ENGINE_TRAP = 2,     // a seccomp filter on the instruction pointer instead of dispatch
-    TL_ENGINE_VISITS = 4,   // the program ran before: without an answer its calls are what they were
+    TL_ENGINE_WAITS = 4,    // for the plan of each site that has trapped
+    TL_ENGINE_VISITS = 8,   // the program ran before: without an answer its calls are what they were
 };
 
 // What our filter says of itself in SECCOMP_RET_DATA, and so in si_errno.
@@ -204,6 +205,7 @@ struct tl_session {
     uint32_t hide_vdso;
     uint32_t begun;                     // the first program has
     uint64_t base;                      // where the region is in every program; 0: wherever there is room
+    uint32_t secret;                    // allows a call under the trap engine's filter
     uint32_t crowded;                   // somebody has found no mailbox free
     uint64_t posted[tl_mailboxes / 64]; // bit per mailbox
     uint64_t traps, patches;            // counts, of all processes

@@ -31,7 +31,7 @@ void tl_agent_classify_own(struct tl_agent *agent);
 // The image, and what it says of itself.
 const unsigned char *tl_agent_header(struct tl_image_header *header);
 // A place for the region that is free in most programs: far from what the kernel and allocators use.
-uint64_t tl_agent_random_base(void);
+void tl_agent_fix_place(struct tl_agent *agent);
 void tl_agent_free(struct tl_agent *agent);
 // Its descriptors; what is in memory stays.
 void tl_agent_close(struct tl_agent *agent);

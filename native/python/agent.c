@@ -79,7 +79,7 @@ static PyObject *agent_new(PyTypeObject *type, PyObject *args, PyObject *keyword
     struct tl_session *session = self->agent.session;
     session->flags = flags;
     if (flags & TL_ENGINE_TRAP)
-        session->base = tl_agent_random_base();
+        tl_agent_fix_place(&self->agent);
     session->threshold = threshold;
     session->hide_vdso = (uint32_t)hide_vdso;
     session->program_length = (uint32_t)((size_t)size / sizeof(struct tl_bpf));

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ENGINES
 
 import trapline
+from conftest import ENGINES
 from trapline import on
 
 AGENTS = [name for name in ("sud", "rewrite") if name in ENGINES]
@@ -102,7 +100,9 @@ def dispatch(pid: int) -> set[int]:
         assert _ptrace(INTERRUPT, task, None, None) == 0
         os.waitpid(task, 0x40000000)
         if _ptrace(GET_DISPATCH, task, ctypes.sizeof(config), ctypes.addressof(config)) < 0:
-            pytest.skip("this kernel does not tell of a thread's dispatch (PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG)")
+            pytest.skip(
+                "this kernel does not tell of a thread's dispatch (PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG)"
+            )
         modes.add(config[0])
         assert _ptrace(DETACH, task, None, None) == 0
     return modes

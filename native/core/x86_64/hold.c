@@ -39,9 +39,9 @@ enum {
 // Calls that end with EINTR when their thread is stopped, and have done nothing by then. Every other call
 // that waits is made again by the kernel.
 static const int ended_by_stop[] = {
-    SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_pwait2,    SYS_semop,        SYS_semtimedop,    SYS_accept,
-    SYS_accept4,    SYS_recvfrom,    SYS_recvmsg,         SYS_recvmmsg,     SYS_rt_sigtimedwait,
-    SYS_io_getevents, SYS_io_pgetevents,
+    SYS_epoll_wait,      SYS_epoll_pwait,  SYS_epoll_pwait2,  SYS_semop,   SYS_semtimedop,
+    SYS_accept,          SYS_accept4,      SYS_recvfrom,      SYS_recvmsg, SYS_recvmmsg,
+    SYS_rt_sigtimedwait, SYS_io_getevents, SYS_io_pgetevents,
 };
 
 static long trace(int request, pid_t tid, const void *address, const void *data)
@@ -248,8 +248,8 @@ static bool is_known(const struct tl_hold *hold, pid_t tid)
     return false;
 }
 
-// Seizes and stops the threads that are not known yet, one after the other: who is on the way to a place where
-// it may be changed can need what another one has.
+// Seizes and stops the threads that are not known yet, one after the other: who is on the way to a place
+// where it may be changed can need what another one has.
 static struct tl_error *hold_new(struct tl_hold *hold, DIR *tasks)
 {
     const uintptr_t options = PTRACE_O_TRACESYSGOOD;
@@ -457,9 +457,10 @@ int tl_held_visit(struct tl_hold *hold, struct tl_held *held, uint32_t entry, st
     size_t done;
     int error;
 
-    unsigned long long *order[18] = {&regs->r8,  &regs->r9,  &regs->r10, &regs->r11, &regs->r12, &regs->r13,
-                                     &regs->r14, &regs->r15, &regs->rdi, &regs->rsi, &regs->rbp, &regs->rbx,
-                                     &regs->rdx, &regs->rax, &regs->rcx, &regs->rsp, &regs->rip, &regs->eflags};
+    unsigned long long *order[18] = {&regs->r8,  &regs->r9,  &regs->r10,   &regs->r11, &regs->r12,
+                                     &regs->r13, &regs->r14, &regs->r15,   &regs->rdi, &regs->rsi,
+                                     &regs->rbp, &regs->rbx, &regs->rdx,   &regs->rax, &regs->rcx,
+                                     &regs->rsp, &regs->rip, &regs->eflags};
     for (int i = 0; i < 18; i++)
         visit->registers[i] = *order[i];
     visit->mask = held->mask;

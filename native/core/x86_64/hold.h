@@ -33,7 +33,7 @@ struct tl_hold {
     bool (*is_safe)(const struct tl_hold *hold, const struct tl_held *held);
     uint64_t region;  // of the process's agent, or 0
     uint64_t call_at; // a system call instruction of the program
-    time_t until; // how long threads have to come to a stop
+    time_t until;     // how long threads have to come to a stop
     size_t count, room;
     struct tl_held *held;
 };

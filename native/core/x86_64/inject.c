@@ -155,13 +155,20 @@ static struct tl_error *remote_end(struct remote *remote, struct user_regs_struc
     return NULL;
 }
 
-struct tl_error *tl_region_reserve(tl_remote_call *call, void *remote, uint64_t base)
+// What the kernel ignores of a descriptor: the trap engine's filter knows our calls by it.
+static uint64_t secret_of(const struct tl_agent *agent)
+{
+    return (uint64_t)agent->session->secret << 32;
+}
+
+struct tl_error *tl_region_reserve(const struct tl_agent *agent, tl_remote_call *call, void *remote,
+                                   uint64_t base)
 {
     const uint64_t room[6] = {base,
                               tl_region_size,
                               PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
-                              (uint64_t)-1,
+                              secret_of(agent) | (uint32_t)-1,
                               0};
     int64_t result, ignored;
     struct tl_error *error = call(remote, SYS_mmap, room, &result);
@@ -178,7 +185,7 @@ struct tl_error *tl_region_load(const struct tl_agent *agent, tl_remote_call *ca
                                 int memory_fd, uint64_t base)
 {
     const uint64_t image[6] = {
-        base, agent->image_size, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, (uint64_t)memory_fd, 0};
+        base, agent->image_size, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, secret_of(agent) | (uint32_t)memory_fd, 0};
     int64_t result;
     struct tl_error *error = call(remote, SYS_mmap, image, &result);
 
@@ -221,7 +228,7 @@ static struct tl_error *enter(const struct tl_agent *agent, struct remote *remot
     struct user_regs_struct regs = remote->regs;
     struct tl_image_header header;
     size_t done;
-    struct tl_error *error = tl_region_reserve(remote_call, remote, base);
+    struct tl_error *error = tl_region_reserve(agent, remote_call, remote, base);
 
     if (!error)
         error = tl_region_load(agent, remote_call, remote, entry->memory_fd, base);
