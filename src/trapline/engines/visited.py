@@ -29,6 +29,12 @@ def _obstacle(pid: int) -> str:
                 return "it is under trapline already, and one agent in it is all that is possible"
     except OSError:
         return ""  # the kernel says it better
+    try:
+        with open(f"/proc/{pid}/exe", "rb") as file:
+            if file.read(5) == b"\x7fELF\x01":
+                return "it is a 32-bit program, and the agent is 64-bit code. Use --engine ptrace"
+    except OSError:
+        pass
     if _filters(pid) > _filters(os.getpid()):
         # What they forbid nobody can know, and it may be the end of the program.
         return (
