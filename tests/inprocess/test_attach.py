@@ -35,7 +35,7 @@ def start(build: Callable[..., str]) -> Iterator[Start]:
     started = []
 
     def begin(*command: str, **options: Any) -> subprocess.Popen[bytes]:
-        path = command[0] if "/" in command[0] else build(command[0])
+        path = command[0] if os.path.isabs(command[0]) else build(command[0])
         process = subprocess.Popen(
             [path, *command[1:]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, **options
         )
@@ -257,7 +257,7 @@ def test_what_it_has_started_is_left_too(agent: str, start: Start) -> None:
         "echo ready; read x; (read y <&3; echo child) & sh -c 'read y <&4; echo program' & echo forked; wait"
     )
     (a, b), (c, d) = os.pipe(), os.pipe()
-    process = start("/bin/sh", "-c", f"exec 3<&{a} 4<&{c}; {script}", pass_fds=(a, c))
+    process = start("/bin/bash", "-c", f"exec 3<&{a} 4<&{c}; {script}", pass_fds=(a, c))
     with trapline.Session.attach(process.pid, hooks=[see_some], engine=agent):
         assert ask(process) == b"forked\n"
         tree = [
