@@ -122,6 +122,7 @@ struct tl_thread {
     tl_sigset held_pending; // of these: sent, and waiting in held_info until the program unblocks them
     bool is_strict;         // the program has put itself into seccomp's strict mode
     bool is_filtered;       // a filter of the program's own has trapped the call
+    bool has_no_clock;      // the program has forbidden itself to read the time stamp counter
     int32_t sent;           // the signal that the agent sends itself, for the program
     tl_sigset mask;         // as the program set it, without tl_held_signals
     tl_sigset
@@ -305,6 +306,7 @@ long tl_call_clone(struct tl_thread *thread);
 long tl_call_exit(struct tl_thread *thread);
 long tl_call_exit_group(struct tl_thread *thread);
 long tl_call_execve(struct tl_thread *thread);
+void tl_find_clock(struct tl_thread *thread);
 struct tl_thread *tl_thread_new(void);
 void tl_child_start(struct tl_thread *thread);
 void tl_set_signal_stack(struct tl_thread *thread);
@@ -327,7 +329,8 @@ void tl_find_out(struct tl_thread *thread); // who it is, once it knows its pid 
 long tl_call_close(struct tl_thread *thread);
 long tl_call_close_range(struct tl_thread *thread);
 long tl_call_dup2(struct tl_thread *thread);
-long tl_call_fcntl(struct tl_thread *thread);
+long tl_call_probing(struct tl_thread *thread);
+long tl_call_stat_at(struct tl_thread *thread);
 long tl_call_memory(struct tl_thread *thread);
 
 // dispatching.c: the program's own Syscall User Dispatch.

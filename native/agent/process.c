@@ -15,6 +15,8 @@ enum {
     low_step = 0x10000,
     PR_SET_SYSCALL_USER_DISPATCH = 59,
     PR_SET_NO_NEW_PRIVS = 38,
+    PR_GET_TSC = 25,
+    PR_TSC_SIGSEGV = 2,
     SECCOMP_SET_MODE_FILTER = 1,
     verdict_trap = 0x00030000,
     verdict_allow = 0x7fff0000,
@@ -52,6 +54,15 @@ __attribute__((noinline, noclone)) void tl_set_segment(struct tl_thread *thread)
     tl_unlock(&process->lock);
     process->has_segment = result == 0;
     process->segment = segment_slot << 3 | 3;
+}
+
+// May the time stamp counter be read? New threads and programs inherit that.
+void tl_find_clock(struct tl_thread *thread)
+{
+    int32_t mode = 0;
+
+    tl_raw(__NR_prctl, PR_GET_TSC, (long)&mode, 0, 0, 0, 0);
+    thread->has_no_clock = mode == PR_TSC_SIGSEGV;
 }
 
 void tl_set_signal_stack(struct tl_thread *thread)
@@ -225,6 +236,7 @@ bool tl_begin_process(struct tl_thread *thread)
         process->low_page = map_low_page();
         tl_set_segment(thread);
     }
+    tl_find_clock(thread);
     tl_install_handlers(thread->handlers, true);
     return true;
 }
@@ -355,6 +367,7 @@ long tl_call_clone(struct tl_thread *thread)
             .block = thread->block,
             .exact = thread->exact,
             .segments = thread->segments,
+            .has_no_clock = thread->has_no_clock,
         };
         __builtin_memcpy(fresh.regs, thread->regs, sizeof fresh.regs);
         if (flags & CLONE_VFORK)

@@ -91,6 +91,7 @@ const uint64_t *tl_enter_thread(void)
     if (thread->stack.flags & SS_DISABLE)
         thread->stack = (struct tl_stack){0};
     thread->stack.flags &= ~SS_ONSTACK;
+    tl_find_clock(thread);
     tl_set_signal_stack(thread);
     if (visit->is_restarted)
         take_over_call(thread, visit->registers);
