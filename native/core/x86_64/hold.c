@@ -100,8 +100,9 @@ static bool get_registers(pid_t tid, struct user_regs_struct *regs)
 static void find_dispatch(struct tl_held *held)
 {
     held->base = 0;
-    if (tl_held_trace(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, held->tid, (void *)sizeof held->dispatch,
-                      &held->dispatch) < 0)
+    held->knows_dispatch = tl_held_trace(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, held->tid,
+                                         (void *)sizeof held->dispatch, &held->dispatch) == 0;
+    if (!held->knows_dispatch)
         held->dispatch = (struct tl_dispatch){0};
     if (held->dispatch.mode && held->dispatch.size == tl_data) {
         held->base = held->dispatch.offset;

@@ -25,6 +25,7 @@ struct tl_held {
     struct user_regs_struct regs; // what it goes on with
     uint64_t mask;                // and the signals it blocks
     struct tl_dispatch dispatch;  // its own
+    bool knows_dispatch;          // so does the kernel tell it
 };
 
 struct tl_hold {
