@@ -320,6 +320,8 @@ struct tl_error *tl_agent_attach(struct tl_agent *agent, pid_t pid, struct tl_ho
     for (size_t i = 0; i < hold->count && !entry.caller; i++)
         if (!hold->held[i].is_gone)
             entry.caller = &hold->held[i];
+    if (!error && !entry.caller->knows_dispatch)
+        error = tl_error_new(EIO, "Linux 6.4 or later is needed to leave the process again");
     if (!error && !tl_hold_find_call(hold, pid))
         error = tl_error_new(ENOENT, "the program has no system call instruction");
     if (!error && (errno = tl_held_take(entry.caller)))

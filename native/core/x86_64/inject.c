@@ -155,7 +155,7 @@ static struct tl_error *remote_end(struct remote *remote, struct user_regs_struc
     return NULL;
 }
 
-// The upper half of a descriptor is ignored by the kernel, but not by the trap engine's filter.
+// What the kernel ignores of a descriptor: the trap engine's filter knows our calls by it.
 static uint64_t secret_of(const struct tl_agent *agent)
 {
     return (uint64_t)agent->session->secret << 32;
