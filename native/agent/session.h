@@ -245,7 +245,7 @@ struct tl_image_header {
     uint32_t leaving;      // that structure; its end is a stack
     uint32_t performed;    // where a thread is that waits for the result of the program's call,
     uint32_t performed_int80, pending; // if the word at `pending` in its record is 0
-    uint32_t reserved;
+    uint32_t plain;        // a byte of its record: the agent has nothing to do for the call once it has its result
 };
 
 // What becomes of a thread when the agent leaves it.

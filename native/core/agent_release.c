@@ -39,6 +39,7 @@ struct held {
     pid_t tid;
     uint64_t base;         // of the agent's region; 0: it has none
     bool was_told_to_stop; // by a signal, and stays so
+    bool is_stopped;
 };
 
 struct release {
@@ -126,6 +127,7 @@ static bool is_safe(const struct release *r, const struct held *held, const stru
 {
     uint64_t at = regs->rip - held->base, record = regs->rsp & -(uint64_t)tl_thread_size;
     uint32_t pending = 1;
+    uint8_t plain = 0;
     size_t done;
 
     if (at >= tl_region_size || (at >= tl_blocks && at < tl_data))
@@ -133,7 +135,8 @@ static bool is_safe(const struct release *r, const struct held *held, const stru
     if (at != r->header.performed && at != r->header.performed_int80)
         return false;
     long long error = -(long long)regs->rax;
-    if (!held->was_told_to_stop && (error < restart_first || error > restart_last))
+    if (!held->was_told_to_stop && (error < restart_first || error > restart_last) &&
+        (tl_memory_read(held->tid, record + r->header.plain, &plain, sizeof plain, &done) != 0 || !plain))
         return false;
     return tl_memory_read(held->tid, record + r->header.pending, &pending, sizeof pending, &done) == 0 &&
            !pending;
@@ -151,13 +154,27 @@ static bool hold(struct release *r, struct held *held)
             return false;
         held->base = find_region(held->tid);
         held->was_told_to_stop = is_event && (status & 0xff) != SIGTRAP;
-        if (is_event && (!held->base || is_safe(r, held, &regs)))
+        held->is_stopped = is_event && (!held->base || is_safe(r, held, &regs));
+        if (held->is_stopped)
             return true;
         ptrace(PTRACE_CONT, held->tid, NULL, (void *)(uintptr_t)(is_event ? 0 : status & 0xff));
         nap(r);
         ptrace(PTRACE_INTERRUPT, held->tid, NULL, NULL);
     }
     return false;
+}
+
+// Only a thread that is stopped can be let go.
+static void let_go(struct release *r, struct held *held)
+{
+    int status = 0;
+
+    if (!held->is_stopped) {
+        r->naps = 0;
+        ptrace(PTRACE_INTERRUPT, held->tid, NULL, NULL);
+        status = wait_for_stop(r, held->tid);
+    }
+    ptrace(PTRACE_DETACH, held->tid, NULL, (void *)(uintptr_t)(status >> 8 ? 0 : status & 0xff));
 }
 
 // Holds the threads of a process that are not held yet. The number of new ones, or -1.
@@ -267,7 +284,7 @@ bool tl_agent_release(pid_t tid, pid_t command)
         if (r->held[i].base && leave(r, &r->held[i], is_first))
             is_first = false;
     for (size_t i = 0; i < r->count; i++)
-        ptrace(PTRACE_DETACH, r->held[i].tid, NULL, NULL);
+        let_go(r, &r->held[i]);
     for (size_t i = 0; i < r->count; i++)
         if (r->held[i].was_told_to_stop)
             wait_until_stopped(r, r->held[i].tid);
