@@ -89,10 +89,7 @@ long tl_do_call(struct tl_thread *thread)
     case __NR_shmat:
         return tl_call_memory(thread);
     default:
-        thread->is_plain = !thread->is_awaited;
-        long result = tl_perform(thread);
-        thread->is_plain = false;
-        return result;
+        return tl_perform(thread);
     }
 }
 

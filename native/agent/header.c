@@ -15,7 +15,7 @@ __asm__(
     ".long tl_gate - tl_header, tl_gate_info - tl_header, tl_entry_start - tl_header\n"
     ".long tl_leave_stopped - tl_header, " NUMBER(
         PROCESS_LEAVING) ", tl_perform_done - tl_header\n"
-                         ".long tl_perform_int80_done - tl_header, " NUMBER(THREAD_PENDING) ", " NUMBER(THREAD_PLAIN) "\n"
+                         ".long tl_perform_int80_done - tl_header, " NUMBER(THREAD_PENDING) ", 0\n"
                                                                                             ".previous\n");
 
 #define AT(field, value) _Static_assert(offsetof(struct tl_thread, field) == (value), #field)
@@ -29,7 +29,6 @@ AT(block, THREAD_BLOCK);
 AT(args, THREAD_ARGS);
 AT(nr, THREAD_NR);
 AT(pending, THREAD_PENDING);
-AT(is_plain, THREAD_PLAIN);
 AT(exact, THREAD_EXACT);
 AT(segments, THREAD_SEGMENTS);
 AT(regs[RCX], THREAD_RCX);

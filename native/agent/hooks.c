@@ -119,9 +119,7 @@ bool tl_ask_hooks(struct tl_thread *thread, enum tl_request request, long *resul
             return true;
         case TL_ANSWER_PERFORM:
             take_arguments(thread, box);
-            thread->is_awaited = true;
             box->result = tl_do_call(thread);
-            thread->is_awaited = false;
             if (thread->aborted) // its signal is delivered when the hook has decided
                 box->result = -EINTR;
             thread->aborted = 0;

@@ -118,8 +118,6 @@ struct tl_thread {
     uint32_t arch;
     int32_t kind;           // the native number of what the call is, by whatever convention it is made
     bool mask_is_full;      // all signals are blocked by the agent
-    bool is_plain;          // nothing is left to do for the call once it has its result
-    bool is_awaited;        // a hook waits for its result
     tl_sigset held_blocked; // of tl_held_signals: what the program believes to block
     tl_sigset held_pending; // of these: sent, and waiting in held_info until the program unblocks them
     bool is_strict;         // the program has put itself into seccomp's strict mode

@@ -46,14 +46,14 @@ enum tl_class {
 // Why a thread in the program waits for the supervisor.
 enum tl_request {
     TL_REQUEST_NONE,
-    TL_REQUEST_CALL,    // a call that the hooks have to decide
-    TL_REQUEST_RESULT,  // a call with its result
-    TL_REQUEST_EXEC,    // about to execute a program; args: numbers of the agent's descriptors, the program's
-                        // signal mask, the signals that it ignores, address of the path, address
-                        // of a pointer to this mailbox; sp: that pointer
-    TL_REQUEST_WHO,     // which process and thread this is, in the supervisor's namespace: args[0] and args[1]
-    TL_REQUEST_WARNING, // a program runs without hooks; args[1]: enum tl_unhooked, args[2]: an errno, args[4]:
-                        // where its name is
+    TL_REQUEST_CALL,   // a call that the hooks have to decide
+    TL_REQUEST_RESULT, // a call with its result
+    TL_REQUEST_EXEC,   // about to execute a program; args: numbers of the agent's descriptors, the program's
+                       // signal mask, the signals that it ignores, address of the path, address
+                       // of a pointer to this mailbox; sp: that pointer
+    TL_REQUEST_WHO,    // which process and thread this is, in the supervisor's namespace: args[0] and args[1]
+    TL_REQUEST_WARNING, // a program runs without hooks; args[1]: enum tl_unhooked, args[2]: an errno,
+                        // args[4]: where its name is
     TL_REQUEST_RELEASE, // another program is about to trace a thread (args): the agent must leave it
 };
 
@@ -108,6 +108,7 @@ enum { tl_mailboxes = 4096 };
 enum tl_engine_flags {
     TL_ENGINE_REWRITES = 1, // patch sites that have trapped often
     TL_ENGINE_TRAP = 2,     // a seccomp filter on the instruction pointer instead of dispatch
+    TL_ENGINE_WAITS = 4,    // for the plan of each site that has trapped
 };
 
 // What our filter says of itself in SECCOMP_RET_DATA, and so in si_errno.
@@ -203,11 +204,12 @@ struct tl_session {
     uint32_t hide_vdso;
     uint32_t begun;                     // the first program has
     uint64_t base;                      // where the region is in every program; 0: wherever there is room
+    uint32_t secret;                    // allows a call under the trap engine's filter
     uint32_t crowded;                   // somebody has found no mailbox free
     uint64_t posted[tl_mailboxes / 64]; // bit per mailbox
     uint64_t traps, patches;            // counts, of all processes
     uint64_t asked;                     // bit per question that nobody has looked at
-    uint32_t namespaces; // the program has made one for processes: numbers differ in them
+    uint32_t namespaces;                // the program has made one for processes: numbers differ in them
     struct tl_question questions[tl_questions];
     struct tl_report reports[tl_reports];
     uint8_t interest[tl_calls], other_interest; // other: numbers beyond the table
@@ -245,7 +247,7 @@ struct tl_image_header {
     uint32_t leaving;      // that structure; its end is a stack
     uint32_t performed;    // where a thread is that waits for the result of the program's call,
     uint32_t performed_int80, pending; // if the word at `pending` in its record is 0
-    uint32_t plain;        // a byte of its record: the agent has nothing to do for the call once it has its result
+    uint32_t reserved;
 };
 
 // What becomes of a thread when the agent leaves it.

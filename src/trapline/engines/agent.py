@@ -80,7 +80,11 @@ class AgentEngine:
         self.plan = plan
         self.tables = CallTables(plan, action.RET_USER_NOTIF, in_agent=True)
         self.agent = _native.Agent(
-            self.flags, _THRESHOLD, bool(plan.hide_vdso), self.tables.program.to_bytes(), _warner(self.outcome)
+            self.flags,
+            _THRESHOLD,
+            bool(plan.hide_vdso),
+            self.tables.program.to_bytes(),
+            _warner(self.outcome),
         )
         self._spawn: _native.Spawn | None = None
         self._planner: Planner | None = None
