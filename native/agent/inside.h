@@ -208,6 +208,7 @@ struct tl_process {
     uint64_t block_end; // blocks are below
     struct tl_near nears[near_max];
     uint32_t near_count;
+    bool has_registered; // the program itself, for barriers that rewriting needs
     uint32_t no_patches; // the program dispatches by itself: every call must trap
     struct tl_patch patches[patches_max];
     struct tl_site sites[sites_max];
@@ -332,6 +333,7 @@ long tl_call_dup2(struct tl_thread *thread);
 long tl_call_probing(struct tl_thread *thread);
 long tl_call_stat_at(struct tl_thread *thread);
 long tl_call_memory(struct tl_thread *thread);
+long tl_call_membarrier(struct tl_thread *thread);
 
 // dispatching.c: the program's own Syscall User Dispatch.
 long tl_call_prctl(struct tl_thread *thread);

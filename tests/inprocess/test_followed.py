@@ -40,3 +40,8 @@ def test_a_handler_may_make_its_stack_read_only(exact):
 
 def test_the_time_stamp_counter_may_be_forbidden(exact):
     exact("machine/counter")
+
+
+def test_only_the_program_itself_registers_for_barriers(exact, monkeypatch):
+    monkeypatch.setenv("TRAPLINE_REWRITE", "at-once")
+    exact("own/barriers")
