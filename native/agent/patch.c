@@ -515,16 +515,3 @@ void tl_patches_stop(void)
         tl_patches_undo(0, ~(uint64_t)0);
     }
 }
-
-// What we have registered for, the program has not.
-long tl_call_membarrier(struct tl_thread *thread)
-{
-    uint32_t command = (uint32_t)thread->args[0];
-
-    if (command == MEMBARRIER_PRIVATE_EXPEDITED_SYNC_CORE && !tl_process.synchronises)
-        return thread->args[1] ? -EINVAL : -EPERM;
-    long result = tl_perform(thread);
-    if (command == MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE && result == 0)
-        tl_process.synchronises = 1;
-    return result;
-}
