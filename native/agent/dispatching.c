@@ -5,6 +5,7 @@
 
 enum {
     PR_SET_SECCOMP = 22,
+    PR_SET_TSC = 26,
     PR_SET_SYSCALL_USER_DISPATCH = 59,
     off = 0,
     exclusive = 1,
@@ -22,6 +23,11 @@ long tl_call_prctl(struct tl_thread *thread)
 
     if (thread->args[0] == PR_SET_SECCOMP)
         return tl_call_seccomp(thread);
+    if (thread->args[0] == PR_SET_TSC) {
+        long result = tl_perform(thread);
+        tl_find_clock(thread);
+        return result;
+    }
     if (thread->args[0] != PR_SET_SYSCALL_USER_DISPATCH)
         return tl_perform(thread);
     switch (mode) {
@@ -42,10 +48,8 @@ long tl_call_prctl(struct tl_thread *thread)
     }
     if (mode != off && selector && !tl_read(&byte, selector, 1))
         return -EFAULT;
-    if (mode != off && !tl_process.no_patches) {
-        tl_process.no_patches = 1;
-        tl_patches_undo(0, ~(uint64_t)0);
-    }
+    if (mode != off)
+        tl_patches_stop();
     thread->dispatch_mode = mode;
     thread->dispatch_offset = offset;
     thread->dispatch_size = size;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent.h"
 #include "spawn.h"
@@ -13,6 +14,8 @@ struct agent_object {
     PyObject_HEAD
     struct tl_agent agent;
     struct tl_transport *transport; // owned by its listener
+    pid_t attached;                 // to this process, or 0
+    struct tl_hold *hold;           // of its threads, until begin()
     PyObject *on_unhooked;          // (pid, reason, errno, name): a program runs without hooks
 };
 
@@ -27,6 +30,11 @@ static void agent_dealloc(PyObject *object)
     PyTypeObject *type = Py_TYPE(object);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
 
+    if (self->hold)
+        tl_agent_go(self->hold);
+    // Who forgets to let go of a process does not leave it without anybody to answer.
+    if (self->attached && self->agent.socket >= 0 && self->agent.session->supervisor == getpid())
+        tl_agent_detach(&self->agent, self->attached);
     tl_agent_free(&self->agent);
     Py_XDECREF(self->on_unhooked);
     release(object);
@@ -75,7 +83,7 @@ static PyObject *agent_new(PyTypeObject *type, PyObject *args, PyObject *keyword
     struct tl_session *session = self->agent.session;
     session->flags = flags;
     if (flags & TL_ENGINE_TRAP)
-        session->base = tl_agent_random_base();
+        tl_agent_fix_place(&self->agent);
     session->threshold = threshold;
     session->hide_vdso = (uint32_t)hide_vdso;
     session->program_length = (uint32_t)((size_t)size / sizeof(struct tl_bpf));
@@ -90,7 +98,10 @@ static PyObject *agent_transport(PyObject *object, PyObject *unused)
 
     (void)unused;
     struct tl_error *error = tl_agent_transport_new(&self->agent, &events, &self->transport);
-    return error ? tl_raise(error) : tl_transport_wrap(self->transport);
+    if (error)
+        return tl_raise(error);
+    tl_agent_transport_set_command(self->transport, self->attached);
+    return tl_transport_wrap(self->transport);
 }
 
 // classify(class, numbers): how calls are treated; None means all.
@@ -213,6 +224,55 @@ static PyObject *agent_enter(PyObject *object, PyObject *spawn)
     int code = error ? error->code : 0;
     tl_error_free(error);
     return Py_BuildValue("(ii)", (int)reason, code);
+}
+
+// attach(pid): puts the agent into a process that runs already, whose threads are stopped until begin().
+static PyObject *agent_attach(PyObject *object, PyObject *args)
+{
+    struct agent_object *self = as_agent(object);
+    struct tl_error *error;
+    int pid;
+
+    if (!PyArg_ParseTuple(args, "i:attach", &pid))
+        return NULL;
+    self->agent.session->flags |= TL_ENGINE_VISITS;
+    Py_BEGIN_ALLOW_THREADS;
+    error = tl_agent_attach(&self->agent, pid, &self->hold);
+    Py_END_ALLOW_THREADS;
+    if (error)
+        return tl_raise(error);
+    self->attached = pid;
+    Py_RETURN_NONE;
+}
+
+static PyObject *agent_begin(PyObject *object, PyObject *unused)
+{
+    struct agent_object *self = as_agent(object);
+    struct tl_hold *hold = self->hold;
+
+    (void)unused;
+    self->hold = NULL;
+    if (hold) {
+        Py_BEGIN_ALLOW_THREADS;
+        tl_agent_go(hold);
+        Py_END_ALLOW_THREADS;
+    }
+    Py_RETURN_NONE;
+}
+
+// detach(): takes it out of every process; how many it is left in. It is of no use afterwards.
+static PyObject *agent_detach(PyObject *object, PyObject *unused)
+{
+    struct agent_object *self = as_agent(object);
+    PyObject *begun = agent_begin(object, unused);
+    unsigned left;
+
+    Py_XDECREF(begun);
+    Py_BEGIN_ALLOW_THREADS;
+    left = tl_agent_detach(&self->agent, self->attached);
+    Py_END_ALLOW_THREADS;
+    tl_agent_close(&self->agent);
+    return PyLong_FromUnsignedLong(left);
 }
 
 // gate(): the template of blocks as (code, offset of its system call, ((offset, kind, addend), ...)).
@@ -342,6 +402,9 @@ static PyMethodDef agent_methods[] = {
     {"set_constant", agent_set_constant, METH_VARARGS, NULL},
     {"set_rules", agent_set_rules, METH_VARARGS, NULL},
     {"enter", agent_enter, METH_O, NULL},
+    {"attach", agent_attach, METH_VARARGS, NULL},
+    {"begin", agent_begin, METH_NOARGS, NULL},
+    {"detach", agent_detach, METH_NOARGS, NULL},
     {"gate", agent_gate, METH_NOARGS | METH_STATIC, NULL},
     {"next_plan", agent_next_plan, METH_VARARGS, NULL},
     {"end_plans", agent_end_plans, METH_NOARGS, NULL},

@@ -37,6 +37,10 @@ static const unsigned short tl_own_calls[] = {
     __NR_dup2,
     __NR_dup3,
     __NR_fcntl,
+    __NR_fstat,
+    __NR_ioctl,
+    __NR_newfstatat,
+    __NR_statx,
     __NR_munmap,
     __NR_mprotect,
     __NR_pkey_mprotect,
@@ -47,6 +51,7 @@ static const unsigned short tl_own_calls[] = {
     __NR_prctl,
     __NR_seccomp,
     __NR_ptrace,
+    __NR_membarrier,
     __NR_getdents64,
 };
 

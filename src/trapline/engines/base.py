@@ -63,8 +63,8 @@ CAPABILITIES = {
 #: Capabilities by engine, the cheapest first. Those that can be started are in STARTABLE.
 ENGINES: dict[str, frozenset[str]] = {
     "notify": frozenset(),
-    "rewrite": frozenset({"result", "change_args"}),
-    "sud": frozenset({"result", "change_args"}),
+    "rewrite": frozenset({"result", "change_args", "attach"}),
+    "sud": frozenset({"result", "change_args", "attach"}),
     "trap": frozenset({"result", "change_args"}),
     "ptrace": frozenset({"result", "change_args", "attach"}),
 }
