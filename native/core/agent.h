@@ -84,6 +84,8 @@ void tl_mailbox_answer(struct tl_mailbox *box, enum tl_answer answer);
 struct tl_transport;
 struct tl_error *tl_agent_transport_new(struct tl_agent *agent, const struct tl_agent_events *events,
                                         struct tl_transport **transport);
+// Waits, once it is closed, until no agent is on its way into a program any more.
+void tl_agent_transport_settle(struct tl_transport *transport);
 void tl_agent_transport_set_command(struct tl_transport *transport, pid_t command);
 
 // Waits for the next question about a site, for at most so long (-1: as long as it takes): its number, or -1.

@@ -269,6 +269,8 @@ static PyObject *agent_detach(PyObject *object, PyObject *unused)
 
     Py_XDECREF(begun);
     Py_BEGIN_ALLOW_THREADS;
+    if (self->transport)
+        tl_agent_transport_settle(self->transport);
     left = tl_agent_detach(&self->agent, self->attached);
     Py_END_ALLOW_THREADS;
     tl_agent_close(&self->agent);

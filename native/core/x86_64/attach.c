@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "hold.h"
@@ -24,7 +25,8 @@ enum {
     restart_by_block = 516, // -ERESTART_RESTARTBLOCK
     syscall_bytes = 0x050f,
     highest_number = 1024,
-    passes = 20, // over all processes, while new ones are found
+    nap_ns = 10 * 1000 * 1000,
+    tries_max = 100,
 };
 
 static bool is_safe(const struct tl_hold *hold, const struct tl_held *held)
@@ -426,32 +428,46 @@ static bool has_memory(pid_t pid, const struct stat *memory)
     return found;
 }
 
+static unsigned leave_each(const struct tl_agent *agent, pid_t command, const struct stat *memory,
+                           unsigned *left)
+{
+    DIR *processes = opendir("/proc");
+    struct dirent *entry;
+    unsigned found = 0;
+
+    *left = 0;
+    while (processes && (entry = readdir(processes))) {
+        pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
+        if (pid <= 0 || pid == agent->session->supervisor || !has_memory(pid, memory))
+            continue;
+        if (tl_agent_release(pid, command, true))
+            found++;
+        else
+            *left += has_memory(pid, memory);
+    }
+    if (processes)
+        closedir(processes);
+    return found;
+}
+
+// Programs fork while others are left, and one that is about to execute another is not to be had for a
+// moment.
 static unsigned detach(const struct tl_agent *agent, pid_t command)
 {
     struct pollfd end = {agent->socket, 0, 0};
+    const struct timespec nap = {0, nap_ns};
     struct stat memory;
-    unsigned left = 0, found = 1;
+    unsigned left = 0;
 
     if (fstat(agent->memory, &memory) < 0)
         return 0;
-    // Programs fork while others are left.
-    for (int pass = 0; pass < passes && found; pass++) {
-        struct dirent *entry;
-        if (poll(&end, 1, 0) > 0 && end.revents & POLLHUP)
-            return 0;
-        DIR *processes = opendir("/proc");
-        found = left = 0;
-        while (processes && (entry = readdir(processes))) {
-            pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
-            if (pid <= 0 || pid == getpid() || !has_memory(pid, &memory))
-                continue;
-            if (tl_agent_release(pid, command, true))
-                found++;
-            else
-                left += has_memory(pid, &memory);
-        }
-        if (processes)
-            closedir(processes);
+    for (unsigned tries = 0; tries < tries_max && !(poll(&end, 1, 0) > 0 && end.revents & POLLHUP);) {
+        if (leave_each(agent, command, &memory, &left))
+            continue;
+        if (!left)
+            break;
+        nanosleep(&nap, NULL);
+        tries++;
     }
     return left;
 }
