@@ -423,7 +423,7 @@ static void agent_release(struct tl_transport *t)
     (void)t; // the agent's owner gives back its descriptors
 }
 
-static void agent_free(struct tl_transport *t)
+void tl_agent_transport_settle(struct tl_transport *t)
 {
     struct agent_transport *a = as_agent(t);
 
@@ -431,6 +431,13 @@ static void agent_free(struct tl_transport *t)
     while (a->execs)
         pthread_cond_wait(&a->change, &a->lock);
     pthread_mutex_unlock(&a->lock);
+}
+
+static void agent_free(struct tl_transport *t)
+{
+    struct agent_transport *a = as_agent(t);
+
+    tl_agent_transport_settle(t);
     pthread_mutex_destroy(&a->lock);
     pthread_cond_destroy(&a->change);
     free(a);
