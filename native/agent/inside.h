@@ -209,7 +209,7 @@ struct tl_process {
     struct tl_near nears[near_max];
     uint32_t near_count;
     bool has_registered; // the program itself, for barriers that rewriting needs
-    uint32_t no_patches; // the program dispatches by itself: every call must trap
+    uint32_t no_patches; // every call must trap
     struct tl_patch patches[patches_max];
     struct tl_site sites[sites_max];
 };
@@ -370,6 +370,7 @@ void tl_site_trapped(uint64_t address);
 const struct tl_patch *tl_patch_of_block(uint64_t gate);
 void tl_patches_forget(uint64_t start, uint64_t end);
 void tl_patches_undo(uint64_t start, uint64_t end);
+void tl_patches_stop(void);
 
 // patched.c: where the program is, seen from a block or from a window.
 bool tl_show_program(uint64_t at[registers]);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent.h"
 #include "spawn.h"
@@ -31,6 +32,9 @@ static void agent_dealloc(PyObject *object)
 
     if (self->hold)
         tl_agent_go(self->hold);
+    // Who forgets to let go of a process does not leave it without anybody to answer.
+    if (self->attached && self->agent.socket >= 0 && self->agent.session->supervisor == getpid())
+        tl_agent_detach(&self->agent, self->attached);
     tl_agent_free(&self->agent);
     Py_XDECREF(self->on_unhooked);
     release(object);

@@ -49,9 +49,9 @@ static const unsigned short tl_own_calls[] = {
     __NR_mmap,
     __NR_shmat,
     __NR_prctl,
-    __NR_membarrier,
     __NR_seccomp,
     __NR_ptrace,
+    __NR_membarrier,
     __NR_getdents64,
 };
 
