@@ -274,6 +274,7 @@ void tl_child_start(struct tl_thread *thread)
         set_segment(thread);
     }
     tl_find_out(thread);
+    tl_rules_begin(thread);
     if (own_memory)
         process->outer_pid = thread->outer_pid;
     if (thread->clone_flags & CLONE_CLEAR_SIGHAND) {

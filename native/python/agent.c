@@ -154,8 +154,8 @@ static uint16_t *find_list(struct tl_rule_table *table, unsigned arch, int nr)
     return &number->list;
 }
 
-// set_rules(audit_arch, nr, ((rule, subcall or -1), ...)): what agents apply to a call, before the program
-// begins; nr -1 first: all. False: there is no room.
+// set_rules(audit_arch, nr, ((rule, subcall or -1, bits of descriptors, size or -1), ...)): what agents apply
+// to a call, before the program begins; nr -1 first: all. False: there is no room.
 static PyObject *agent_set_rules(PyObject *object, PyObject *args)
 {
     struct tl_rule_table *table = &as_agent(object)->agent.session->rules;
@@ -171,10 +171,12 @@ static PyObject *agent_set_rules(PyObject *object, PyObject *args)
     if (!list || start + (size_t)count + 1 > tl_rule_uses_max)
         Py_RETURN_FALSE;
     for (Py_ssize_t i = 0; i < count; i++) {
-        int rule, subcall;
-        if (!PyArg_ParseTuple(PyTuple_GetItem(uses, i), "ii:set_rules", &rule, &subcall))
+        int rule, subcall, fds, size;
+        if (!PyArg_ParseTuple(PyTuple_GetItem(uses, i), "iiii:set_rules", &rule, &subcall, &fds, &size))
             return NULL;
-        table->uses[start + i] = (struct tl_rule_use){(uint16_t)(rule + 1), (int16_t)subcall};
+        table->uses[start + i] = (struct tl_rule_use){
+            (uint16_t)(rule + 1), (int16_t)subcall, (uint8_t)fds, (int8_t)size, 0,
+        };
     }
     *list = count ? (uint16_t)start : 0;
     if (count)

@@ -153,12 +153,17 @@ class Listener:
         action: int,
         value: int,
         targets: tuple[tuple[int, ...], ...],
+        more: bytes,
+        pokes: bytes,
         /,
     ) -> None: ...
     def meet_exec(
         self, audit_arch: int, nr: int, command: int, on_unhidden: Callable[[int], None], /
     ) -> None: ...
     def rule_count(self, index: int, /) -> int: ...
+    def rule_hits(self) -> tuple[int, list[tuple[int, int, int, int, int, int]]]:
+        """How often rules that log have acted, and the first of these: rule, pid, tid, arch, nr, number."""
+
     def start(self) -> None: ...
     def close(self) -> None: ...
     def wait_idle(self, milliseconds: int, /) -> bool: ...
@@ -313,11 +318,12 @@ class Agent:
     def set_constant(self, nr: int, result: int, /) -> None:
         """Have a call answered by the agent, always with the same result."""
 
-    def set_rules(self, audit_arch: int, nr: int, uses: tuple[tuple[int, int], ...], /) -> bool:
+    def set_rules(self, audit_arch: int, nr: int, uses: tuple[tuple[int, int, int, int], ...], /) -> bool:
         """Say which rules the agent applies to a call, before the program begins.
 
         :param nr: -1, which has to come first: all.
-        :param uses: in order, each the index of a rule and the subcall of a multiplexer that it is for, or -1.
+        :param uses: in order, each the index of a rule, the subcall of a multiplexer that it is for, or -1, a
+            bit per argument that is a descriptor, and the argument that is a size that can be cut down, or -1.
         :returns: False when there is no room for more.
         """
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from trapline.call import Call
     from trapline.engines.base import Engine, Program
     from trapline.engines.deferred import DeferredHooks
+    from trapline.rules import Hit
     from trapline.stdio import Given
 
     StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -402,6 +403,13 @@ class Session:
             no_new_privs=program.no_new_privs,
             seconds=self._seconds or time.monotonic() - self._started,
         )
+
+    @property
+    def injected(self) -> tuple[list[Hit], int]:
+        """Where rules have acted that log it: the first some thousands, and how many there were."""
+        self._running()
+        assert self._engine is not None
+        return self._engine.tables.hits()
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the command itself; nothing happens when it has ended."""

@@ -14,6 +14,7 @@ from trapline.bpf import action
 from trapline.engines.base import Program
 from trapline.engines.tables import CallTables
 from trapline.errors import CommandError, EngineStartError, UsageError
+from trapline.rules import roles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,7 +81,11 @@ class AgentEngine:
         self.plan = plan
         self.tables = CallTables(plan, action.RET_USER_NOTIF, in_agent=True)
         self.agent = _native.Agent(
-            self.flags, _THRESHOLD, bool(plan.hide_vdso), self.tables.program.to_bytes(), _warner(self.outcome)
+            self.flags,
+            _THRESHOLD,
+            bool(plan.hide_vdso),
+            self.tables.program.to_bytes(),
+            _warner(self.outcome),
         )
         self._spawn: _native.Spawn | None = None
         self._planner: Planner | None = None
@@ -147,7 +152,10 @@ class AgentEngine:
             constants |= {nr: everywhere for nr in range(_TABLE_SIZE) if nr not in others}
         for key in sorted(chains.calls(), key=lambda key: key[1] is not None):
             arch, nr = key
-            uses = [(rule, -1 if inner is None else inner) for rule, inner in chains.uses.get(key, ())]
+            uses = [
+                (index, -1 if inner is None else inner, *roles(chains.rules[index], arch, nr))
+                for index, inner in chains.uses.get(key, ())
+            ]
             if not self.agent.set_rules(abi.AUDIT_ARCH[arch], -1 if nr is None else nr, tuple(uses)):
                 raise UsageError("there are too many rules for so many calls; use fewer, or --engine notify")
         for number, result in constants.items():

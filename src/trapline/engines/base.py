@@ -228,6 +228,8 @@ class Plan:
             if hook.changes_args:
                 found.setdefault("change_args", f"hook {hook.name!r}")
         for rule in self.rules:
-            if rule.delay_exit_ns:
+            if rule.delay_exit_ns or any(at_exit for _, at_exit, _ in rule.pokes):
                 found.setdefault("result", f"rule '{rule.text}'")
+            if rule.set_args or rule.most is not None:
+                found.setdefault("change_args", f"rule '{rule.text}'")
         return found
