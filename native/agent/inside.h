@@ -150,6 +150,9 @@ struct tl_thread {
     bool begins_again;      // the call in progress was not made before because of a signal
     uint32_t again_next;
     struct tl_again again[4];
+    struct tl_ring *ring; // where its calls are recorded, and its bytes
+    uint8_t *ring_at;
+    bool is_recorded; // the call in progress is
     uint64_t dispatch_mode, dispatch_offset, dispatch_size, dispatch_selector; // the program's own
 };
 
@@ -259,6 +262,14 @@ void tl_rules_aborted(struct tl_thread *thread);
 void tl_rules_after(struct tl_thread *thread, long result);
 void tl_rules_begin(const struct tl_thread *thread);                         // a new one
 void tl_rules_handled(struct tl_thread *thread, uint64_t rip, uint64_t rsp); // the program goes on there
+
+// trace.c
+void tl_trace_begin_program(struct tl_thread *thread);
+void tl_trace_forget(struct tl_thread *thread);
+void tl_trace_before(struct tl_thread *thread);
+void tl_trace_after(struct tl_thread *thread, long result);
+void tl_trace_aborted(struct tl_thread *thread);
+void tl_trace_signal(struct tl_thread *thread, const struct tl_siginfo *info);
 
 // bpf.c
 uint32_t tl_bpf_run(const struct tl_thread *thread);

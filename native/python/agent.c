@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "agent.h"
+#include "capture.h"
 #include "spawn.h"
 
 enum { i386 = 0x40000003 }; // AUDIT_ARCH_I386
@@ -13,6 +14,7 @@ struct agent_object {
     PyObject_HEAD
     struct tl_agent agent;
     struct tl_transport *transport; // owned by its listener
+    struct tl_capture_reader *reader; // copies what agents record, or NULL
     PyObject *on_unhooked;          // (pid, reason, errno, name): a program runs without hooks
 };
 
@@ -27,6 +29,7 @@ static void agent_dealloc(PyObject *object)
     PyTypeObject *type = Py_TYPE(object);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
 
+    tl_capture_free(self->reader);
     tl_agent_free(&self->agent);
     Py_XDECREF(self->on_unhooked);
     release(object);
@@ -135,6 +138,7 @@ static PyObject *agent_set_constant(PyObject *object, PyObject *args)
         return PyErr_Format(PyExc_ValueError, "set_constant: there is no call %u", nr);
     session->constants[nr] = value;
     session->classes[nr] = TL_CONSTANT;
+    session->constant[nr] = true;
     Py_RETURN_NONE;
 }
 
@@ -185,6 +189,68 @@ static PyObject *agent_set_rules(PyObject *object, PyObject *args)
         for (int i = 0; i < tl_calls; i++)
             table->calls[arch == i386][i] = *list;
     Py_RETURN_TRUE;
+}
+
+// capture(fd, limit, drop, signals, plans): has agents record calls, and copies the records to a file. PLANS: struct
+// tl_capture_plan for each number, and one for all others.
+static PyObject *agent_capture(PyObject *object, PyObject *args)
+{
+    struct agent_object *self = as_agent(object);
+    struct tl_capture *capture = &self->agent.session->capture;
+    const char *plans;
+    Py_ssize_t size;
+    unsigned limit;
+    int fd, drop, signals;
+
+    if (!PyArg_ParseTuple(args, "iIppy#:capture", &fd, &limit, &drop, &signals, &plans, &size))
+        return NULL;
+    if ((size_t)size != sizeof capture->plans + sizeof capture->other || self->reader) {
+        PyErr_SetString(PyExc_ValueError, "capture: struct tl_capture_plan has another size, or it records already");
+        return NULL;
+    }
+    memcpy(capture->plans, plans, sizeof capture->plans);
+    memcpy(&capture->other, plans + sizeof capture->plans, sizeof capture->other);
+    capture->limit = limit < tl_record_max / 2 ? limit : tl_record_max / 2;
+    capture->drop = (uint32_t)drop;
+    capture->signals = (uint32_t)signals;
+    uint8_t *classes = self->agent.session->classes;
+    for (unsigned nr = 0; nr < 65536; nr++)
+        if (nr < tl_capture_calls ? capture->plans[nr].wanted : capture->other.wanted)
+            classes[nr] = TL_SLOW;
+    struct tl_error *error = tl_capture_start(&self->agent, fd, &self->reader);
+    if (error)
+        return tl_raise(error);
+    Py_RETURN_NONE;
+}
+
+// append_chunk(type, pid, tid, data)
+static PyObject *agent_append_chunk(PyObject *object, PyObject *args)
+{
+    struct agent_object *self = as_agent(object);
+    const char *data;
+    Py_ssize_t size;
+    int type, pid, tid;
+
+    if (!PyArg_ParseTuple(args, "iiiy#:append_chunk", &type, &pid, &tid, &data, &size))
+        return NULL;
+    return PyLong_FromLong(self->reader ? tl_capture_append(self->reader, (enum tl_chunk_type)type, pid, tid, data,
+                                                            (size_t)size)
+                                        : 0);
+}
+
+// end_capture(): 0, or the errno of what could not be written.
+static PyObject *agent_end_capture(PyObject *object, PyObject *unused)
+{
+    struct agent_object *self = as_agent(object);
+    int error = 0;
+
+    (void)unused;
+    if (self->reader) {
+        Py_BEGIN_ALLOW_THREADS;
+        error = tl_capture_end(self->reader);
+        Py_END_ALLOW_THREADS;
+    }
+    return PyLong_FromLong(error);
 }
 
 static void release(void *context)
@@ -343,6 +409,9 @@ static PyMethodDef agent_methods[] = {
     {"classify_own", agent_classify_own, METH_NOARGS, NULL},
     {"set_constant", agent_set_constant, METH_VARARGS, NULL},
     {"set_rules", agent_set_rules, METH_VARARGS, NULL},
+    {"capture", agent_capture, METH_VARARGS, NULL},
+    {"append_chunk", agent_append_chunk, METH_VARARGS, NULL},
+    {"end_capture", agent_end_capture, METH_NOARGS, NULL},
     {"enter", agent_enter, METH_O, NULL},
     {"gate", agent_gate, METH_NOARGS, NULL},
     {"next_plan", agent_next_plan, METH_VARARGS, NULL},

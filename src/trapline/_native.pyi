@@ -327,6 +327,16 @@ class Agent:
         :returns: False when there is no room for more.
         """
 
+    def capture(self, fd: int, limit: int, drop: bool, signals: bool, plans: bytes, /) -> None:
+        """Have agents record calls, before the program begins.
+
+        :param plans: ``struct tl_capture_plan`` for each number and one for all others; see native/agent/capture.h.
+        """
+
+    def append_chunk(self, kind: int, pid: int, tid: int, data: bytes, /) -> int: ...
+    def end_capture(self) -> int:
+        """0, or the errno of what could not be written."""
+
     def enter(self, spawn: Spawn, /) -> tuple[int, int]:
         """Let a command that is held go on to its execve, and put the agent into the new program.
 

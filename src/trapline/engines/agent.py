@@ -35,6 +35,8 @@ _THRESHOLD = 16
 _REWRITES, _TRAPS = 1, 2
 _NATIVE = "x86_64"
 _EPERM = 1
+#: enum tl_chunk_type
+_STATUS = 6
 #: Numbers below this one are in the agent's tables.
 _TABLE_SIZE = 1024
 
@@ -112,6 +114,12 @@ class AgentEngine:
         assert self._spawn is not None
         native = self.tables.listen(self.agent.transport(), tree, defer)
         self._classify()
+        capture = self.plan.capture
+        if capture is not None:
+            try:
+                self.agent.capture(capture.fd, capture.limit, capture.drop, capture.signals, capture.plans())
+            except OSError as error:
+                raise EngineStartError(error.errno or 0, f"cannot record calls: {error}") from None
         native.start()
         if self.flags & _REWRITES:
             from trapline.engines.planner import Planner
@@ -182,6 +190,11 @@ class AgentEngine:
             for reason, count in one["left"].items():
                 total["left"][reason] = total["left"].get(reason, 0) + count
         return total
+
+    def end_capture(self, pid: int, status: int) -> int:
+        """Write what is left of the record, and how the command has ended."""
+        error = self.agent.end_capture()
+        return self.agent.append_chunk(_STATUS, pid, pid, status.to_bytes(4, "little", signed=True)) or error
 
     def close(self) -> None:
         """End the planner."""

@@ -82,6 +82,10 @@ class PtraceEngine:
     def sites(self) -> None:
         """Nothing is rewritten."""
 
+    def end_capture(self, pid: int, status: int) -> int:
+        """Nothing is recorded by this engine."""
+        return 0
+
     def close(self) -> None:
         """The listener owns what there is."""
 
@@ -118,6 +122,10 @@ class _Started(_Traced):
     def release(self) -> None:
         self._spawn.release()
 
+    def end_capture(self, pid: int, status: int) -> int:
+        """Nothing is recorded by this engine."""
+        return 0
+
     def close(self) -> None:
         super().close()
         self.tracer.close()
@@ -148,6 +156,10 @@ class _Attached(_Traced):
             return self.status_elsewhere()
         assert info is not None
         return info.si_status << 8 if info.si_code == os.CLD_EXITED else info.si_status
+
+    def end_capture(self, pid: int, status: int) -> int:
+        """Nothing is recorded by this engine."""
+        return 0
 
     def close(self) -> None:
         self.tracer.detach(2000)
