@@ -238,6 +238,14 @@ static PyObject *agent_append_chunk(PyObject *object, PyObject *args)
                                         : 0);
 }
 
+// ticks(): the time stamp counter, by which records tell the time.
+static PyObject *agent_ticks(PyObject *object, PyObject *unused)
+{
+    (void)object;
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(__builtin_ia32_rdtsc());
+}
+
 // end_capture(): 0, or the errno of what could not be written.
 static PyObject *agent_end_capture(PyObject *object, PyObject *unused)
 {
@@ -411,6 +419,7 @@ static PyMethodDef agent_methods[] = {
     {"set_rules", agent_set_rules, METH_VARARGS, NULL},
     {"capture", agent_capture, METH_VARARGS, NULL},
     {"append_chunk", agent_append_chunk, METH_VARARGS, NULL},
+    {"ticks", agent_ticks, METH_NOARGS, NULL},
     {"end_capture", agent_end_capture, METH_NOARGS, NULL},
     {"enter", agent_enter, METH_O, NULL},
     {"gate", agent_gate, METH_NOARGS, NULL},

@@ -334,6 +334,9 @@ class Agent:
         """
 
     def append_chunk(self, kind: int, pid: int, tid: int, data: bytes, /) -> int: ...
+    def ticks(self) -> int:
+        """The time stamp counter, by which records tell the time."""
+
     def end_capture(self) -> int:
         """0, or the errno of what could not be written."""
 

@@ -9,7 +9,7 @@ from trapline.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from trapline.abi import Param, Signature
 
@@ -72,6 +72,25 @@ class Capture:
                 args = len(signature.params) if signature.known else 6
                 plans[nr] = _plan(True, args, _operations(signature, self.paths))
         return b"".join(plans)
+
+
+def first_call(executable: bytes, argv: Sequence[bytes], environment: Sequence[bytes], ticks: int) -> bytes:
+    """Return the record of the execve that starts a program, which no agent has seen."""
+    path, array, variables = 0x7FFF_0000_0000, 0x7FFF_0001_0000, 0x7FFF_0002_0000
+    blobs, at = [(0, 0, 0, executable + b"\0")], 0x7FFF_0003_0000
+    pointers = b""
+    for word in argv[:32]:
+        blobs.append((1, 2, at, word + b"\0"))
+        pointers += at.to_bytes(8, "little")
+        at += len(word) + 1
+    blobs.insert(1, (1, 0, 0, pointers + bytes(8)))
+    blobs.append((2, 0, 0, b"\1" * 8 * min(len(environment), 512) + bytes(8)))
+    body = struct.pack("<3Q", path, array, variables)
+    for arg, flags, address, data in blobs:
+        body += struct.pack("<BBxxI", arg, flags, len(data))
+        body += address.to_bytes(8, "little") if flags else b""
+        body += data + bytes(-len(data) % 8)
+    return struct.pack("<IBBBxQQqixxxx", 40 + len(body), 1, 0, 3, ticks, ticks, 0, 59) + body
 
 
 def _plan(wanted: bool, args: int, operations: list[bytes]) -> bytes:

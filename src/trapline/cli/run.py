@@ -106,9 +106,13 @@ def parse(argv: list[str], table: Table = OPTIONS, command: str = "run") -> Opti
     :raises UsageError: something in it is unknown or missing.
     """
     options = Options(table)
+    waiting: list[str] = []  # what stands behind a switch of one letter, as in -tt
     by_name = {name: (long, value) for short, long, value, _, _ in table for name in (short, long) if name}
     words = iter(argv)
-    for word in words:
+    while True:
+        word = waiting.pop() if waiting else next(words, None)
+        if word is None:
+            break
         if word == "--":
             options.command = list(words)
             break
@@ -124,7 +128,9 @@ def parse(argv: list[str], table: Table = OPTIONS, command: str = "run") -> Opti
             raise UsageError(f"{command}: unknown option {name}; `trapline {command} --help` lists them")
         long, value = by_name[name]
         if not value:
-            if equals:
+            if equals and not word.startswith("--"):
+                waiting.append(f"-{inline}")
+            elif equals:
                 raise UsageError(f"{command}: {name} takes no value")
             options.values[long].append("")
             continue

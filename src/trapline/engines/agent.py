@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from trapline.capture import Capture
     from trapline.engines.base import Command, Plan
     from trapline.engines.chains import RuleChains
     from trapline.engines.planner import Planner
@@ -36,7 +37,7 @@ _REWRITES, _TRAPS = 1, 2
 _NATIVE = "x86_64"
 _EPERM = 1
 #: enum tl_chunk_type
-_STATUS = 6
+_RECORDS, _STATUS = 1, 6
 #: Numbers below this one are in the agent's tables.
 _TABLE_SIZE = 1024
 
@@ -91,9 +92,11 @@ class AgentEngine:
         )
         self._spawn: _native.Spawn | None = None
         self._planner: Planner | None = None
+        self._command: Command | None = None
 
     def launch(self, command: Command) -> Program:
         """Create the process; it is held before its execve."""
+        self._command = command
         try:
             self._spawn = _native.Spawn(
                 command.executable, command.argv, command.environment, command.cwd, command.stdio, None,
@@ -114,12 +117,8 @@ class AgentEngine:
         assert self._spawn is not None
         native = self.tables.listen(self.agent.transport(), tree, defer)
         self._classify()
-        capture = self.plan.capture
-        if capture is not None:
-            try:
-                self.agent.capture(capture.fd, capture.limit, capture.drop, capture.signals, capture.plans())
-            except OSError as error:
-                raise EngineStartError(error.errno or 0, f"cannot record calls: {error}") from None
+        if self.plan.capture is not None:
+            self._record(self.plan.capture, program.pid)
         native.start()
         if self.flags & _REWRITES:
             from trapline.engines.planner import Planner
@@ -131,6 +130,18 @@ class AgentEngine:
             raise self._error(error.errno or 0, str(error.strerror)) from None
         if reason:
             raise self._error(number, _why(reason, number))
+
+    def _record(self, capture: Capture, pid: int) -> None:
+        from trapline.capture import first_call
+
+        try:
+            self.agent.capture(capture.fd, capture.limit, capture.drop, capture.signals, capture.plans())
+        except OSError as error:
+            raise EngineStartError(error.errno or 0, f"cannot record calls: {error.strerror}") from None
+        command = self._command
+        if command is not None and not capture.names.isdisjoint(("*", "execve")):
+            record = first_call(command.executable, command.argv, command.environment, self.agent.ticks())
+            self.agent.append_chunk(_RECORDS, pid, pid, record)
 
     def _error(self, number: int, why: str) -> EngineStartError:
         return EngineStartError(
