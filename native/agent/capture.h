@@ -89,6 +89,7 @@ enum tl_capture_kind {
     TL_CAPTURE_STRINGS,    // an array of pointers up to a null pointer, and the first `size` strings
     TL_CAPTURE_IOCTL,      // as many bytes as the request in the argument before says, if it knows
     TL_CAPTURE_PATH,       // the path of the descriptor that is returned
+    TL_CAPTURE_IF,         // `size` bytes, if another argument is `value`
 };
 
 enum tl_capture_when {
@@ -99,10 +100,10 @@ enum tl_capture_when {
 
 struct tl_capture_op {
     uint8_t kind, arg, when, of; // of: the other argument
-    uint32_t size;
+    uint16_t size, value;
 };
 
-enum { tl_capture_ops = 6, tl_capture_calls = 1024, tl_capture_items = 32, tl_capture_pointers = 512 };
+enum { tl_capture_ops = 12, tl_capture_calls = 1024, tl_capture_items = 32, tl_capture_pointers = 512 };
 
 // What is kept of a call.
 struct tl_capture_plan {

@@ -268,6 +268,7 @@ void tl_trace_begin_program(struct tl_thread *thread);
 void tl_trace_forget(struct tl_thread *thread);
 void tl_trace_before(struct tl_thread *thread);
 void tl_trace_after(struct tl_thread *thread, long result);
+void tl_trace_returned(struct tl_thread *thread, uint64_t mask, long result);
 void tl_trace_aborted(struct tl_thread *thread);
 void tl_trace_signal(struct tl_thread *thread, const struct tl_siginfo *info);
 

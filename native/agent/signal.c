@@ -536,7 +536,7 @@ long tl_call_rt_sigreturn(struct tl_thread *thread)
     }
     tl_rules_handled(thread, context.regs[RIP], context.regs[RSP]);
     thread->mask_is_full = false;
-    tl_trace_after(thread, (long)context.regs[RAX]);
+    tl_trace_returned(thread, context.mask | thread->held_blocked, (long)context.regs[RAX]);
     thread->deferred.context = context; // the frame is the program's, and may be read-only
     tl_sigreturn((uint64_t)&thread->deferred.context);
 }

@@ -360,6 +360,10 @@ static void keep(struct tl_thread *thread, struct tl_record *record, const struc
             keep_bytes(record, op, flags, address, least(size, capture()->limit + 256));
         break;
     }
+    case TL_CAPTURE_IF:
+        if ((uint32_t)other == op->value)
+            keep_bytes(record, op, flags, address, op->size);
+        break;
     case TL_CAPTURE_PATH:
         keep_path(record, op, result);
         break;
@@ -446,6 +450,16 @@ void tl_trace_aborted(struct tl_thread *thread)
     if (thread->is_recorded)
         thread->ring->begun = 0;
     thread->is_recorded = false;
+}
+
+// rt_sigreturn goes back to where MASK is blocked, and RESULT is in rax.
+void tl_trace_returned(struct tl_thread *thread, uint64_t mask, long result)
+{
+    static const struct tl_capture_op whole = {.kind = TL_CAPTURE_FIXED};
+
+    if (thread->is_recorded)
+        keep_bytes(record_of(thread), &whole, TL_BLOB_NESTED, (uint64_t)&mask, sizeof mask);
+    tl_trace_after(thread, result);
 }
 
 void tl_trace_signal(struct tl_thread *thread, const struct tl_siginfo *info)

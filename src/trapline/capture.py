@@ -16,15 +16,20 @@ if TYPE_CHECKING:
 __all__ = ["Capture"]
 
 # native/agent/capture.h
-_OP, _OPS = struct.Struct("<BBBBI"), 6
+_OP, _OPS = struct.Struct("<BBBBHH"), 12
 _CALLS = 1024
-_STRING, _BUFFER, _ARRAY, _FIXED, _COUNTED, _VECTOR, _MESSAGE, _STRINGS, _IOCTL, _PATH = range(1, 11)
+_STRING, _BUFFER, _ARRAY, _FIXED, _COUNTED, _VECTOR, _MESSAGE, _STRINGS, _IOCTL, _PATH, _IF = range(1, 12)
 _BEFORE, _AFTER, _FILLED = 1, 2, 4
 _WHEN = {"in": _BEFORE, "out": _AFTER, "inout": _BEFORE | _AFTER}
 _SOCKADDR = 128
 #: Enough to count the entries of a folder.
 _ENTRIES = 24576
 _IOCTL_UNKNOWN = 64
+#: What an argument points to if another has a value: argument, when, the other, its value, bytes.
+_CONDITIONAL = {
+    "prctl": ((1, 1, 0, 15, 16), (1, 2, 0, 16, 16), (1, 2, 0, 2, 4), (1, 2, 0, 37, 4)),
+    "fcntl": ((2, 2, 1, 5, 32), *[(2, 1, 1, command, 32) for command in (6, 7, 37, 38)], (2, 2, 1, 36, 32)),
+}
 #: Nobody wants to see what these point to.
 _OPAQUE = frozenset({"set_robust_list", "rseq", "futex", "set_tid_address"})
 
@@ -105,9 +110,11 @@ def _operations(signature: Signature, paths: bool) -> list[bytes]:
         one = None if signature.name in _OPAQUE else _operation(signature, param, param.name in sizes)
         if one is not None:
             kind, when, of, size = one
-            found.append(_OP.pack(kind, param.index, when, of, size))
+            found.append(_OP.pack(kind, param.index, when, of, size, 0))
     if paths and signature.returns == "fd":
-        found.insert(0, _OP.pack(_PATH, 0, _AFTER, 0, 0))
+        found.insert(0, _OP.pack(_PATH, 0, _AFTER, 0, 0, 0))
+    for arg, when, of, value, size in _CONDITIONAL.get(signature.name, ()):
+        found.append(_OP.pack(_IF, arg, when, of, size, value))
     return found
 
 

@@ -6,13 +6,14 @@ from trapline import abi
 from trapline.abi import flags, structs
 from trapline.decode.calls import Line, result_text
 from trapline.decode.memory import address_text, quote, try_read
-from trapline.decode.values import flags_text, mode_text, signal_text
+from trapline.decode.values import flags_text, signal_text
 from trapline.trace.file import Event
 from trapline.trace.values import (
     clone_flags,
     descriptors,
     limit_text,
     makedev,
+    file_mode,
     message,
     option_value,
     poll_text,
@@ -34,9 +35,17 @@ if TYPE_CHECKING:
 __all__ = ["StraceLine", "call_line"]
 
 _AT_FDCWD = -100
-_FUTEX_ARGUMENTS = {0: 4, 1: 3, 3: 5, 4: 6, 5: 6, 6: 4, 7: 2, 8: 2, 9: 6, 10: 6, 11: 5, 12: 5, 13: 4}
+_FUTEX_NAMES = {
+    0: "FUTEX_WAIT", 1: "FUTEX_WAKE", 3: "FUTEX_REQUEUE", 4: "FUTEX_CMP_REQUEUE", 5: "FUTEX_WAKE_OP", 6: "FUTEX_LOCK_PI",
+    7: "FUTEX_UNLOCK_PI", 8: "FUTEX_TRYLOCK_PI", 9: "FUTEX_WAIT_BITSET", 10: "FUTEX_WAKE_BITSET",
+    11: "FUTEX_WAIT_REQUEUE_PI", 12: "FUTEX_CMP_REQUEUE_PI", 13: "FUTEX_LOCK_PI2",
+}  # fmt: skip
+_PLAIN_OPEN_FLAGS = frozenset({"pipe2", "dup3"})
 _DIRENT_LENGTH = 16
-_CLONE3_ADDRESSES = frozenset({"pidfd", "child_tid", "parent_tid", "stack", "stack_size", "tls"})
+_WORDS_SHOWN = 32
+_AF_INET, _AF_NETLINK = (2, 10), 16
+_NETLINK = {0: "NETLINK_ROUTE", 4: "NETLINK_SOCK_DIAG", 9: "NETLINK_AUDIT", 12: "NETLINK_NETFILTER",
+            15: "NETLINK_KOBJECT_UEVENT", 16: "NETLINK_GENERIC"}  # fmt: skip
 
 
 class StraceLine(Line):
@@ -73,6 +82,10 @@ class StraceLine(Line):
             return self.fd(value)
         if param.kind == "offset" and self.signature.name == "mmap":
             return hex(value) if value else "0"
+        if param.family == "open" and self.signature.name in _PLAIN_OPEN_FLAGS:
+            return flags_text("open", value).removeprefix("O_RDONLY|").replace("O_RDONLY", "0")
+        if param.kind == "signal" and value == 64:
+            return "SIGRT_32"
         if param.kind == "mode" and self.signature.name not in ("mknod", "mknodat"):
             return f"0{value:o}" if value > 0o7 else f"0{value:02o}" if value else "000"
         return super().argument(param)
@@ -89,6 +102,17 @@ class StraceLine(Line):
         if param.pointer == "out" and param.kind == "buf" and self.result is not None and self.failed:
             return address_text(address)
         return super().pointer(param, address)
+
+    def strings(self, read: Callable[[int, int], bytes], address: int) -> str | None:
+        """Write argv, or a longer piece of it than elsewhere."""
+        shown: list[str] = []
+        for at in range(address, address + 8 * _WORDS_SHOWN, 8):
+            pointer = int.from_bytes(try_read(read, at, 8), "little")
+            if not pointer:
+                return f"[{', '.join(shown)}]" if shown or try_read(read, at, 8) else None
+            string = try_read(read, pointer, self.limit + 1).split(b"\0")[0]
+            shown.append(quote(string, self.limit) if try_read(read, pointer, 1) else address_text(pointer))
+        return f"[{', '.join(shown)}, ...]"
 
     @property
     def unwritten(self) -> bool:
@@ -110,8 +134,8 @@ class StraceLine(Line):
 def _stat(record: structs.Record) -> str:
     kind = record.st_mode & 0o170000
     if kind in (0o020000, 0o060000):
-        return f"{{st_mode={mode_text(record.st_mode)}, st_rdev={makedev(record.st_rdev)}, ...}}"
-    return f"{{st_mode={mode_text(record.st_mode)}, st_size={record.st_size}, ...}}"
+        return f"{{st_mode={file_mode(record.st_mode)}, st_rdev={makedev(record.st_rdev)}, ...}}"
+    return f"{{st_mode={file_mode(record.st_mode)}, st_size={record.st_size}, ...}}"
 
 
 def _named(*names: str) -> Callable[[structs.Record], str]:
@@ -138,9 +162,47 @@ def _epoll_event(record: structs.Record) -> str:
     return f"{{events={flags_text('epoll', record.events)}, data={{u32={data & 0xFFFFFFFF}, u64={data}}}}}"
 
 
+def _sysinfo(record: structs.Record) -> str:
+    found = structs.values(record)
+    shown = [
+        f"{name}={list(value) if isinstance(value, tuple) else value}"
+        for name, value in found.items()
+        if not name.startswith("_") and name != "pad"
+    ]
+    return f"{{{', '.join(shown)}}}"
+
+
+def _statfs(record: structs.Record) -> str:
+    found = structs.values(record)
+    magic = _MAGICS.get(record.f_type, hex(record.f_type))
+    shown = [f"f_type={magic}"]
+    for name in ("f_bsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree"):
+        shown.append(f"{name}={found[name]}")
+    words = [value & 0xFFFFFFFF for value in found["f_fsid"]]
+    shown.append(f"f_fsid={{val=[{', '.join(hex(word) if word else '0' for word in words)}]}}")
+    shown.append(f"f_namelen={found['f_namelen']}, f_frsize={found['f_frsize']}")
+    bits = found["f_flags"]
+    names = [name for bit, name in _MOUNTED if bits & bit]
+    rest = bits & ~sum(bit for bit, _ in _MOUNTED)
+    shown.append(f"f_flags={'|'.join([*names, *([hex(rest)] if rest else [])]) or '0'}")
+    return f"{{{', '.join(shown)}}}"
+
+
+_MAGICS = {
+    0xEF53: "EXT2_SUPER_MAGIC", 0x01021994: "TMPFS_MAGIC", 0x9FA0: "PROC_SUPER_MAGIC", 0x62656572: "SYSFS_MAGIC",
+    0x58465342: "XFS_SUPER_MAGIC", 0x9123683E: "BTRFS_SUPER_MAGIC", 0x794C7630: "OVERLAYFS_SUPER_MAGIC",
+    0x6969: "NFS_SUPER_MAGIC", 0x1CD1: "DEVPTS_SUPER_MAGIC", 0x63677270: "CGROUP2_SUPER_MAGIC",
+}  # fmt: skip
+_MOUNTED = (
+    (0x20, "ST_VALID"), (0x1, "ST_RDONLY"), (0x2, "ST_NOSUID"), (0x4, "ST_NODEV"), (0x8, "ST_NOEXEC"),
+    (0x10, "ST_SYNCHRONOUS"), (0x40, "ST_MANDLOCK"), (0x400, "ST_NOATIME"), (0x800, "ST_NODIRATIME"),
+    (0x1000, "ST_RELATIME"),
+)  # fmt: skip
 _STRUCTS: dict[str, Callable[[structs.Record], str]] = {
     "stat": _stat,
     "statx": statx_text,
+    "sysinfo": _sysinfo,
+    "statfs": _statfs,
     "utsname": _named("sysname", "nodename"),
     "rusage": _rusage,
     "rlimit64": _rlimit,
@@ -209,6 +271,15 @@ def _clone3(line: StraceLine) -> tuple[list[str], str]:
 def _fcntl(line: StraceLine) -> tuple[list[str], str]:
     shown = _plain(line)
     command, result = line.at("cmd"), line.event.result
+    if command in (5, 6, 7, 36, 37, 38):
+        data = try_read(line.event.read, line.at("arg"), structs.sizeof("flock"))
+        if len(data) == structs.sizeof("flock"):
+            found = structs.unpack("flock", data)
+            pid = f", l_pid={found.l_pid}" if command in (5, 36) and not line.unwritten else ""
+            shown[2] = (
+                f"{{l_type={flags_text('lock_type', found.l_type)}, l_whence={flags_text('seek', found.l_whence)}, "
+                f"l_start={found.l_start}, l_len={found.l_len}{pid}}}"
+            )
     if result is None or line.failed:
         return shown, ""
     if command == 1 and result:
@@ -233,6 +304,32 @@ def _getdents(line: StraceLine) -> tuple[list[str], str]:
     return shown, ""
 
 
+def _getcwd(line: StraceLine) -> tuple[list[str], str]:
+    shown = _plain(line)
+    if not line.unwritten:
+        data = try_read(line.event.read, line.at("buf"), line.event.result or 0)
+        shown[0] = quote(data.removesuffix(b"\0"), line.limit)
+    return shown, ""
+
+
+def _statx(line: StraceLine) -> tuple[list[str], str]:
+    shown = _plain(line)
+    bits = line.at("flags")
+    if not bits & 0x6000:
+        shown[2] = "AT_STATX_SYNC_AS_STAT" + (f"|{shown[2]}" if bits else "")
+    return shown, ""
+
+
+def _socket(line: StraceLine) -> tuple[list[str], str]:
+    shown = _plain(line)
+    protocol = line.at("protocol")
+    if line.at("family") == _AF_NETLINK:
+        shown[2] = _NETLINK.get(protocol, str(protocol))
+    elif line.at("family") not in _AF_INET:
+        shown[2] = str(protocol)
+    return shown, ""
+
+
 def _getrandom(line: StraceLine) -> tuple[list[str], str]:
     shown = _plain(line)
     if not line.unwritten:
@@ -243,22 +340,28 @@ def _getrandom(line: StraceLine) -> tuple[list[str], str]:
 
 
 def _futex(line: StraceLine) -> tuple[list[str], str]:
-    operation = line.at("op") & 0x7F
-    count = _FUTEX_ARGUMENTS.get(operation, 6)
-    shown = _plain(line)[:count]
-    shown[0] = address_text(line.at("uaddr"))
-    if operation in (3, 4, 5, 12):
-        shown[3] = str(line.event.args[3])
-    if count > 4:
-        shown[4] = address_text(line.at("uaddr2"))
-    if operation in (9, 10) and count == 6:
-        value = line.at("val3")
-        shown[5] = "FUTEX_BITSET_MATCH_ANY" if value == 0xFFFFFFFF else hex(value)
-        if operation == 10:
-            shown = [*shown[:3], shown[5]]
-            shown[3] = shown[3]
-    if operation == 9 and count == 6:
-        shown[4] = address_text(line.at("uaddr2"))
+    word = line.at("op")
+    operation = word & 0x7F
+    values = line.event.args
+    name = _FUTEX_NAMES.get(operation, hex(operation)) + ("_PRIVATE" if word & 0x80 else "")
+    name += "|FUTEX_CLOCK_REALTIME" if word & 0x100 else ""
+    shown = [address_text(values[0]), name]
+    timeout = _plain(line)[3]
+    number = str(values[2] & 0xFFFFFFFF)
+    bits = "FUTEX_BITSET_MATCH_ANY" if values[5] & 0xFFFFFFFF == 0xFFFFFFFF else hex(values[5] & 0xFFFFFFFF)
+    if operation in (0, 9):
+        shown += [number, timeout] + ([bits] if operation else [])
+    elif operation == 1:
+        shown += [number]
+    elif operation == 10:
+        shown += [number, bits]
+    elif operation in (3, 4, 12):
+        shown += [number, str(values[3] & 0xFFFFFFFF), address_text(values[4])]
+        shown += [str(values[5] & 0xFFFFFFFF)] if operation != 3 else []
+    elif operation in (6, 13):
+        shown += [timeout]
+    elif operation not in (7, 8):
+        shown += [number, hex(values[3]), address_text(values[4]), hex(values[5] & 0xFFFFFFFF)]
     return shown, ""
 
 
@@ -395,13 +498,19 @@ def _affinity(line: StraceLine) -> tuple[list[str], str]:
     if line.signature.name == "sched_getaffinity" and line.unwritten:
         return shown, ""
     bits = int.from_bytes(data, "little")
-    shown[2] = "[" + " ".join(str(cpu) for cpu in range(bits.bit_length()) if bits >> cpu & 1).replace(" ", ", ") + "]"
+    shown[2] = "[" + " ".join(str(cpu) for cpu in range(bits.bit_length()) if bits >> cpu & 1) + "]"
     return shown, ""
 
 
 def _prctl(line: StraceLine) -> tuple[list[str], str]:
     shown = _plain(line)
     option = line.at("option")
+    data = try_read(line.event.read, line.at("arg2"), 16)
+    if option == 15 or (option == 16 and not line.unwritten):
+        return [shown[0], quote(data.split(b"\0")[0], line.limit)] if data else shown[:2], ""
+    if option in (2, 37) and not line.unwritten and data:
+        number = int.from_bytes(data[:4], "little")
+        return [shown[0], f"[{signal_text(number) if option == 2 and number else number}]"], ""
     counts = {15: 2, 16: 2, 3: 1, 4: 2, 1: 2, 2: 2, 38: 5, 39: 5, 21: 1, 22: 2, 23: 2, 24: 2, 36: 2, 37: 2}
     shown = shown[: counts.get(option, 5)]
     if option == 1 and len(shown) > 1:
@@ -435,6 +544,10 @@ _SPECIAL: dict[str, Special] = {
     "fcntl": _fcntl,
     "getdents64": _getdents,
     "getrandom": _getrandom,
+    "getcwd": _getcwd,
+    "statx": _statx,
+    "socket": _socket,
+    "socketpair": _socket,
     "futex": _futex,
     "poll": _poll,
     "ppoll": _poll,
@@ -457,8 +570,6 @@ _SPECIAL: dict[str, Special] = {
     "prctl": _prctl,
     "rseq": _numbers("rseq_len", "sig"),
 }
-_OCTAL = frozenset({"umask"})
-_HEX = frozenset({("fcntl", 1), ("fcntl", 3)})
 
 
 def call_line(
@@ -473,12 +584,18 @@ def call_line(
     name = event.name
     if not line.signature.known:
         return f"{name}({', '.join(map(hex, event.args))})", _result(line, "")
-    special = _SPECIAL.get(name)
+    special = _sigreturn if name == "rt_sigreturn" else _SPECIAL.get(name)
     try:
         shown, extra = (line.arguments(), "") if special is None else special(line)
     except (KeyError, IndexError, ValueError, OSError):
         shown, extra = line.arguments(), ""  # the program has written over its ring
     return f"{name}({', '.join(shown)})", _result(line, extra)
+
+
+def _sigreturn(line: StraceLine) -> tuple[list[str], str]:
+    if not line.event.memory:
+        return [], ""
+    return [f"{{mask={sigset_text(int.from_bytes(line.event.memory[0][1][:8], 'little'))}}}"], ""
 
 
 def _result(line: StraceLine, extra: str) -> str:
@@ -490,6 +607,8 @@ def _result(line: StraceLine, extra: str) -> str:
         return result_text(line.signature, result)
     if name in ("fcntl",) and line.values["cmd"] in (1, 3):
         return f"{result:#x}{extra}" if result else f"0{extra}"
+    if name == "rt_sigreturn":
+        return str(result)
     if name == "umask":
         return f"0{result:02o}"
     if line.signature.returns == "fd" or (name == "fcntl" and line.values["cmd"] in (0, 1030)):

@@ -54,6 +54,7 @@ class TextWriter:
         self._show_paths = paths
         self._threads: set[int] = set()
         self._status: dict[int, int] = {}
+        self._group: dict[int, int] = {}
         self._last = 0
 
     def take(self, event: Event) -> None:
@@ -67,7 +68,7 @@ class TextWriter:
                 self._line(event, f"--- {signal_line(event)} ---")
         elif event.kind == GONE:
             self._threads.discard(event.tid)
-            status = self._status.pop(event.tid, None)
+            status = self._status.pop(event.tid, self._group.get(event.pid))
             if status is not None:
                 self._line(event, f"+++ exited with {status} +++")
         elif event.kind == STATUS and event.result is not None and event.result < 0:
@@ -77,14 +78,17 @@ class TextWriter:
 
     def _call(self, event: Event) -> None:
         if event.result is None and event.name in _EXITS:
-            self._status[event.tid] = event.args[0] & 0xFF if event.args else 0
+            status = event.args[0] & 0xFF if event.args else 0
+            self._status[event.tid] = status
+            if event.name == "exit_group":
+                self._group[event.pid] = status
         if self._selection is not None and not self._selection.wants(event, self._files):
             return
         files = self._files if self._show_paths else None
         path_of = None if files is None else lambda fd: files.path(event, fd)
         call, result = call_line(event, self._limit, path_of)
         if event.result is None and event.name not in _EXITS:
-            call = call[:-1] + " <unfinished ...>)"[:-1]
+            call = call[:-1] + " <unfinished ...>)"
         text = f"{call:<{_COLUMN - 1}} = {result}"
         if self._durations and event.result is not None:
             text += f" <{(event.end - event.start) / 1e9:.6f}>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from trapline.abi import flags, structs
 from trapline.decode.addresses import sockaddr
 from trapline.decode.memory import address_text, quote, try_read
-from trapline.decode.values import flags_text, mode_text, signal_text
+from trapline.decode.values import flags_text, signal_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,9 +48,16 @@ def sigset_text(bits: int) -> str:
     return f"{'~' if inverted else ''}[{' '.join(names)}]"
 
 
+def file_mode(mode: int) -> str:
+    """Write a file's type and permissions: ``S_IFDIR|S_ISVTX|0777``."""
+    words = [name for name, value in flags.members("mode").items() if value == mode & 0o170000 and name[:4] == "S_IF"]
+    words += [name for bit, name in ((0o4000, "S_ISUID"), (0o2000, "S_ISGID"), (0o1000, "S_ISVTX")) if mode & bit]
+    return "|".join([*words, f"{mode & 0o777:#05o}".replace("o", "")[-4:] if mode & 0o777 else "000"])
+
+
 def _short(number: int) -> str:
-    if number == 32:
-        return "RTMIN"
+    if number in (32, 64):
+        return "RTMIN" if number == 32 else "RT_32"
     return signal_text(number).removeprefix("SIG")
 
 
@@ -120,7 +127,7 @@ def statx_text(record: structs.Record) -> str:
     mask = flags_text("statx", record.stx_mask)
     attributes = flags_text("statx_attr", record.stx_attributes)
     return (
-        f"{{stx_mask={mask}, stx_attributes={attributes}, stx_mode={mode_text(record.stx_mode)}, "
+        f"{{stx_mask={mask}, stx_attributes={attributes}, stx_mode={file_mode(record.stx_mode)}, "
         f"stx_size={record.stx_size}, ...}}"
     )
 
@@ -189,6 +196,6 @@ def _control(data: bytes) -> str:
 
 
 __all__ = [
-    "clone_flags", "descriptors", "limit_text", "makedev", "message", "option_value", "poll_text", "sigaction_text",
+    "clone_flags", "descriptors", "file_mode", "limit_text", "makedev", "message", "option_value", "poll_text", "sigaction_text",
     "sigset_text", "statx_text", "termios_text",
 ]  # fmt: skip
