@@ -161,8 +161,8 @@ int tl_ask_again(struct tl_thread *thread)
     return wait_for_answer(box) ? (int)box->answer : -1;
 }
 
-// In a namespace of its own a process has another number there. The kernel says which to whoever gets a message
-// from it, so the supervisor gets one, with the number of the mailbox in which it is to answer.
+// In a namespace of its own a process has another number there. The kernel says which to whoever gets a
+// message from it, so the supervisor gets one, with the number of the mailbox in which it is to answer.
 void tl_find_out(struct tl_thread *thread)
 {
     struct tl_mailbox *box;
@@ -174,7 +174,8 @@ void tl_find_out(struct tl_thread *thread)
     uint32_t number = (uint32_t)(box - tl_session.mailboxes);
     box->pid = thread->pid;
     box->tid = thread->tid;
-    tl_raw(__NR_sendto, tl_process.start.socket_fd, (long)&number, sizeof number, MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
+    tl_raw(__NR_sendto, tl_process.start.socket_fd, (long)&number, sizeof number, MSG_DONTWAIT | MSG_NOSIGNAL,
+           0, 0);
     if (tl_ask(thread, TL_REQUEST_WHO) == TL_ANSWER_GO_ON) {
         thread->outer_pid = (int32_t)box->args[0];
         thread->outer_tid = (int32_t)box->args[1];

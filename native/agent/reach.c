@@ -61,8 +61,8 @@ static bool has_capabilities(long dirfd, uint64_t path, long flags, const struct
     return !tl_is_error(size) && size > 0;
 }
 
-// A program that gets privileges by being executed, or that its user may not read, is not for us to enter: the kernel
-// takes the privileges from one that is traced.
+// A program that gets privileges by being executed, or that its user may not read, is not for us to enter:
+// the kernel takes the privileges from one that is traced.
 static bool is_privileged(long dirfd, uint64_t path, long flags, const struct status *status)
 {
     uint32_t user = (uint32_t)tl_call3(__NR_geteuid, 0, 0, 0);

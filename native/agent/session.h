@@ -47,14 +47,14 @@ enum tl_class {
 // Why a thread in the program waits for the supervisor.
 enum tl_request {
     TL_REQUEST_NONE,
-    TL_REQUEST_CALL,    // a call that the hooks have to decide
-    TL_REQUEST_RESULT,  // a call with its result
-    TL_REQUEST_EXEC,    // about to execute a program; args: numbers of the agent's descriptors, the program's
-                        // signal mask, the signals that it ignores, address of the path, address
-                        // of a pointer to this mailbox; sp: that pointer
-    TL_REQUEST_WHO,     // which process and thread this is, in the supervisor's namespace: args[0] and args[1]
-    TL_REQUEST_WARNING, // a program runs without hooks; args[1]: enum tl_unhooked, args[2]: an errno, args[4]:
-                        // where its name is
+    TL_REQUEST_CALL,   // a call that the hooks have to decide
+    TL_REQUEST_RESULT, // a call with its result
+    TL_REQUEST_EXEC,   // about to execute a program; args: numbers of the agent's descriptors, the program's
+                       // signal mask, the signals that it ignores, address of the path, address
+                       // of a pointer to this mailbox; sp: that pointer
+    TL_REQUEST_WHO,    // which process and thread this is, in the supervisor's namespace: args[0] and args[1]
+    TL_REQUEST_WARNING, // a program runs without hooks; args[1]: enum tl_unhooked, args[2]: an errno,
+                        // args[4]: where its name is
     TL_REQUEST_RELEASE, // another program is about to trace a thread (args): the agent must leave it
 };
 
@@ -208,7 +208,7 @@ struct tl_session {
     uint64_t posted[tl_mailboxes / 64]; // bit per mailbox
     uint64_t traps, patches;            // counts, of all processes
     uint64_t asked;                     // bit per question that nobody has looked at
-    uint32_t namespaces; // the program has made one for processes: numbers differ in them
+    uint32_t namespaces;                // the program has made one for processes: numbers differ in them
     struct tl_question questions[tl_questions];
     struct tl_report reports[tl_reports];
     uint8_t interest[tl_calls], other_interest; // other: numbers beyond the table

@@ -76,9 +76,12 @@ bool tl_read(void *to, uint64_t from, size_t size)
 
 bool tl_write(uint64_t to, const void *from, size_t size)
 {
-    if (may_not_fault())
-        return copy_by_kernel(__NR_process_vm_writev, (uint64_t)from, to, size);
-    return tl_copy((void *)to, from, size) == 0;
+    if (!may_not_fault())
+        return tl_copy((void *)to, from, size) == 0;
+    // A stack grows where the kernel itself writes, not where process_vm_writev does.
+    return copy_by_kernel(__NR_process_vm_writev, (uint64_t)from, to, size) ||
+           (tl_raw(__NR_rt_sigpending, (long)to, (long)(size < 8 ? size : 8), 0, 0, 0, 0) == 0 &&
+            copy_by_kernel(__NR_process_vm_writev, (uint64_t)from, to, size));
 }
 
 static bool is_within(uint64_t address, const char *start, const char *end)
@@ -189,6 +192,33 @@ static size_t vector_size(const struct tl_context *context)
     return *(uint32_t *)(state + vector_size_at);
 }
 
+static bool is_held(const struct tl_thread *thread, int number)
+{
+    return (thread->has_temporary_mask ? thread->temporary_held : thread->held_blocked) & tl_bit(number);
+}
+
+static void hold(struct tl_thread *thread, int number, const struct tl_siginfo *info)
+{
+    *tl_held_info(thread, number) = *info;
+    thread->held_pending |= tl_bit(number);
+}
+
+// Where a signal that the program blocks has ended a call, the call begins again: the program is not to know.
+static void repeat_call(const struct tl_thread *thread, struct tl_context *context)
+{
+    uint64_t *rip = &context->regs[RIP];
+
+    if (context->regs[RAX] != (uint64_t)-EINTR)
+        return;
+    if (*rip == (uint64_t)tl_perform_done)
+        *rip = (uint64_t)tl_perform_window;
+    else if (*rip == (uint64_t)tl_perform_int80_done)
+        *rip = (uint64_t)tl_perform_int80_window;
+    else
+        return;
+    context->regs[RAX] = (uint64_t)thread->nr;
+}
+
 static bool is_fault(int number, const struct tl_siginfo *info)
 {
     return info->code > 0 && is_ours(number);
@@ -252,13 +282,12 @@ static bool enter_handler(struct tl_thread *thread, int number, const struct tl_
     size_t size = vector_size(context);
 
     tl_sigset held = thread->has_temporary_mask ? thread->temporary_held : thread->held_blocked;
-    if (held & tl_bit(number)) {
+    if (is_held(thread, number)) {
         if (info->code > 0) {
             thread->handlers->action[number].handler = 0; // as the kernel does with a fault that is blocked
             fall_back(thread, info);
         } else {
-            *tl_held_info(thread, number) = *info;
-            thread->held_pending |= tl_bit(number);
+            hold(thread, number, info);
         }
         return false;
     }
@@ -415,6 +444,9 @@ void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *contex
     } else if (is_within(rip, tl_image, tl_blocks_start)) {
         if (is_fault(number, info) && thread->sent != number) {
             fall_back(thread, info); // a bug of ours
+        } else if (is_held(thread, number) && info->code <= 0) {
+            hold(thread, number, info);
+            repeat_call(thread, context);
         } else {
             defer(thread, info, context);
         }

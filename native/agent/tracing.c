@@ -151,7 +151,8 @@ long tl_call_ptrace(struct tl_thread *thread)
     bool can_leave = !(tl_session.flags & TL_ENGINE_TRAP);
     if (request == PTRACE_TRACEME)
         return can_leave ? trace_me(thread) : refuse(thread);
-    if (can_leave && (request == PTRACE_ATTACH || request == PTRACE_SEIZE) && may_trace((int)thread->args[1])) {
+    if (can_leave && (request == PTRACE_ATTACH || request == PTRACE_SEIZE) &&
+        may_trace((int)thread->args[1])) {
         struct tl_mailbox *box = tl_mailbox_of(thread);
         if (box) {
             box->args[0] = (uint32_t)thread->args[1];

@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +28,10 @@
 enum {
     threads_max = 1024,
     nap_ns = 50 * 1000,
-    naps = 60 * 1000,    // 3 seconds
+    naps = 60 * 1000, // 3 seconds
+    yields = 100,     // before the first nap
+    patience = 20,    // naps, for a step; who sleeps in a call is told to stop
+    steps_max = 10000,
     restart_first = 512, // -ERESTARTSYS and its like: the kernel is going to make the call again
     restart_last = 516,
     user_dispatch_code = 2,
@@ -39,6 +43,7 @@ struct held {
     pid_t tid;
     uint64_t base;         // of the agent's region; 0: it has none
     bool was_told_to_stop; // by a signal, and stays so
+    bool has_stepped;
 };
 
 struct release {
@@ -61,8 +66,11 @@ static bool nap(struct release *r)
 static int wait_for_stop(struct release *r, pid_t tid)
 {
     siginfo_t info;
+    unsigned tries = 0;
 
     do {
+        if (tries == yields + patience)
+            ptrace(PTRACE_INTERRUPT, tid, NULL, NULL);
         memset(&info, 0, sizeof info);
         if (waitid(P_PID, (id_t)tid, &info, WEXITED | WSTOPPED | WNOWAIT | WNOHANG | __WALL | __WNOTHREAD) <
                 0 &&
@@ -78,7 +86,7 @@ static int wait_for_stop(struct release *r, pid_t tid)
             waitid(P_PID, (id_t)tid, &info, WSTOPPED | __WALL | __WNOTHREAD);
             return status;
         }
-    } while (nap(r));
+    } while (tries++ < yields ? sched_yield() == 0 : nap(r));
     return 0;
 }
 
@@ -109,14 +117,15 @@ static uint64_t find_region(pid_t tid)
     return config.mode && config.size == tl_data ? config.offset : 0;
 }
 
-// A call has trapped, and its signal is yet to be delivered.
+// A call has trapped, or a patched place, and the signal is yet to be delivered.
 static bool is_trapping(pid_t tid)
 {
     struct __ptrace_peeksiginfo_args which = {0, 0, 1};
     siginfo_t info;
 
     for (; ptrace(PTRACE_PEEKSIGINFO, tid, &which, &info) == 1; which.off++)
-        if (info.si_signo == SIGSYS && info.si_code == user_dispatch_code)
+        if ((info.si_signo == SIGSYS && info.si_code == user_dispatch_code) ||
+            ((info.si_signo == SIGTRAP || info.si_signo == SIGILL) && info.si_code > 0))
             return true;
     return false;
 }
@@ -139,23 +148,56 @@ static bool is_safe(const struct release *r, const struct held *held, const stru
            !pending;
 }
 
-// Stops a thread at a place where the agent may leave it.
+// Has a thread stopped since it has made a step? The last is how the kernel tells of one into a handler.
+static bool is_step(pid_t tid)
+{
+    siginfo_t info;
+
+    return ptrace(PTRACE_GETSIGINFO, tid, NULL, &info) == 0 && info.si_signo == SIGTRAP &&
+           (info.si_code == TRAP_TRACE || info.si_code == TRAP_BRKPT || info.si_code == SIGTRAP);
+}
+
+// A step that is blocked would take the handler of SIGTRAP from the whole process. The agent blocks it only
+// for a while, and says so anew each time; what the program blocks has to stay.
+static bool may_step(pid_t tid, bool is_in_agent)
+{
+    const uint64_t trap = 1ull << (SIGTRAP - 1);
+    uint64_t mask;
+
+    if (ptrace(PTRACE_GETSIGMASK, tid, (void *)sizeof mask, &mask) < 0)
+        return false;
+    if (!(mask & trap))
+        return true;
+    mask &= ~trap;
+    return is_in_agent && ptrace(PTRACE_SETSIGMASK, tid, (void *)sizeof mask, &mask) == 0;
+}
+
+// Stops a thread at a place where the agent may leave it: it goes on in steps, since a program that does
+// little but calls is hardly ever found elsewhere.
 static bool hold(struct release *r, struct held *held)
 {
     struct user_regs_struct regs;
+    unsigned steps = 0;
     int status = wait_for_stop(r, held->tid);
 
     for (; status; status = wait_for_stop(r, held->tid)) {
-        bool is_event = status >> 8;
+        bool is_event = status >> 8, is_stepping = held->has_stepped;
+        int number = is_event || (is_stepping && is_step(held->tid)) ? 0 : status & 0xff;
         if (!get_registers(held->tid, &regs))
             return false;
         held->base = find_region(held->tid);
         held->was_told_to_stop = is_event && (status & 0xff) != SIGTRAP;
-        if (is_event && (!held->base || is_safe(r, held, &regs)))
+        if (!number && (!held->base || is_safe(r, held, &regs)))
             return true;
-        ptrace(PTRACE_CONT, held->tid, NULL, (void *)(uintptr_t)(is_event ? 0 : status & 0xff));
-        nap(r);
-        ptrace(PTRACE_INTERRUPT, held->tid, NULL, NULL);
+        bool is_in_agent = regs.rip - held->base < tl_region_size;
+        if (++steps < steps_max && may_step(held->tid, is_in_agent)) {
+            held->has_stepped = true;
+            ptrace(PTRACE_SINGLESTEP, held->tid, NULL, (void *)(uintptr_t)number);
+        } else {
+            ptrace(PTRACE_CONT, held->tid, NULL, (void *)(uintptr_t)number);
+            nap(r);
+            ptrace(PTRACE_INTERRUPT, held->tid, NULL, NULL);
+        }
     }
     return false;
 }
@@ -228,6 +270,9 @@ static bool leave(struct release *r, const struct held *held, bool is_first)
         return false;
     for (int i = 0; i < 18; i++)
         *order[i] = leaving.registers[i];
+    // Behind a popf the kernel takes the flag of our steps for the program's; and a pushf has saved it.
+    if (held->has_stepped)
+        regs.eflags &= ~(unsigned long long)trap_flag;
     mask |= leaving.held_blocked;
     return set_registers(held->tid, &regs) &&
            ptrace(PTRACE_SETSIGMASK, held->tid, (void *)sizeof mask, &mask) == 0;

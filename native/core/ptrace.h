@@ -36,7 +36,8 @@ struct tl_tracer_options {
 struct tl_error *tl_tracer_new(const struct tl_tracer_options *options, struct tl_tracer **tracer);
 void tl_tracer_release(struct tl_tracer *tracer);
 
-// Gives back STOP_FD, and all else when there is no transport, for who keeps TRACER longer than it wants to know.
+// Gives back STOP_FD, and all else when there is no transport, for who keeps TRACER longer than it wants to
+// know.
 void tl_tracer_close(struct tl_tracer *tracer);
 
 // To be taken once. It ends when the last tracee is gone.

@@ -155,7 +155,7 @@ struct tl_tracer {
 
     // Only for the tracer.
     pid_t command;
-    bool has_transport; // somebody has taken it
+    bool has_transport;    // somebody has taken it
     bool is_parent;        // this process is the command's
     unsigned long options; // of all but the command
     bool leaving;

@@ -175,7 +175,9 @@ class Exact:
         if self.engine != "native":
             hooked = run(self.prefix + command, **options)
             # By design: what another program traces runs without hooks, and trapline says so.
-            stderr = "".join(line for line in hooked.stderr.splitlines(True) if "another program traces it" not in line)
+            stderr = "".join(
+                line for line in hooked.stderr.splitlines(True) if "another program traces it" not in line
+            )
             assert (hooked.returncode, hooked.stdout, stderr) == (0, native.stdout, native.stderr)
         return native.stdout
 

@@ -27,7 +27,9 @@ static const unsigned short tl_own_calls[] = {
     __NR_exit,
     __NR_exit_group,
     __NR_execve,
-    __NR_execveat, __NR_unshare, __NR_setns,
+    __NR_execveat,
+    __NR_unshare,
+    __NR_setns,
     // the agent's descriptors and memory
     __NR_close,
     __NR_close_range,
