@@ -1,5 +1,5 @@
-// Captured calls: the records that agents write, the rings in which they write them, and the file to which the
-// supervisor copies them. Needs no libc. All numbers are little-endian.
+// Captured calls: the records that agents write, the rings in which they write them, and the file to which
+// the supervisor copies them. Needs no libc. All numbers are little-endian.
 //
 //   file      struct tl_capture_file, then chunks until its end
 //   chunk     struct tl_chunk and `size` bytes; one that is cut short is where the writer was killed
@@ -9,8 +9,8 @@
 //             `args` argument registers, 8 bytes each
 //             struct tl_blob after struct tl_blob: memory that the arguments point to, each padded to 8 bytes
 //
-// A thread writes each record at the head of its own ring: what it knows before the call, then the rest, and then
-// it moves the head behind it. So a call that never returns is there too, though not behind the head.
+// A thread writes each record at the head of its own ring: what it knows before the call, then the rest, and
+// then it moves the head behind it. So a call that never returns is there too, though not behind the head.
 #ifndef TL_CAPTURE_H
 #define TL_CAPTURE_H
 
@@ -37,9 +37,10 @@ struct tl_record {
 };
 
 enum tl_blob_flag {
-    TL_BLOB_AFTER = 1,  // read when the call had returned
-    TL_BLOB_NESTED = 2, // not what the argument points to: its address comes first, 8 bytes that `size` does not count
-    TL_BLOB_PATH = 4,   // the file behind the descriptor that the call has returned, as /proc names it
+    TL_BLOB_AFTER = 1, // read when the call had returned
+    TL_BLOB_NESTED =
+        2, // not what the argument points to: its address comes first, 8 bytes that `size` does not count
+    TL_BLOB_PATH = 4, // the file behind the descriptor that the call has returned, as /proc names it
 };
 
 struct tl_blob {
@@ -63,7 +64,8 @@ enum tl_chunk_type {
     TL_CHUNK_GONE,    // the thread has ended; nothing follows
     TL_CHUNK_DROPPED, // 8 bytes: so many calls of the thread found no room
     TL_CHUNK_BEGUN,   // a new thread; its name
-    TL_CHUNK_STATUS,  // 4 bytes: the command's exit status, or minus the signal that ended it; tid is its process
+    TL_CHUNK_STATUS,  // 4 bytes: the command's exit status, or minus the signal that ended it; tid is its
+                      // process
     TL_CHUNK_TEXT,    // JSON about the session
 };
 
@@ -81,15 +83,15 @@ struct tl_chunk_clock {
 enum tl_capture_kind {
     TL_CAPTURE_STRING = 1, // up to its NUL
     TL_CAPTURE_BUFFER,     // as many bytes as another argument says, at most `limit`
-    TL_CAPTURE_ARRAY,      // as many elements of `size` bytes as another argument says, at most `tl_capture_items`
-    TL_CAPTURE_FIXED,      // `size` bytes
-    TL_CAPTURE_COUNTED,    // as many bytes as the 4 bytes say to which another argument points, at most `size`
-    TL_CAPTURE_VECTOR,     // struct iovec, as many as another argument says, and what they point to
-    TL_CAPTURE_MESSAGE,    // struct msghdr and what it points to
-    TL_CAPTURE_STRINGS,    // an array of pointers up to a null pointer, and the first `size` strings
-    TL_CAPTURE_IOCTL,      // as many bytes as the request in the argument before says, if it knows
-    TL_CAPTURE_PATH,       // the path of the descriptor that is returned
-    TL_CAPTURE_IF,         // `size` bytes, if another argument is `value`
+    TL_CAPTURE_ARRAY, // as many elements of `size` bytes as another argument says, at most `tl_capture_items`
+    TL_CAPTURE_FIXED, // `size` bytes
+    TL_CAPTURE_COUNTED, // as many bytes as the 4 bytes say to which another argument points, at most `size`
+    TL_CAPTURE_VECTOR,  // struct iovec, as many as another argument says, and what they point to
+    TL_CAPTURE_MESSAGE, // struct msghdr and what it points to
+    TL_CAPTURE_STRINGS, // an array of pointers up to a null pointer, and the first `size` strings
+    TL_CAPTURE_IOCTL,   // as many bytes as the request in the argument before says, if it knows
+    TL_CAPTURE_PATH,    // the path of the descriptor that is returned
+    TL_CAPTURE_IF,      // `size` bytes, if another argument is `value`
 };
 
 enum tl_capture_when {
@@ -113,9 +115,9 @@ struct tl_capture_plan {
 
 enum {
     tl_rings = 4096,
-    tl_ring_size = 0x40000,      // and its alignment in the file of the session's memory
-    tl_record_max = 0x8000,      // no record is longer
-    tl_ring_alarm = 0x14000,     // with so much in it the supervisor is woken
+    tl_ring_size = 0x40000,  // and its alignment in the file of the session's memory
+    tl_record_max = 0x8000,  // no record is longer
+    tl_ring_alarm = 0x14000, // with so much in it the supervisor is woken
     tl_capture_string_max = 4096,
 };
 

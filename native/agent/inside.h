@@ -152,7 +152,7 @@ struct tl_thread {
     struct tl_again again[4];
     struct tl_ring *ring; // where its calls are recorded, and its bytes
     uint8_t *ring_at;
-    bool is_recorded; // the call in progress is
+    bool is_recorded;                                                          // the call in progress is
     uint64_t dispatch_mode, dispatch_offset, dispatch_size, dispatch_selector; // the program's own
 };
 

@@ -42,7 +42,8 @@ static bool map_ring(struct tl_thread *thread, uint32_t index)
     }
     for (int half = 0; half < 2; half++) {
         long at = (long)thread->ring_at + half * tl_ring_size;
-        if (tl_raw(__NR_mmap, at, tl_ring_size, PROT_RW, MAP_SHARED | MAP_FIXED, start->memory_fd, offset) != at)
+        if (tl_raw(__NR_mmap, at, tl_ring_size, PROT_RW, MAP_SHARED | MAP_FIXED, start->memory_fd, offset) !=
+            at)
             return false;
     }
     return true;
@@ -218,8 +219,8 @@ static const uint8_t *keep_bytes(struct tl_record *record, const struct tl_captu
 }
 
 // Up to the NUL, and with it.
-static void keep_string(struct tl_record *record, const struct tl_capture_op *op, unsigned flags, uint64_t address,
-                        uint64_t most)
+static void keep_string(struct tl_record *record, const struct tl_capture_op *op, unsigned flags,
+                        uint64_t address, uint64_t most)
 {
     struct tl_blob *blob = address ? new_blob(record, op, flags, address, &most) : NULL;
     uint64_t size = 0;
@@ -262,8 +263,8 @@ static uint64_t least(uint64_t a, uint64_t b)
 }
 
 // LEFT: how many bytes all of them have together.
-static void keep_vector(struct tl_record *record, const struct tl_capture_op *op, unsigned flags, uint64_t address,
-                        uint64_t count, uint64_t left)
+static void keep_vector(struct tl_record *record, const struct tl_capture_op *op, unsigned flags,
+                        uint64_t address, uint64_t count, uint64_t left)
 {
     struct {
         uint64_t base, size;
@@ -282,8 +283,8 @@ static void keep_vector(struct tl_record *record, const struct tl_capture_op *op
 }
 
 // struct msghdr: name, its size, vector, its count, control, its size, flags.
-static void keep_message(struct tl_record *record, const struct tl_capture_op *op, unsigned flags, uint64_t address,
-                         uint64_t left)
+static void keep_message(struct tl_record *record, const struct tl_capture_op *op, unsigned flags,
+                         uint64_t address, uint64_t left)
 {
     uint64_t fields[7];
     const uint8_t *kept = keep_bytes(record, op, flags, address, sizeof fields);
@@ -312,8 +313,8 @@ static void keep_path(struct tl_record *record, const struct tl_capture_op *op, 
         add_blob(record, blob, (uint64_t)got);
 }
 
-static void keep(struct tl_thread *thread, struct tl_record *record, const struct tl_capture_op *op, bool after,
-                 long result)
+static void keep(struct tl_thread *thread, struct tl_record *record, const struct tl_capture_op *op,
+                 bool after, long result)
 {
     const uint64_t *args = (const uint64_t *)(record + 1);
     uint64_t address = args[op->arg], other = args[op->of], filled = ~(uint64_t)0;

@@ -47,7 +47,8 @@ static uint64_t now_ns(clockid_t clock)
     return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
 }
 
-// Whole or not at all, as far as the file is ever read: a piece at its end that was cut short counts for nothing.
+// Whole or not at all, as far as the file is ever read: a piece at its end that was cut short counts for
+// nothing.
 static void write_all(struct tl_capture_reader *r, struct iovec *at, int count)
 {
     while (count && !r->failure) {
@@ -85,8 +86,8 @@ static void append(struct tl_capture_reader *r, struct tl_chunk chunk, const voi
     pthread_mutex_unlock(&r->lock);
 }
 
-int tl_capture_append(struct tl_capture_reader *r, enum tl_chunk_type type, pid_t pid, pid_t tid, const void *data,
-                      size_t size)
+int tl_capture_append(struct tl_capture_reader *r, enum tl_chunk_type type, pid_t pid, pid_t tid,
+                      const void *data, size_t size)
 {
     append(r, (struct tl_chunk){type, 0, pid, tid}, data, size, NULL, 0);
     return r->failure;
@@ -254,8 +255,8 @@ struct tl_error *tl_capture_start(struct tl_agent *agent, int fd, struct tl_capt
     *reader = r;
     if (ftruncate(agent->memory, r->rings_at + (off_t)tl_rings * tl_ring_size) < 0)
         return tl_error_new(errno, "cannot make room for records");
-    struct tl_capture_file header = {"tltrace\n", tl_capture_version, sizeof header, (uint32_t)audit_arch_x86_64,
-                                     r->capture->limit};
+    struct tl_capture_file header = {"tltrace\n", tl_capture_version, sizeof header,
+                                     (uint32_t)audit_arch_x86_64, r->capture->limit};
     write_all(r, &(struct iovec){&header, sizeof header}, 1);
     tell_time(r);
     if (r->failure)

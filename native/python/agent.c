@@ -13,9 +13,9 @@ enum { i386 = 0x40000003 }; // AUDIT_ARCH_I386
 struct agent_object {
     PyObject_HEAD
     struct tl_agent agent;
-    struct tl_transport *transport; // owned by its listener
+    struct tl_transport *transport;   // owned by its listener
     struct tl_capture_reader *reader; // copies what agents record, or NULL
-    PyObject *on_unhooked;          // (pid, reason, errno, name): a program runs without hooks
+    PyObject *on_unhooked;            // (pid, reason, errno, name): a program runs without hooks
 };
 
 static struct agent_object *as_agent(PyObject *object)
@@ -191,8 +191,8 @@ static PyObject *agent_set_rules(PyObject *object, PyObject *args)
     Py_RETURN_TRUE;
 }
 
-// capture(fd, limit, drop, signals, plans): has agents record calls, and copies the records to a file. PLANS: struct
-// tl_capture_plan for each number, and one for all others.
+// capture(fd, limit, drop, signals, plans): has agents record calls, and copies the records to a file. PLANS:
+// struct tl_capture_plan for each number, and one for all others.
 static PyObject *agent_capture(PyObject *object, PyObject *args)
 {
     struct agent_object *self = as_agent(object);
@@ -205,7 +205,8 @@ static PyObject *agent_capture(PyObject *object, PyObject *args)
     if (!PyArg_ParseTuple(args, "iIppy#:capture", &fd, &limit, &drop, &signals, &plans, &size))
         return NULL;
     if ((size_t)size != sizeof capture->plans + sizeof capture->other || self->reader) {
-        PyErr_SetString(PyExc_ValueError, "capture: struct tl_capture_plan has another size, or it records already");
+        PyErr_SetString(PyExc_ValueError,
+                        "capture: struct tl_capture_plan has another size, or it records already");
         return NULL;
     }
     memcpy(capture->plans, plans, sizeof capture->plans);
@@ -233,9 +234,9 @@ static PyObject *agent_append_chunk(PyObject *object, PyObject *args)
 
     if (!PyArg_ParseTuple(args, "iiiy#:append_chunk", &type, &pid, &tid, &data, &size))
         return NULL;
-    return PyLong_FromLong(self->reader ? tl_capture_append(self->reader, (enum tl_chunk_type)type, pid, tid, data,
-                                                            (size_t)size)
-                                        : 0);
+    return PyLong_FromLong(
+        self->reader ? tl_capture_append(self->reader, (enum tl_chunk_type)type, pid, tid, data, (size_t)size)
+                     : 0);
 }
 
 // ticks(): the time stamp counter, by which records tell the time.

@@ -25,6 +25,7 @@ _SOCKADDR = 128
 #: Enough to count the entries of a folder.
 _ENTRIES = 24576
 _IOCTL_UNKNOWN = 64
+_PATH_MAX = 4096
 #: What an argument points to if another has a value: argument, when, the other, its value, bytes.
 _CONDITIONAL = {
     "prctl": ((1, 1, 0, 15, 16), (1, 2, 0, 16, 16), (1, 2, 0, 2, 4), (1, 2, 0, 37, 4)),
@@ -127,7 +128,11 @@ def _operation(signature: Signature, param: Param, is_size: bool) -> tuple[int, 
     if param.pointer is None:
         return None
     when = _WHEN[param.pointer]
-    shape = structs.layout(param.struct, "x86_64") if param.struct and structs.exists(param.struct, "x86_64") else None
+    shape = (
+        structs.layout(param.struct, "x86_64")
+        if param.struct and structs.exists(param.struct, "x86_64")
+        else None
+    )
     size_of = signature.param(param.size_of) if param.size_of else None
     count_of = signature.param(param.count_of) if param.count_of else None
     if param.filled:
@@ -144,6 +149,7 @@ def _operation(signature: Signature, param: Param, is_size: bool) -> tuple[int, 
         return _MESSAGE, when | (_FILLED if when & _AFTER else 0), 0, 0
     if param.kind in ("buf", "sockaddr") and size_of is not None:
         most = _SOCKADDR if param.kind == "sockaddr" else _ENTRIES if param.struct else 0
+        most = _PATH_MAX if signature.name == "getcwd" else most
         if size_of.pointer is not None:
             return _COUNTED, when, size_of.index, most or _SOCKADDR
         return _BUFFER, when, size_of.index, most

@@ -98,7 +98,9 @@ def _selection(options: Options) -> Selection:
     return Selection.parse(options.all("--expr"), options.all("--trace-path"))
 
 
-def _consumer(options: Options, selection: Selection, out: IO[str]) -> tuple[Callable[[Event], None], Callable[[], None]]:
+def _consumer(
+    options: Options, selection: Selection, out: IO[str]
+) -> tuple[Callable[[Event], None], Callable[[], None]]:
     """Return what takes events, and what ends it."""
     from trapline.trace.summary import Summary
     from trapline.trace.text import TextWriter
@@ -199,7 +201,9 @@ def _record(options: Options) -> int:
             with _output(options) as out, Follower(reading, *_consumer(options, selection, out)):
                 status = run(session, job, verbose=options.has("--verbose"))
         if session.capture_error:
-            say(f"trapline: cannot write the record: {os.strerror(session.capture_error)}; what is there can be read\n")
+            say(
+                f"trapline: cannot write the record: {os.strerror(session.capture_error)}; what is there can be read\n"
+            )
         return exit_status(status, job)
     finally:
         job.end()
@@ -241,7 +245,7 @@ class Follower:
     def __init__(self, fd: int, take: Callable[[Event], None], end: Callable[[], None]) -> None:
         import threading
 
-        self._file = open(os.dup(fd), "rb", buffering=0)
+        self._file = open(os.dup(fd), "rb", buffering=0)  # noqa: SIM115
         self._take, self._end = take, end
         self._finished = threading.Event()
         self._failure: BaseException | None = None

@@ -199,7 +199,16 @@ class Plan:
     :ivar on_unhidden: ``(errno)``: a program has kept its vDSO although *hide_vdso* is set.
     """
 
-    __slots__ = ("allow_io_uring", "capture", "hide_vdso", "hooks", "on_error", "on_unhidden", "rules", "workers")
+    __slots__ = (
+        "allow_io_uring",
+        "capture",
+        "hide_vdso",
+        "hooks",
+        "on_error",
+        "on_unhidden",
+        "rules",
+        "workers",
+    )
 
     def __init__(
         self,

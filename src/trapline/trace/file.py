@@ -40,7 +40,20 @@ class Event:
     :ivar text: of BEGUN the thread's name.
     """
 
-    __slots__ = ("arch", "args", "end", "kind", "memory", "nr", "path", "pid", "result", "start", "text", "tid")
+    __slots__ = (
+        "arch",
+        "args",
+        "end",
+        "kind",
+        "memory",
+        "nr",
+        "path",
+        "pid",
+        "result",
+        "start",
+        "text",
+        "tid",
+    )
 
     def __init__(self, kind: int, pid: int, tid: int, start: int) -> None:
         self.kind = kind
@@ -122,10 +135,13 @@ class TraceFile:
             raise UsageError(f"{name!r} was not recorded by `trapline trace`")
         _, version, size, _, self.limit = _FILE.unpack(header)
         if version != _VERSION:
-            raise TraplineError(f"{name!r} has version {version} of the format; this trapline reads {_VERSION}")
+            raise TraplineError(
+                f"{name!r} has version {version} of the format; this trapline reads {_VERSION}"
+            )
         file.read(size - _FILE.size)
         self.clock = Clock()
         self._sure = 0
+        self._newest: dict[int, int] = {}  # when each thread has ended its last call
         self._held: list[tuple[int, int, Event]] = []
         self._count = 0
 
@@ -183,11 +199,17 @@ class TraceFile:
         elif kind == _CHUNK_BEGUN:
             event = Event(BEGUN, pid, tid, 0)
             event.text = data[at : at + size].decode(errors="replace")
-            first = _RECORD.unpack_from(data, at + size + _CHUNK.size) if len(data) >= at + size + _CHUNK.size + _RECORD.size else None
-            event.start = event.end = first[4] if first else last
+            # Before the thread's first record, which comes next.
+            here = at + size + _CHUNK.size
+            event.start = _RECORD.unpack_from(data, here)[4] if len(data) >= here + _RECORD.size else last
+            event.end = event.start
             self._hold(event.start, event)
         elif kind in (_CHUNK_GONE, _CHUNK_DROPPED, _CHUNK_STATUS):
             what = {_CHUNK_GONE: GONE, _CHUNK_DROPPED: DROPPED, _CHUNK_STATUS: STATUS}[kind]
+            # Behind all that the thread has done, and the end of the command behind everything.
+            last = max(
+                last, max(self._newest.values(), default=0) if what == STATUS else self._newest.get(tid, 0)
+            )
             event = Event(what, pid, tid, last)
             if size:
                 event.result = int.from_bytes(data[at : at + size], "little", signed=True)
@@ -211,6 +233,7 @@ class TraceFile:
             event.end = stop
             self._memory(event, data, at + _RECORD.size + 8 * count, at + size)
             at += size
+            self._newest[tid] = stop
             self._hold(stop, event)
 
     def _memory(self, event: Event, data: bytes, at: int, end: int) -> None:

@@ -54,7 +54,9 @@ class Selection:
                     raise UsageError(f"-e {text}: there are successful, failed and unfinished")
                 found.status = words
             else:
-                raise UsageError(f"-e {text}: there are trace=, signal= and status=; `trapline inject` injects")
+                raise UsageError(
+                    f"-e {text}: there are trace=, signal= and status=; `trapline inject` injects"
+                )
         return found
 
     @property
@@ -82,7 +84,9 @@ class Selection:
             value = param.narrow(event.args[param.index])
             if param.kind == "path":
                 try:
-                    names.append(event.read_before(value, 4096).split(b"\0")[0].decode(errors="surrogateescape"))
+                    names.append(
+                        event.read_before(value, 4096).split(b"\0")[0].decode(errors="surrogateescape")
+                    )
                 except OSError:
                     continue
             elif param.kind == "fd" and files is not None:

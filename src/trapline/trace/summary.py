@@ -44,8 +44,16 @@ class Summary:
         """Write the table, the most time first."""
         total = sum(found[2] for found in self.calls.values())
         bins = [name for _, name in _BINS] + [_LAST]
-        head = "% time     seconds  usecs/call     calls    errors  " + " ".join(f"{name:>7}" for name in bins) + " syscall"
-        rule = "------ ----------- ----------- --------- --------- " + " ".join(["-------"] * len(bins)) + " ----------------"
+        head = (
+            "% time     seconds  usecs/call     calls    errors  "
+            + " ".join(f"{name:>7}" for name in bins)
+            + " syscall"
+        )
+        rule = (
+            "------ ----------- ----------- --------- --------- "
+            + " ".join(["-------"] * len(bins))
+            + " ----------------"
+        )
         lines = [head, rule]
         for name, found in sorted(self.calls.items(), key=lambda item: (-item[1][2], item[0])):
             lines.append(self._row(name, found, total))

@@ -129,7 +129,10 @@ def signal_line(event: Event) -> str:
         status = int.from_bytes(data[24:28], "little", signed=True)
         shown += [f"si_pid={pid}", f"si_uid={uid}"]
         shown.append(f"si_status={status if code == 1 else signal_text(status)}")
-        shown += [f"si_utime={int.from_bytes(data[32:40], 'little')}", f"si_stime={int.from_bytes(data[40:48], 'little')}"]
+        shown += [
+            f"si_utime={int.from_bytes(data[32:40], 'little')}",
+            f"si_stime={int.from_bytes(data[40:48], 'little')}",
+        ]
     elif code > 0 and code != 0x80:
         shown.append(f"si_addr={int.from_bytes(data[16:24], 'little'):#x}")
     elif code == -2:
@@ -139,14 +142,34 @@ def signal_line(event: Event) -> str:
     return f"{name} {{{', '.join(shown)}}}"
 
 
-_CODES = {0: "SI_USER", -1: "SI_QUEUE", -2: "SI_TIMER", -3: "SI_MESGQ", -4: "SI_ASYNCIO", -5: "SI_SIGIO", -6: "SI_TKILL",
-          0x80: "SI_KERNEL"}  # fmt: skip
+_CODES = {
+    0: "SI_USER", -1: "SI_QUEUE", -2: "SI_TIMER", -3: "SI_MESGQ", -4: "SI_ASYNCIO", -5: "SI_SIGIO", -6: "SI_TKILL",
+    0x80: "SI_KERNEL",
+}  # fmt: skip
 _OWN_CODES = {
     17: ("CLD_EXITED", "CLD_KILLED", "CLD_DUMPED", "CLD_TRAPPED", "CLD_STOPPED", "CLD_CONTINUED"),
     11: ("SEGV_MAPERR", "SEGV_ACCERR", "SEGV_BNDERR", "SEGV_PKUERR"),
-    8: ("FPE_INTDIV", "FPE_INTOVF", "FPE_FLTDIV", "FPE_FLTOVF", "FPE_FLTUND", "FPE_FLTRES", "FPE_FLTINV", "FPE_FLTSUB"),
+    8: (
+        "FPE_INTDIV",
+        "FPE_INTOVF",
+        "FPE_FLTDIV",
+        "FPE_FLTOVF",
+        "FPE_FLTUND",
+        "FPE_FLTRES",
+        "FPE_FLTINV",
+        "FPE_FLTSUB",
+    ),
     7: ("BUS_ADRALN", "BUS_ADRERR", "BUS_OBJERR"),
-    4: ("ILL_ILLOPC", "ILL_ILLOPN", "ILL_ILLADR", "ILL_ILLTRP", "ILL_PRVOPC", "ILL_PRVREG", "ILL_COPROC", "ILL_BADSTK"),
+    4: (
+        "ILL_ILLOPC",
+        "ILL_ILLOPN",
+        "ILL_ILLADR",
+        "ILL_ILLTRP",
+        "ILL_PRVOPC",
+        "ILL_PRVREG",
+        "ILL_COPROC",
+        "ILL_BADSTK",
+    ),
 }
 
 

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
     from trapline.trace.file import Event
 
+__all__ = [
+    "clone_flags", "descriptors", "file_mode", "limit_text", "makedev", "message", "option_value", "poll_text",
+    "sigaction_text", "sigset_text", "statx_text", "termios_text",
+]  # fmt: skip
+
 _CSIGNAL = 0xFF
 _INFINITY = (1 << 64) - 1
 
@@ -50,8 +55,14 @@ def sigset_text(bits: int) -> str:
 
 def file_mode(mode: int) -> str:
     """Write a file's type and permissions: ``S_IFDIR|S_ISVTX|0777``."""
-    words = [name for name, value in flags.members("mode").items() if value == mode & 0o170000 and name[:4] == "S_IF"]
-    words += [name for bit, name in ((0o4000, "S_ISUID"), (0o2000, "S_ISGID"), (0o1000, "S_ISVTX")) if mode & bit]
+    words = [
+        name
+        for name, value in flags.members("mode").items()
+        if value == mode & 0o170000 and name[:4] == "S_IF"
+    ]
+    words += [
+        name for bit, name in ((0o4000, "S_ISUID"), (0o2000, "S_ISGID"), (0o1000, "S_ISVTX")) if mode & bit
+    ]
     return "|".join([*words, f"{mode & 0o777:#05o}".replace("o", "")[-4:] if mode & 0o777 else "000"])
 
 
@@ -179,8 +190,12 @@ def _control(data: bytes) -> str:
         body = data[at + 16 : at + size]
         where = flags_text("sockopt_level", level)
         if level == 1 and kind == 1:
-            numbers = [int.from_bytes(body[i : i + 4], "little", signed=True) for i in range(0, len(body) - 3, 4)]
-            shown.append(f"{{cmsg_len={size}, cmsg_level={where}, cmsg_type=SCM_RIGHTS, cmsg_data={numbers}}}")
+            numbers = [
+                int.from_bytes(body[i : i + 4], "little", signed=True) for i in range(0, len(body) - 3, 4)
+            ]
+            shown.append(
+                f"{{cmsg_len={size}, cmsg_level={where}, cmsg_type=SCM_RIGHTS, cmsg_data={numbers}}}"
+            )
         elif level == 1 and kind == 2 and len(body) >= 12:
             pid, uid, gid = (int.from_bytes(body[i : i + 4], "little") for i in (0, 4, 8))
             shown.append(
@@ -193,9 +208,3 @@ def _control(data: bytes) -> str:
             break
         at += (size + 7) & ~7
     return f"[{', '.join(shown)}]"
-
-
-__all__ = [
-    "clone_flags", "descriptors", "file_mode", "limit_text", "makedev", "message", "option_value", "poll_text", "sigaction_text",
-    "sigset_text", "statx_text", "termios_text",
-]  # fmt: skip
