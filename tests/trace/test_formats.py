@@ -33,7 +33,7 @@ def report(cli, recorded, *options):
 def test_text_goes_to_standard_error_or_to_a_file(cli, tmp_path):
     done = cli("trace", "--", "cat", "/nowhere/at/all")
     assert done.returncode == 1
-    assert done.stderr.startswith('execve("')
+    assert 'execve("' in done.stderr
     line = r'openat\(AT_FDCWD, "/nowhere/at/all", O_RDONLY\) = -1 ENOENT \(No such file or directory\)\n'
     assert re.search(line, done.stderr)
     done = cli("trace", "-o", str(tmp_path / "out"), "--", "true")
@@ -81,7 +81,7 @@ def test_globs_select_by_file_and_follow_descriptors(cli, recorded):
 
 
 def test_descriptors_are_shown_with_their_files(cli, recorded):
-    assert re.search(r"close\(3</etc/hostname>\) = 0", report(cli, recorded, "-y"))
+    assert re.search(r"close\(3</etc/hostname>\) += 0", report(cli, recorded, "-y"))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_times_are_as_strace_has_them(cli, recorded, option, pattern):
 
 
 def test_strings_are_cut(cli, recorded):
-    assert '"/etc/"...' not in report(cli, recorded, "-s", "5")  # of a path nothing is left out
+    assert 'access("/etc/ld.so.preload", ' in report(cli, recorded, "-s", "5")  # of a path nothing is left out
     assert re.search(r'read\(3, "\\177ELF\\2"\.\.\.', report(cli, recorded, "-s", "5"))
 
 
