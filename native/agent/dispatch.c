@@ -67,7 +67,12 @@ long tl_do_call(struct tl_thread *thread)
         return tl_call_namespace(thread);
     case __NR_fcntl:
     case __NR_dup:
-        return tl_call_fcntl(thread);
+    case __NR_fstat:
+    case __NR_ioctl:
+        return tl_call_probing(thread);
+    case __NR_newfstatat:
+    case __NR_statx:
+        return tl_call_stat_at(thread);
     case __NR_close:
         return tl_call_close(thread);
     case __NR_close_range:

@@ -5,6 +5,7 @@
 
 enum {
     PR_SET_SECCOMP = 22,
+    PR_SET_TSC = 26,
     PR_SET_SYSCALL_USER_DISPATCH = 59,
     off = 0,
     exclusive = 1,
@@ -22,6 +23,11 @@ long tl_call_prctl(struct tl_thread *thread)
 
     if (thread->args[0] == PR_SET_SECCOMP)
         return tl_call_seccomp(thread);
+    if (thread->args[0] == PR_SET_TSC) {
+        long result = tl_perform(thread);
+        tl_find_clock(thread);
+        return result;
+    }
     if (thread->args[0] != PR_SET_SYSCALL_USER_DISPATCH)
         return tl_perform(thread);
     switch (mode) {

@@ -141,7 +141,7 @@ static long execute(struct tl_thread *thread)
         result = thread->mailbox->result;
         break;
     default:
-        result = -ENOSYS;
+        result = tl_session.flags & TL_ENGINE_VISITS ? leave_alone(thread) : -ENOSYS;
     }
     withdraw(&permission);
     return result;

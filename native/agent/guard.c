@@ -24,10 +24,24 @@ long tl_call_close(struct tl_thread *thread)
     return is_ours_fd((int)thread->args[0]) ? -EBADF : tl_perform(thread);
 }
 
-// Programs ask for every number whether it is open.
-long tl_call_fcntl(struct tl_thread *thread)
+// Programs ask for every number whether it is open: by fcntl, fstat, isatty, or by trying to have it closed
+// on exec.
+long tl_call_probing(struct tl_thread *thread)
 {
     return is_ours_fd((int)thread->args[0]) ? -EBADF : tl_perform(thread);
+}
+
+// The same with a path, which may be empty; a descriptor is not looked at where it is absolute.
+long tl_call_stat_at(struct tl_thread *thread)
+{
+    uint64_t path = thread->args[1];
+    char first = 0;
+
+    if (!is_ours_fd((int)thread->args[0]))
+        return tl_perform(thread);
+    if (path && !tl_read(&first, path, 1))
+        return -EFAULT;
+    return first == '/' ? tl_perform(thread) : -EBADF;
 }
 
 // The range without our descriptors.

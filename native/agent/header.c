@@ -11,12 +11,11 @@ __asm__(
     "tl_header: .quad 0x656e696c70617274\n" // "trapline"
     ".quad tl_image_end - tl_header\n"
     ".long tl_start - tl_header\n"
-    ".long tl_start_thread - tl_header\n"
     ".long tl_gate - tl_header, tl_gate_info - tl_header, tl_entry_start - tl_header\n"
-    ".long tl_leave_stopped - tl_header, " NUMBER(
-        PROCESS_LEAVING) ", tl_perform_done - tl_header\n"
-                         ".long tl_perform_int80_done - tl_header, " NUMBER(THREAD_PENDING) ", 0\n"
-                                                                                            ".previous\n");
+    ".long tl_enter_stopped - tl_header, tl_leave_stopped - tl_header\n"
+    ".long " NUMBER(PROCESS_VISIT) ", tl_visited - tl_header, tl_perform_done - tl_header\n"
+    ".long tl_perform_int80_done - tl_header, " NUMBER(THREAD_PENDING) "\n"
+    ".previous\n");
 
 #define AT(field, value) _Static_assert(offsetof(struct tl_thread, field) == (value), #field)
 AT(regs[R8], THREAD_R8);
@@ -38,7 +37,7 @@ AT(leave_to, THREAD_LEAVE_TO);
 _Static_assert(tl_shared + offsetof(struct tl_session, classes) == SESSION_CLASSES, "classes");
 _Static_assert(tl_shared + offsetof(struct tl_session, constants) == SESSION_CONSTANTS, "constants");
 _Static_assert(tl_data + offsetof(struct tl_process, segment) == PROCESS_SEGMENT, "segment");
-_Static_assert(tl_data + offsetof(struct tl_process, leaving) == PROCESS_LEAVING, "leaving");
+_Static_assert(tl_data + offsetof(struct tl_process, visit) == PROCESS_VISIT, "visit");
 _Static_assert(tl_data + offsetof(struct tl_process, threads) == PROCESS_THREADS, "threads");
 _Static_assert(sizeof(struct tl_thread) <= tl_record_size, "a thread's record fits");
 _Static_assert((uint64_t)tl_thread_size == THREAD_SIZE && (uint64_t)tl_stack_top == STACK_TOP, "sizes");

@@ -135,7 +135,9 @@ bool tl_ask_hooks(struct tl_thread *thread, enum tl_request request, long *resul
         case TL_ANSWER_ROOM:
             make_room(thread, box);
             break;
-        default:
+        default: // nobody is there
+            if (tl_session.flags & TL_ENGINE_VISITS)
+                return performed;
             *result = -ENOSYS;
             return true;
         }

@@ -122,6 +122,7 @@ struct tl_thread {
     tl_sigset held_pending; // of these: sent, and waiting in held_info until the program unblocks them
     bool is_strict;         // the program has put itself into seccomp's strict mode
     bool is_filtered;       // a filter of the program's own has trapped the call
+    bool has_no_clock;      // the program has forbidden itself to read the time stamp counter
     int32_t sent;           // the signal that the agent sends itself, for the program
     tl_sigset mask;         // as the program set it, without tl_held_signals
     tl_sigset
@@ -201,7 +202,7 @@ struct tl_process {
     uint16_t has_segment;
     uint32_t reserved;
     struct tl_thread *threads[threads_max];
-    struct tl_leaving leaving;
+    struct tl_visit visit;
     int32_t pid;
     int32_t outer_pid;     // in the supervisor's namespace
     uint32_t lock;         // of the lists below
@@ -321,11 +322,13 @@ long tl_call_clone(struct tl_thread *thread);
 long tl_call_exit(struct tl_thread *thread);
 long tl_call_exit_group(struct tl_thread *thread);
 long tl_call_execve(struct tl_thread *thread);
-long tl_arm(struct tl_thread *thread);
+void tl_find_clock(struct tl_thread *thread);
 struct tl_thread *tl_thread_new(void);
 void tl_child_start(struct tl_thread *thread);
+void tl_set_signal_stack(struct tl_thread *thread);
+void tl_set_segment(struct tl_thread *thread); // to none once the thread is not in use
+bool tl_begin_process(struct tl_thread *thread);
 _Noreturn void tl_begin(struct tl_thread *thread);
-_Noreturn void tl_begin_thread(struct tl_thread *thread);
 
 // ask.c: -1 when there is nobody to ask.
 int tl_ask(struct tl_thread *thread, enum tl_request request);
@@ -342,7 +345,8 @@ void tl_find_out(struct tl_thread *thread); // who it is, once it knows its pid 
 long tl_call_close(struct tl_thread *thread);
 long tl_call_close_range(struct tl_thread *thread);
 long tl_call_dup2(struct tl_thread *thread);
-long tl_call_fcntl(struct tl_thread *thread);
+long tl_call_probing(struct tl_thread *thread);
+long tl_call_stat_at(struct tl_thread *thread);
 long tl_call_memory(struct tl_thread *thread);
 
 // dispatching.c: the program's own Syscall User Dispatch.
@@ -355,7 +359,17 @@ long tl_reach(long dirfd, uint64_t path, long flags, enum tl_unhooked *reason);
 // tracing.c
 long tl_call_ptrace(struct tl_thread *thread);
 void tl_leave_program(struct tl_thread *thread);
-void tl_leave_thread(void);
+void tl_give_back_process(void);
+void tl_give_back_handlers(const struct tl_handlers *handlers);
+void tl_give_back_thread(struct tl_thread *thread);
+
+// visit.c: in a stopped thread. They return the arguments of the dispatch that is to be, with which entry.S
+// goes on.
+const uint64_t *tl_enter_thread(void);
+const uint64_t *tl_leave_thread(void);
+void tl_go_on(struct tl_thread *thread, long result); // after a call that was under way then
+extern const char tl_restarted[];
+
 bool tl_is_alone(void); // the only thread of its process
 
 // listing.c
@@ -374,7 +388,7 @@ void tl_patches_undo(uint64_t start, uint64_t end);
 // patched.c: where the program is, seen from a block or from a window.
 bool tl_show_program(uint64_t at[registers]);
 bool tl_put_right(int number, uint64_t at[registers]);
-bool tl_is_in_gate(uint64_t address);
+bool tl_is_extra_step(uint64_t address);
 bool tl_is_trapping(uint8_t byte);
 extern const char tl_gate[], tl_gate_flags_saved[], tl_gate_flags_back[], tl_gate_patch[], tl_gate_decided[];
 extern const char tl_gate_rax_back[], tl_gate_pass[], tl_gate_after[];

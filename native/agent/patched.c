@@ -64,13 +64,13 @@ bool tl_show_program(uint64_t at[registers])
     return true;
 }
 
-// Is AT in the gate of a block, in the place of one system call instruction?
-bool tl_is_in_gate(uint64_t address)
+// Would the program have made no step to AT: to a block, or within what stands for one instruction?
+bool tl_is_extra_step(uint64_t address)
 {
     unsigned offset;
     const struct tl_patch *patch = find_block(address, &offset);
 
-    return patch && offset >= patch->gate_at && offset < patch->gate_end;
+    return patch && (offset == 0 || (offset >= patch->gate_at && offset < patch->gate_end));
 }
 
 static const struct tl_plan_point *point_at(const struct tl_patch *patch, int64_t where)

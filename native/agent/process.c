@@ -15,6 +15,8 @@ enum {
     low_step = 0x10000,
     PR_SET_SYSCALL_USER_DISPATCH = 59,
     PR_SET_NO_NEW_PRIVS = 38,
+    PR_GET_TSC = 25,
+    PR_TSC_SIGSEGV = 2,
     SECCOMP_SET_MODE_FILTER = 1,
     verdict_trap = 0x00030000,
     verdict_allow = 0x7fff0000,
@@ -30,9 +32,11 @@ enum {
 static const uint64_t CLONE_CLEAR_SIGHAND = 0x100000000;
 
 // A segment of this thread's own whose limit is its index: code in blocks finds the record by it.
-__attribute__((noinline, noclone)) static void set_segment(struct tl_thread *thread)
+__attribute__((noinline, noclone)) void tl_set_segment(struct tl_thread *thread)
 {
+    enum { is_32_bit = 1, is_read_only = 1 << 3, is_absent = 1 << 5, is_usable = 1 << 6 };
     struct tl_process *process = &tl_process;
+    bool is_used = thread->state == TL_THREAD_LIVE;
     long result;
 
     if (!process->low_page)
@@ -40,8 +44,8 @@ __attribute__((noinline, noclone)) static void set_segment(struct tl_thread *thr
     tl_lock(&process->lock);
     process->low_page[0] = segment_slot;
     process->low_page[1] = 0;
-    process->low_page[2] = thread->index;
-    process->low_page[3] = 1 | 1 << 6; // 32 bit, usable
+    process->low_page[2] = is_used ? thread->index : 0;
+    process->low_page[3] = is_used ? is_32_bit | is_usable : is_read_only | is_absent;
     __asm__ volatile("int $0x80\n"
                      ".globl tl_segment_done\n.hidden tl_segment_done\ntl_segment_done:"
                      : "=a"(result)
@@ -52,13 +56,27 @@ __attribute__((noinline, noclone)) static void set_segment(struct tl_thread *thr
     process->segment = segment_slot << 3 | 3;
 }
 
-// Everything that the kernel keeps per thread and that a new thread does not inherit.
-long tl_arm(struct tl_thread *thread)
+// May the time stamp counter be read? New threads and programs inherit that.
+void tl_find_clock(struct tl_thread *thread)
+{
+    int32_t mode = 0;
+
+    tl_raw(__NR_prctl, PR_GET_TSC, (long)&mode, 0, 0, 0, 0);
+    thread->has_no_clock = mode == PR_TSC_SIGSEGV;
+}
+
+void tl_set_signal_stack(struct tl_thread *thread)
 {
     struct tl_stack stack = {.sp = (uint64_t)thread + tl_signal_stack,
                              .size = tl_thread_size - tl_signal_stack};
 
     tl_call3(__NR_sigaltstack, (long)&stack, 0, 0);
+}
+
+// Everything that the kernel keeps per thread and that a new thread does not inherit.
+static long arm(struct tl_thread *thread)
+{
+    tl_set_signal_stack(thread);
     if (tl_session.flags & TL_ENGINE_TRAP)
         return 0;
     return tl_raw(__NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, 1, (long)tl_image, tl_data, 0, 0);
@@ -66,7 +84,7 @@ long tl_arm(struct tl_thread *thread)
 
 // For the trap engine: what is not in the allowed range traps, in this thread and all that come from it, for
 // ever. The region is at the same place in every program of the session, so that an execve can be survived:
-// what puts the agent into a new one is a single mmap, of that region and nothing else. What is in the
+// the supervisor puts the agent into a new one by calls of mmap that bear the session's secret. What is in the
 // vsyscall page makes no system call.
 static long install_filter(void)
 {
@@ -78,17 +96,15 @@ static long install_filter(void)
         {0x15, 0, 5, high},                        //  2 elsewhere: 8
         {0x20, 0, 0, 8},                           //  3 lower half
         {0x35, 0, 3, low},                         //  4 below the image: 8
-        {0x35, 2, 9, low + tl_data},               //  5 behind what is allowed: 8, else 15
+        {0x35, 2, 7, low + tl_data},               //  5 behind what is allowed: 8, else 13
         {0x20, 0, 0, 8},                           //  6
-        {0x35, 7, 0, 0xff600000},                  //  7 the vsyscall page: 15
+        {0x35, 5, 0, 0xff600000},                  //  7 the vsyscall page: 13
         {0x20, 0, 0, 0},                           //  8 the number
-        {0x15, 0, 4, __NR_mmap},                   //  9 else 14
-        {0x20, 0, 0, 20},                          // 10 its first argument, the upper half
-        {0x15, 0, 2, high},                        // 11 else 14
-        {0x20, 0, 0, 16},                          // 12
-        {0x15, 1, 0, low},                         // 13 the region: 15
-        {0x06, 0, 0, verdict_trap | tl_trap_data}, // 14
-        {0x06, 0, 0, verdict_allow},               // 15
+        {0x15, 0, 2, __NR_mmap},                   //  9 else 12
+        {0x20, 0, 0, 52},                          // 10 the descriptor's upper half, which the kernel ignores
+        {0x15, 1, 0, tl_session.secret},           // 11 the supervisor: 13
+        {0x06, 0, 0, verdict_trap | tl_trap_data}, // 12
+        {0x06, 0, 0, verdict_allow},               // 13
     };
     const struct {
         uint16_t length;
@@ -196,20 +212,19 @@ static uint32_t *map_low_page(void)
     return NULL;
 }
 
-// The first thread of a new program.
-_Noreturn void tl_begin(struct tl_thread *thread)
+// With its first thread, whose record is the first one.
+bool tl_begin_process(struct tl_thread *thread)
 {
     struct tl_process *process = &tl_process;
+    long blocks = tl_raw(__NR_mmap, (long)tl_blocks_start, tl_data - tl_blocks, PROT_RX,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    long session = tl_raw(__NR_mmap, (long)&tl_session, tl_shared_size, PROT_RW, MAP_SHARED | MAP_FIXED,
+                          process->start.memory_fd, (long)process->start.image_size);
 
-    tl_raw(__NR_mmap, (long)tl_blocks_start, tl_data - tl_blocks, PROT_RX,
-           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-    tl_raw(__NR_mmap, (long)&tl_session, tl_shared_size, PROT_RW, MAP_SHARED | MAP_FIXED,
-           process->start.memory_fd, (long)process->start.image_size);
-    __builtin_memcpy(thread->regs, process->start.registers, sizeof thread->regs);
+    if (tl_is_error(blocks) || tl_is_error(session))
+        return false;
     thread->self = thread;
     thread->state = TL_THREAD_LIVE;
-    thread->mask = process->start.signal_mask & ~tl_held_signals();
-    thread->held_blocked = process->start.signal_mask & tl_held_signals();
     thread->pid = process->pid = (int32_t)tl_call3(__NR_getpid, 0, 0, 0);
     thread->tid = (int32_t)tl_call3(__NR_gettid, 0, 0, 0);
     thread->handlers = &process->handlers[0];
@@ -219,9 +234,22 @@ _Noreturn void tl_begin(struct tl_thread *thread)
     process->report = tl_report_new(process->pid);
     if (tl_session.flags & TL_ENGINE_REWRITES) {
         process->low_page = map_low_page();
-        set_segment(thread);
+        tl_set_segment(thread);
     }
+    tl_find_clock(thread);
     tl_install_handlers(thread->handlers, true);
+    return true;
+}
+
+// The first thread of a new program.
+_Noreturn void tl_begin(struct tl_thread *thread)
+{
+    struct tl_process *process = &tl_process;
+
+    tl_begin_process(thread);
+    __builtin_memcpy(thread->regs, process->start.registers, sizeof thread->regs);
+    thread->mask = process->start.signal_mask & ~tl_held_signals();
+    thread->held_blocked = process->start.signal_mask & tl_held_signals();
     for (int number = 1; number <= signals; number++)
         if (process->start.ignored & tl_bit(number))
             thread->handlers->action[number].handler = 1;
@@ -230,7 +258,7 @@ _Noreturn void tl_begin(struct tl_thread *thread)
     tl_trace_begin_program(thread);
     // A filter outlives an execve: only the first program of a session installs it.
     bool is_first = !__atomic_exchange_n(&tl_session.begun, 1, __ATOMIC_RELAXED);
-    long result = tl_arm(thread);
+    long result = arm(thread);
     if (!result && is_first && tl_session.flags & TL_ENGINE_TRAP)
         result = install_filter();
     if (result) {
@@ -240,13 +268,6 @@ _Noreturn void tl_begin(struct tl_thread *thread)
         tl_leave_program(thread);
         tl_resume_with(thread, tl_mask_seen(thread));
     }
-    tl_resume_with(thread, thread->mask);
-}
-
-// A further thread of a running program, whose record the supervisor has prepared.
-_Noreturn void tl_begin_thread(struct tl_thread *thread)
-{
-    tl_arm(thread);
     tl_resume_with(thread, thread->mask);
 }
 
@@ -273,7 +294,7 @@ void tl_child_start(struct tl_thread *thread)
         thread->dispatch_mode = 0; // not inherited
         thread->held_pending = 0;
     } else {
-        set_segment(thread);
+        tl_set_segment(thread);
     }
     tl_find_out(thread);
     tl_rules_begin(thread);
@@ -285,7 +306,7 @@ void tl_child_start(struct tl_thread *thread)
                 thread->handlers->action[number] = (struct tl_action){0};
         tl_install_handlers(thread->handlers, false);
     }
-    tl_arm(thread);
+    arm(thread);
     thread->regs[RAX] = 0;
     thread->leave_to =
         thread->block ? thread->block + (uint64_t)(tl_gate_after - tl_gate) : thread->regs[RIP];
@@ -350,6 +371,7 @@ long tl_call_clone(struct tl_thread *thread)
             .block = thread->block,
             .exact = thread->exact,
             .segments = thread->segments,
+            .has_no_clock = thread->has_no_clock,
         };
         __builtin_memcpy(fresh.regs, thread->regs, sizeof fresh.regs);
         if (flags & CLONE_VFORK)

@@ -109,6 +109,8 @@ enum { tl_mailboxes = 4096 };
 enum tl_engine_flags {
     TL_ENGINE_REWRITES = 1, // patch sites that have trapped often
     TL_ENGINE_TRAP = 2,     // a seccomp filter on the instruction pointer instead of dispatch
+    TL_ENGINE_WAITS = 4,    // for the plan of each site that has trapped
+    TL_ENGINE_VISITS = 8,   // the program ran before: without an answer its calls are what they were
 };
 
 // What our filter says of itself in SECCOMP_RET_DATA, and so in si_errno.
@@ -204,6 +206,7 @@ struct tl_session {
     uint32_t hide_vdso;
     uint32_t begun;                     // the first program has
     uint64_t base;                      // where the region is in every program; 0: wherever there is room
+    uint32_t secret;                    // allows a call under the trap engine's filter
     uint32_t crowded;                   // somebody has found no mailbox free
     uint64_t posted[tl_mailboxes / 64]; // bit per mailbox
     uint64_t traps, patches;            // counts, of all processes
@@ -240,23 +243,30 @@ struct tl_image_header {
     uint64_t magic;
     uint64_t size;
     uint32_t start;        // where a new program begins, with the registers in struct tl_start
-    uint32_t start_thread; // where a thread of a running program begins
     uint32_t gate;         // the template of every block
     uint32_t gate_info;    // struct tl_gate_info
     uint32_t entry;        // where a block goes with a call that it cannot do
-    uint32_t leave;        // takes the agent out of a stopped thread, with its registers in struct tl_leaving
-    uint32_t leaving;      // that structure; its end is a stack
+    uint32_t enter, leave; // where a stopped thread of a running program begins with the agent, or is left by
+                           // it; what it needs is in struct tl_visit
+    uint32_t visit;        // that structure; its end is a stack
+    uint32_t visited;      // where such a thread is when all is done but to set its registers
     uint32_t performed;    // where a thread is that waits for the result of the program's call,
     uint32_t performed_int80, pending; // if the word at `pending` in its record is 0
-    uint32_t reserved;
 };
 
-// What becomes of a thread when the agent leaves it.
-struct tl_leaving {
-    uint64_t registers[18]; // in the order of the kernel's signal frames; on return those of the program
-    uint64_t is_first;      // of its process
-    uint64_t held_blocked;  // on return: what the program believes to block, and the kernel does not know
-    uint64_t stack[381];
+// What the agent is told of a stopped thread that it enters or leaves, and what becomes of that.
+struct tl_visit {
+    uint64_t registers[18]; // in the order of the kernel's signal frames; on return those to go on with
+    uint64_t mask;          // signals that it blocks; on return those to block
+    uint64_t dispatch[4];   // to enter: what the program has set, as the arguments of its prctl
+    int32_t pid, tid;       // to enter: in the supervisor's namespace
+    uint32_t is_first;      // of its process
+    uint32_t is_last;       // to leave: of its process, which the agent leaves for good
+    uint32_t is_restarted;  // to enter: the kernel goes on with its call, if it is made where it was
+    uint32_t has_failed;    // on return
+    uint32_t is_shared;     // on return: other processes use this memory and the agent in it
+    uint32_t reserved;
+    uint64_t stack[1024];
 };
 
 struct tl_gate_info {

@@ -122,7 +122,7 @@ void tl_install_handlers(struct tl_handlers *handlers, bool ask)
         struct tl_action *action = &handlers->action[number];
         if (ask)
             kernel_action(number, NULL, action);
-        if (is_ours(number))
+        if (is_ours(number) || action->handler > 1)
             install(number, action);
     }
 }
@@ -421,10 +421,10 @@ void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *contex
         return;
     }
     __builtin_memcpy(at, context->regs, sizeof at);
+    bool is_step = number == SIGTRAP && info->code == trace_code;
     if ((number == SIGTRAP || number == SIGILL) && info->code > 0 && tl_process.patch_count) {
-        bool is_step = number == SIGTRAP && info->code == trace_code;
-        if (is_step && tl_is_in_gate(rip))
-            return; // a step that the program does not have
+        if (is_step && tl_is_extra_step(rip))
+            return;
         if (!is_step && tl_put_right(number, context->regs))
             return;
     }
@@ -451,7 +451,7 @@ void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *contex
             defer(thread, info, context);
         }
         return;
-    } else if (tl_process.patch_count && tl_show_program(at) && is_filtered) {
+    } else if (tl_process.patch_count && tl_show_program(at) && (is_filtered || is_step)) {
         info->sys.address = at[RIP];
     }
     thread->mask = context->mask;

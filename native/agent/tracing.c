@@ -16,15 +16,15 @@ enum {
     FD_CLOEXEC = 1,
 };
 
-static void give_back_handlers(const struct tl_handlers *handlers)
+void tl_give_back_handlers(const struct tl_handlers *handlers)
 {
     for (int number = 1; number <= signals; number++)
         if (number != SIGKILL && number != SIGSTOP)
             tl_raw(__NR_rt_sigaction, number, (long)&handlers->action[number], 0, 8, 0, 0);
 }
 
-// What the kernel keeps for this thread. From here on its calls are its own.
-static void give_back_thread(struct tl_thread *thread)
+// What the kernel keeps for this thread, but for its dispatch.
+void tl_give_back_thread(struct tl_thread *thread)
 {
     struct tl_stack stack = {
         .sp = thread->stack.sp, .flags = thread->stack.flags, .size = thread->stack.size};
@@ -33,13 +33,19 @@ static void give_back_thread(struct tl_thread *thread)
         stack = (struct tl_stack){.flags = SS_DISABLE};
     tl_mailbox_leave(thread);
     tl_call3(__NR_sigaltstack, (long)&stack, 0, 0);
+    tl_set_segment(thread);
+}
+
+// From here on its calls are its own.
+static void give_back_calls(struct tl_thread *thread)
+{
     tl_raw(__NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, (long)thread->dispatch_mode,
            (long)thread->dispatch_offset, (long)thread->dispatch_size, (long)thread->dispatch_selector, 0);
 }
 
 // Its descriptors stay until the next execve: they tell the supervisor that somebody of the program still
 // lives.
-static void give_back_process(void)
+void tl_give_back_process(void)
 {
     tl_process.no_patches = 1;
     tl_patches_undo(0, ~(uint64_t)0);
@@ -47,54 +53,14 @@ static void give_back_process(void)
     tl_call3(__NR_fcntl, tl_process.start.memory_fd, F_SETFD, FD_CLOEXEC);
 }
 
-static struct tl_thread *find_thread(int32_t tid)
-{
-    struct tl_process *process = &tl_process;
-
-    for (uint32_t i = 0; i < process->thread_count; i++)
-        if (process->threads[i]->state == TL_THREAD_LIVE && process->threads[i]->tid == tid)
-            return process->threads[i];
-    return NULL;
-}
-
 // The only thread of a program that has not begun.
 void tl_leave_program(struct tl_thread *thread)
 {
-    give_back_process();
-    give_back_handlers(thread->handlers);
-    give_back_thread(thread);
+    tl_give_back_process();
+    tl_give_back_handlers(thread->handlers);
     thread->state = TL_THREAD_UNUSED;
-}
-
-// The supervisor has stopped this thread where the program or a call of its is at work, and runs this in it.
-void tl_leave_thread(void)
-{
-    struct tl_leaving *leaving = &tl_process.leaving;
-    uint64_t *at = leaving->registers, rip = at[RIP];
-    struct tl_thread *thread = find_thread((int32_t)tl_call3(__NR_gettid, 0, 0, 0));
-
-    if (rip == (uint64_t)tl_perform_done || rip == (uint64_t)tl_perform_int80_done) {
-        uint64_t result = at[RAX];
-        thread = (struct tl_thread *)(at[RSP] & -(uint64_t)tl_thread_size);
-        __builtin_memcpy(at, thread->regs, sizeof thread->regs);
-        if (thread->sleeps == TL_SLEEPS_BEFORE)
-            at[RIP] -= 2; // its call is made without us
-        else
-            at[RAX] = thread->sleeps ? (uint64_t)thread->result : result;
-        if (!thread->exact) {
-            at[RCX] = at[RIP];
-            at[R11] = at[EFLAGS];
-        }
-    } else {
-        tl_show_program(at);
-    }
-    if (leaving->is_first)
-        give_back_process();
-    if (!thread)
-        return;
-    leaving->held_blocked = thread->held_blocked;
-    give_back_handlers(thread->handlers);
-    give_back_thread(thread);
+    tl_give_back_thread(thread);
+    give_back_calls(thread);
 }
 
 bool tl_is_alone(void)
@@ -117,14 +83,15 @@ static long trace_me(struct tl_thread *thread)
         return result;
     tl_warn(thread, TL_UNHOOKED_TRACED, 0, 0);
     if (!borrows_memory)
-        give_back_process();
+        tl_give_back_process();
     if (!borrows_memory || !(thread->clone_flags & CLONE_SIGHAND))
-        give_back_handlers(thread->handlers);
+        tl_give_back_handlers(thread->handlers);
     if (thread->held_blocked) {
         tl_sigset mask = tl_mask_seen(thread);
         tl_raw(__NR_rt_sigprocmask, 2, (long)&mask, 0, 8, 0, 0);
     }
-    give_back_thread(thread);
+    tl_give_back_thread(thread);
+    give_back_calls(thread);
     return result;
 }
 

@@ -74,17 +74,23 @@ struct tl_error *tl_agent_new(struct tl_agent *agent)
     return error;
 }
 
+void tl_agent_close(struct tl_agent *agent)
+{
+    int *fds[] = {&agent->memory, &agent->socket, &agent->peer};
+
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
+        if (*fds[i] >= 0)
+            close(*fds[i]);
+        *fds[i] = -1;
+    }
+}
+
 void tl_agent_free(struct tl_agent *agent)
 {
     if (agent->session)
         munmap(agent->session, tl_shared_size);
-    if (agent->memory >= 0)
-        close(agent->memory);
-    if (agent->socket >= 0)
-        close(agent->socket);
-    if (agent->peer >= 0)
-        close(agent->peer);
-    *agent = (struct tl_agent){.memory = -1, .socket = -1, .peer = -1};
+    agent->session = NULL;
+    tl_agent_close(agent);
 }
 
 void tl_agent_close_peer(struct tl_agent *agent)
@@ -106,11 +112,13 @@ void tl_agent_classify_own(struct tl_agent *agent)
         agent->session->classes[tl_own_calls[i]] = TL_SLOW;
 }
 
-uint64_t tl_agent_random_base(void)
+void tl_agent_fix_place(struct tl_agent *agent)
 {
-    uint32_t random = 0;
+    uint32_t random[2] = {0};
 
-    if (getrandom(&random, sizeof random, GRND_NONBLOCK) < 0)
-        random = (uint32_t)getpid();
-    return (0x2000ull + random % 0x2000) << 32;
+    if (getrandom(random, sizeof random, GRND_NONBLOCK) < 0)
+        random[0] = random[1] = (uint32_t)getpid();
+    // Just below where the kernel puts mappings: sanitizers allow it, and nothing large is split.
+    agent->session->base = 0x7e9000000000ull + ((uint64_t)(random[0] % 0x40000) << 20);
+    agent->session->secret = 1 + random[1] % 0xfffffffe; // programs have 0 and -1 there
 }

@@ -31,8 +31,10 @@ void tl_agent_classify_own(struct tl_agent *agent);
 // The image, and what it says of itself.
 const unsigned char *tl_agent_header(struct tl_image_header *header);
 // A place for the region that is free in most programs: far from what the kernel and allocators use.
-uint64_t tl_agent_random_base(void);
+void tl_agent_fix_place(struct tl_agent *agent);
 void tl_agent_free(struct tl_agent *agent);
+// Its descriptors; what is in memory stays.
+void tl_agent_close(struct tl_agent *agent);
 // Once the program has it: only then can its end be noticed.
 void tl_agent_close_peer(struct tl_agent *agent);
 
@@ -62,9 +64,18 @@ struct tl_exec {
 struct tl_error *tl_agent_follow_exec(const struct tl_agent *agent, const struct tl_exec *exec,
                                       enum tl_unhooked *reason);
 
-// Takes the agent out of the process of a thread, all of it. The calling thread becomes its tracer meanwhile.
-// COMMAND as above. False: it had none, or nothing could be done.
-bool tl_agent_release(pid_t tid, pid_t command);
+// Takes the agent out of the process of a thread, all of it; FOR_GOOD: with its memory and its descriptors.
+// The calling thread becomes its tracer meanwhile. COMMAND as above. False: it had none, or nothing could be
+// done.
+bool tl_agent_release(pid_t tid, pid_t command, bool for_good);
+
+// Puts the agent into a process that runs already, and into each of its threads, which stay stopped until
+// the same thread of ours calls tl_agent_go().
+struct tl_hold;
+struct tl_error *tl_agent_attach(struct tl_agent *agent, pid_t pid, struct tl_hold **hold);
+void tl_agent_go(struct tl_hold *hold);
+// Takes it out of every process that has it. How many could not be left.
+unsigned tl_agent_detach(struct tl_agent *agent, pid_t command);
 
 // Gives the caller that waits in BOX its answer.
 void tl_mailbox_answer(struct tl_mailbox *box, enum tl_answer answer);

@@ -256,7 +256,7 @@ static void release(struct agent_transport *a, struct tl_mailbox *box)
 {
     pid_t traced = (pid_t)box->args[0];
 
-    if (tl_agent_release(traced, a->command))
+    if (tl_agent_release(traced, a->command, false))
         tell(a, traced, NULL, TL_UNHOOKED_TRACED, 0);
     tl_mailbox_answer(box, TL_ANSWER_GO_ON);
 }

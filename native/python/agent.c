@@ -15,6 +15,8 @@ struct agent_object {
     struct tl_agent agent;
     struct tl_transport *transport;   // owned by its listener
     struct tl_capture_reader *reader; // copies what agents record, or NULL
+    pid_t attached;                   // to this process, or 0
+    struct tl_hold *hold;             // of its threads, until begin()
     PyObject *on_unhooked;            // (pid, reason, errno, name): a program runs without hooks
 };
 
@@ -30,6 +32,8 @@ static void agent_dealloc(PyObject *object)
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
 
     tl_capture_free(self->reader);
+    if (self->hold)
+        tl_agent_go(self->hold);
     tl_agent_free(&self->agent);
     Py_XDECREF(self->on_unhooked);
     release(object);
@@ -78,7 +82,7 @@ static PyObject *agent_new(PyTypeObject *type, PyObject *args, PyObject *keyword
     struct tl_session *session = self->agent.session;
     session->flags = flags;
     if (flags & TL_ENGINE_TRAP)
-        session->base = tl_agent_random_base();
+        tl_agent_fix_place(&self->agent);
     session->threshold = threshold;
     session->hide_vdso = (uint32_t)hide_vdso;
     session->program_length = (uint32_t)((size_t)size / sizeof(struct tl_bpf));
@@ -93,7 +97,10 @@ static PyObject *agent_transport(PyObject *object, PyObject *unused)
 
     (void)unused;
     struct tl_error *error = tl_agent_transport_new(&self->agent, &events, &self->transport);
-    return error ? tl_raise(error) : tl_transport_wrap(self->transport);
+    if (error)
+        return tl_raise(error);
+    tl_agent_transport_set_command(self->transport, self->attached);
+    return tl_transport_wrap(self->transport);
 }
 
 // classify(class, numbers): how calls are treated; None means all.
@@ -292,6 +299,55 @@ static PyObject *agent_enter(PyObject *object, PyObject *spawn)
     return Py_BuildValue("(ii)", (int)reason, code);
 }
 
+// attach(pid): puts the agent into a process that runs already, whose threads are stopped until begin().
+static PyObject *agent_attach(PyObject *object, PyObject *args)
+{
+    struct agent_object *self = as_agent(object);
+    struct tl_error *error;
+    int pid;
+
+    if (!PyArg_ParseTuple(args, "i:attach", &pid))
+        return NULL;
+    self->agent.session->flags |= TL_ENGINE_VISITS;
+    Py_BEGIN_ALLOW_THREADS;
+    error = tl_agent_attach(&self->agent, pid, &self->hold);
+    Py_END_ALLOW_THREADS;
+    if (error)
+        return tl_raise(error);
+    self->attached = pid;
+    Py_RETURN_NONE;
+}
+
+static PyObject *agent_begin(PyObject *object, PyObject *unused)
+{
+    struct agent_object *self = as_agent(object);
+    struct tl_hold *hold = self->hold;
+
+    (void)unused;
+    self->hold = NULL;
+    if (hold) {
+        Py_BEGIN_ALLOW_THREADS;
+        tl_agent_go(hold);
+        Py_END_ALLOW_THREADS;
+    }
+    Py_RETURN_NONE;
+}
+
+// detach(): takes it out of every process; how many it is left in. It is of no use afterwards.
+static PyObject *agent_detach(PyObject *object, PyObject *unused)
+{
+    struct agent_object *self = as_agent(object);
+    PyObject *begun = agent_begin(object, unused);
+    unsigned left;
+
+    Py_XDECREF(begun);
+    Py_BEGIN_ALLOW_THREADS;
+    left = tl_agent_detach(&self->agent, self->attached);
+    Py_END_ALLOW_THREADS;
+    tl_agent_close(&self->agent);
+    return PyLong_FromUnsignedLong(left);
+}
+
 // gate(): the template of blocks as (code, offset of its system call, ((offset, kind, addend), ...)).
 static PyObject *agent_gate(PyObject *object, PyObject *unused)
 {
@@ -423,6 +479,9 @@ static PyMethodDef agent_methods[] = {
     {"ticks", agent_ticks, METH_NOARGS, NULL},
     {"end_capture", agent_end_capture, METH_NOARGS, NULL},
     {"enter", agent_enter, METH_O, NULL},
+    {"attach", agent_attach, METH_VARARGS, NULL},
+    {"begin", agent_begin, METH_NOARGS, NULL},
+    {"detach", agent_detach, METH_NOARGS, NULL},
     {"gate", agent_gate, METH_NOARGS, NULL},
     {"next_plan", agent_next_plan, METH_VARARGS, NULL},
     {"end_plans", agent_end_plans, METH_NOARGS, NULL},

@@ -348,6 +348,21 @@ class Agent:
         :raises OSError: something else failed.
         """
 
+    def attach(self, pid: int, /) -> None:
+        """Put the agent into a running process, with all of its threads, and keep them stopped.
+
+        :raises OSError: that cannot be; the process goes on as before.
+        """
+
+    def begin(self) -> None:
+        """Let the threads go on, from the thread that has called :meth:`attach`."""
+
+    def detach(self) -> int:
+        """Take the agent out of every process that has it, which go on as before; it is of no use afterwards.
+
+        :returns: how many processes keep it.
+        """
+
     def gate(self) -> tuple[bytes, int, tuple[tuple[int, int, int], ...]]:
         """Return the template of blocks: code, the offset of its system call, and (offset, kind, addend) each."""
 

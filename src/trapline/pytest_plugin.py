@@ -230,7 +230,7 @@ def record(command: Sequence[str], *, engine: str = "auto", limit: int = 128, **
 
 @pytest.fixture
 def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
-    """What :mod:`subprocess` starts inside of ``with faults("fsync:error=EIO:when=2"):`` meets the faults."""
+    """Inside of ``with faults("fsync:error=EIO")`` what :mod:`subprocess` starts meets that."""
     return Faults(monkeypatch)
 
 

@@ -39,7 +39,7 @@ def test_ctrl_c_lets_go_of_a_process_that_goes_on_as_before(trapline, tmp_path):
         )  # fmt: skip
         assert attached.stderr is not None
         assert attached.stdout is not None
-        assert "engine ptrace" in attached.stderr.readline()
+        assert "engine rewrite" in attached.stderr.readline()
         assert ask(target) == "question\n"
         assert attached.stdout.readline() == "seen\n"
         attached.send_signal(signal.SIGINT)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,10 @@ WAYS = {
 if os.environ.get("TRAPLINE_EXACT") == "all":
     WAYS = {name: list(HOOKS) for name in WAYS}
 RUNS = ["native", *[f"{engine}-{way}" for engine in ENGINES for way in WAYS.get(engine, ["every"])]]
+
+#: These engines are seccomp filters, and a program may know that it has one.
+FILTERING = ("trap", "ptrace")
+SECCOMP = re.compile(r"^((?:.* )?seccomp(?:_filters)?:?\s+0*)[12]\b", re.IGNORECASE | re.MULTILINE)
 
 BUILD = ["gcc", "-std=gnu11", "-O1", "-Wall", "-pthread", "-D_GNU_SOURCE", f"-I{TESTS / 'victims'}"]
 
@@ -174,6 +179,8 @@ class Exact:
         assert native.returncode == 0, f"natively: {native}"
         if self.engine != "native":
             hooked = run(self.prefix + command, **options)
+            if self.engine in FILTERING:
+                hooked.stdout = SECCOMP.sub(r"\g<1>0", hooked.stdout)
             # By design: what another program traces runs without hooks, and trapline says so.
             stderr = "".join(
                 line for line in hooked.stderr.splitlines(True) if "another program traces it" not in line

@@ -63,37 +63,6 @@ def test_hooks_follow_into_programs_linked_in_any_way(under, build, flags):
     assert done.stderr == ""
 
 
-def one_warning(text):
-    lines = text.splitlines()
-    return len(lines) == 1 and lines[0].startswith("trapline: ") and "without hooks" in lines[0]
-
-
-@pytest.mark.not_on("ptrace", "it may trace such a program, as root")
-@pytest.mark.parametrize("mode", [0o4755, 0o2755])
-def test_a_program_that_gets_privileges_runs_without_hooks_and_with_one_warning(under, build, tmp_path, mode):
-    parent = build("exec/parent")
-    special = tmp_path / "special"
-    shutil.copy(parent, special)
-    special.chmod(mode)
-    native = subprocess.run([parent, f"+{special}"], capture_output=True, text=True)
-    done = under([parent, f"+{special}"], rules=RULE)
-    lines = done.stdout.split()
-    assert lines[0] == lines[3] == HOOKED
-    assert lines[1] not in (HOOKED, native.stdout.split()[1])
-    assert lines[2] == "0"
-    assert one_warning(done.stderr), done.stderr
-
-
-@pytest.mark.not_on("ptrace", "it traces 32-bit programs, too")
-def test_a_32_bit_program_runs_without_hooks_and_with_one_warning(under, build, victim):
-    small = victim("caller", "32")
-    done = under([build("exec/parent"), f"+{small}", "sys 64"], rules=RULE)
-    lines = done.stdout.split()
-    assert lines[0] == lines[3] == HOOKED
-    assert lines[1] != HOOKED
-    assert one_warning(done.stderr), done.stderr
-
-
 def test_a_command_that_cannot_be_executed_is_said_so(under, tmp_path):
     (tmp_path / "plain").write_text("text")
     assert under([str(tmp_path / "plain")], rules=RULE).returncode == 126

@@ -30,3 +30,7 @@ def test_signals_that_are_sent_while_blocked_wait_until_they_are_unblocked(exact
 
 def test_a_handler_may_make_its_stack_read_only(exact):
     exact("signals/frozen_stack")
+
+
+def test_the_time_stamp_counter_may_be_forbidden(exact):
+    exact("machine/counter")

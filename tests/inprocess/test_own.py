@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-traced = pytest.mark.not_on("ptrace", "a process has one tracer only")
+
+def traced(test):
+    for engine, reason in (
+        ("ptrace", "a process has one tracer only"),
+        ("trap", "a filter cannot be left, so a tracer meets every trap"),
+    ):
+        test = pytest.mark.not_on(engine, reason)(test)
+    return test
 
 
 def test_a_filter_of_its_own_traps_to_its_own_handler(exact):
@@ -17,10 +24,13 @@ def test_dispatch_of_its_own_works_with_its_own_selector(exact):
 
 @pytest.mark.limit("sud", "a filter sees where the agent makes the call")
 @pytest.mark.limit("rewrite", "a filter sees where the agent makes the call")
+@pytest.mark.limit("trap", "a filter sees where the agent makes the call")
 def test_a_filter_of_its_own_sees_the_programs_instruction_pointer(exact):
     exact("own/pointer_filter")
 
 
+@pytest.mark.not_on("trap", "strict mode is refused to a program that has a filter")
+@pytest.mark.not_on("ptrace", "strict mode is refused to a program that has a filter")
 def test_a_program_may_lock_itself_in(exact):
     exact("own/sandbox")
 

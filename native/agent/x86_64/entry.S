@@ -245,24 +245,42 @@ tl_copy_failed:
     movl $-14, %eax
     ret
 
-// A new program, or a thread of a running one: rdi is its record, rsp the top of its stack.
+// A new program: rdi is the record of its thread, rsp the top of its stack.
     .globl tl_start
     .hidden tl_start
 tl_start:
     call tl_begin
     ud2
-    .globl tl_start_thread
-    .hidden tl_start_thread
-tl_start_thread:
-    call tl_begin_thread
-    ud2
 
-// Where the supervisor has a stopped thread begin that the agent shall leave. It waits for the trap.
-    .globl tl_leave_stopped
-    .hidden tl_leave_stopped
+// Where the supervisor has a stopped thread of a running program go, which the agent shall enter or leave.
+// The last call is made here: once it has returned, the supervisor sets the registers.
+    .globl tl_enter_stopped, tl_leave_stopped, tl_visited
+    .hidden tl_enter_stopped, tl_leave_stopped, tl_visited
+tl_enter_stopped:
+    andq $-16, %rsp
+    call tl_enter_thread
+    jmp 1f
 tl_leave_stopped:
     andq $-16, %rsp
     call tl_leave_thread
-    int3
+1:  movl $PR_SET_SYSCALL_USER_DISPATCH, %edi
+    movq (%rax), %rsi
+    movq 8(%rax), %rdx
+    movq 16(%rax), %r10
+    movq 24(%rax), %r8
+    xorl %r9d, %r9d
+    movl $NR_PRCTL, %eax
+    syscall
+tl_visited:
+    ud2
+
+// Where the call returns to that was under way when its thread was entered.
+    .globl tl_restarted
+    .hidden tl_restarted
+tl_restarted:
+    leaq -STACK_TOP(%rsp), %rdi
+    movq %rax, %rsi
+    call tl_go_on
+    jmp tl_leave
 
     .section .note.GNU-stack, "", @progbits

@@ -31,7 +31,7 @@
 #define SESSION_CONSTANTS 0x510000
 #define PROCESS_SEGMENT   0x400100
 #define PROCESS_THREADS   0x400108
-#define PROCESS_LEAVING   0x420108
+#define PROCESS_VISIT     0x420108
 
 #define ABS64_SITE   2
 #define REL32_AGENT  4
@@ -43,3 +43,6 @@
 #define STACK_TOP    0x10000
 #define STATE_ENDING 2
 #define PLAIN_FLAGS  0x202
+
+#define NR_PRCTL                     157
+#define PR_SET_SYSCALL_USER_DISPATCH 59

@@ -1,7 +1,7 @@
 // At the stop that follows an execve nothing of the new program has run. Two system calls are made in its
 // name, with an instruction that is put over its first one for a moment; the agent, begun in its stead, does
 // the rest by itself and then jumps to where the program begins.
-#include "agent.h"
+#include "region.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -29,7 +29,7 @@ static const uint64_t gigabyte = 1 << 30, low_end = 4ull << 30;
 // Where the region goes: in reach of 32-bit displacements from the code that begins, which is the dynamic
 // linker (with libc soon below it) or the one file of a static program; and out of the way of what grows,
 // which is the heap above a low program and new mappings below a high one.
-static bool find_place(pid_t pid, uint64_t entry, uint64_t *base)
+bool tl_region_find_place(pid_t pid, uint64_t entry, uint64_t *base)
 {
     char path[64], line[512];
     uint64_t anchor = 0, starts[4096], ends[4096];
@@ -98,16 +98,16 @@ static struct tl_error *remote_begin(struct remote *remote, pid_t pid)
     return errno ? tl_error_new(errno, "ptrace(PTRACE_PEEKTEXT)") : NULL;
 }
 
-static struct tl_error *remote_call(struct remote *remote, uint32_t nr, const uint64_t args[6],
-                                    int64_t *result)
+static struct tl_error *remote_call(void *context, long nr, const uint64_t args[6], int64_t *result)
 {
+    struct remote *remote = context;
     // mov $nr,%eax; syscall; int3. The number is not set by ptrace: rax still becomes what execve returns.
     unsigned char call[8] = {0xb8, 0, 0, 0, 0, 0x0f, 0x05, 0xcc};
     struct user_regs_struct regs = remote->regs;
     int status;
     long patched;
 
-    memcpy(call + 1, &nr, sizeof nr);
+    memcpy(call + 1, &nr, 4);
     if (remote->is_64_bit) {
         regs.rdi = args[0];
         regs.rsi = args[1];
@@ -155,42 +155,49 @@ static struct tl_error *remote_end(struct remote *remote, struct user_regs_struc
     return NULL;
 }
 
-static struct tl_error *map_region(const struct tl_agent *agent, struct remote *remote, int memory_fd,
-                                   uint64_t base, enum tl_unhooked *reason)
+// The upper half of a descriptor is ignored by the kernel, but not by the trap engine's filter.
+static uint64_t secret_of(const struct tl_agent *agent)
+{
+    return (uint64_t)agent->session->secret << 32;
+}
+
+struct tl_error *tl_region_reserve(const struct tl_agent *agent, tl_remote_call *call, void *remote, uint64_t base)
 {
     const uint64_t room[6] = {base,
                               tl_region_size,
                               PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
-                              (uint64_t)-1,
+                              secret_of(agent) | (uint32_t)-1,
                               0};
-    const uint64_t image[6] = {
-        base, agent->image_size, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, (uint64_t)memory_fd, 0};
     int64_t result, ignored;
-    struct tl_error *error = remote_call(remote, SYS_mmap, room, &result);
+    struct tl_error *error = call(remote, SYS_mmap, room, &result);
 
-    if (error)
+    if (error || result == (int64_t)base)
         return error;
-    if (result != (int64_t)base) {
-        *reason = TL_UNHOOKED_NO_ROOM;
-        if (result > 0) // an old kernel has taken the address for a hint
-            error = remote_call(remote, SYS_munmap, (const uint64_t[6]){(uint64_t)result, tl_region_size},
-                                &ignored);
-        return error ? error
-                     : tl_error_new(result > 0 ? EEXIST : (int)-result, "cannot make room for the agent");
-    }
-    if (!(error = remote_call(remote, SYS_mmap, image, &result)) && result != (int64_t)base) {
-        *reason = TL_UNHOOKED_NO_ROOM;
-        error = tl_error_new((int)-result, "cannot map the agent");
-    }
-    return error;
+    if (result > 0) // an old kernel has taken the address for a hint
+        error = call(remote, SYS_munmap, (const uint64_t[6]){(uint64_t)result, tl_region_size}, &ignored);
+    return error ? error
+                 : tl_error_new(result > 0 ? EEXIST : (int)-result, "cannot make room for the agent");
+}
+
+struct tl_error *tl_region_load(const struct tl_agent *agent, tl_remote_call *call, void *remote,
+                                int memory_fd, uint64_t base)
+{
+    const uint64_t image[6] = {
+        base, agent->image_size, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, secret_of(agent) | (uint32_t)memory_fd, 0};
+    int64_t result;
+    struct tl_error *error = call(remote, SYS_mmap, image, &result);
+
+    if (error || result == (int64_t)base)
+        return error;
+    return tl_error_new((int)-result, "cannot map the agent");
 }
 
 // As if we had never been there.
 static void leave_unhooked(struct remote *remote, const struct tl_entry *entry, uint64_t base)
 {
     enum { close_i386 = 6 };
-    uint32_t nr = remote->is_64_bit ? SYS_close : close_i386;
+    long nr = remote->is_64_bit ? SYS_close : close_i386;
     int64_t result;
 
     if (base)
@@ -220,10 +227,15 @@ static struct tl_error *enter(const struct tl_agent *agent, struct remote *remot
     struct user_regs_struct regs = remote->regs;
     struct tl_image_header header;
     size_t done;
-    struct tl_error *error = map_region(agent, remote, entry->memory_fd, base, reason);
+    struct tl_error *error = tl_region_reserve(agent, remote_call, remote, base);
 
-    if (error)
+    if (!error)
+        error = tl_region_load(agent, remote_call, remote, entry->memory_fd, base);
+    if (error) {
+        if (error->code != ESRCH)
+            *reason = TL_UNHOOKED_NO_ROOM;
         return error;
+    }
     fill_start(&start, &remote->regs);
     int failed = tl_memory_write(remote->pid, base + tl_data, &start, sizeof start, &done);
     if (failed || done < sizeof start)
@@ -254,7 +266,7 @@ struct tl_error *tl_agent_inject(const struct tl_agent *agent, pid_t pid, const 
     if (!remote.is_64_bit) {
         *reason = TL_UNHOOKED_32_BIT;
         error = tl_error_new(ENOEXEC, "it is a 32-bit program");
-    } else if (!(base = agent->session->base) && !find_place(pid, remote.regs.rip, &base)) {
+    } else if (!(base = agent->session->base) && !tl_region_find_place(pid, remote.regs.rip, &base)) {
         *reason = TL_UNHOOKED_NO_ROOM;
         error = tl_error_new(ENOMEM, "no place for the agent in the program's memory");
     } else {

@@ -33,7 +33,7 @@ _PASS, _CONSTANT, _SLOW = 0, 1, 2
 #: How often a site traps before it is rewritten. A trap costs some 2 us, and nobody waits for the plan; but to make
 #: one takes this process 100 us and more.
 _THRESHOLD = 16
-_REWRITES, _TRAPS = 1, 2
+_REWRITES, _TRAPS, _WAITS = 1, 2, 4
 _NATIVE = "x86_64"
 _EPERM = 1
 #: enum tl_chunk_type
@@ -83,9 +83,11 @@ class AgentEngine:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.tables = CallTables(plan, action.RET_USER_NOTIF, in_agent=True)
+        # So that tests and measurements meet nothing but rewritten sites.
+        at_once = self.flags & _REWRITES and os.environ.get("TRAPLINE_REWRITE") == "at-once"
         self.agent = _native.Agent(
-            self.flags,
-            _THRESHOLD,
+            self.flags | (_WAITS if at_once else 0),
+            1 if at_once else _THRESHOLD,
             bool(plan.hide_vdso),
             self.tables.program.to_bytes(),
             _warner(self.outcome),
@@ -109,12 +111,16 @@ class AgentEngine:
         return Program(self._spawn)
 
     def attach(self, pid: int) -> Program:
-        """Not yet possible."""
-        raise NotImplementedError
+        """Put the agent into a running process, which is stopped until :meth:`start`."""
+        if self.flags & _TRAPS:
+            raise NotImplementedError
+        from trapline.engines.visited import VisitedProgram
+
+        self.agent.classify_own()
+        return VisitedProgram(self.name, pid, self.agent)
 
     def start(self, program: Program, tree: ProcessTree, defer: Callable[..., None]) -> None:
         """Start to answer, and let the program begin."""
-        assert self._spawn is not None
         native = self.tables.listen(self.agent.transport(), tree, defer)
         self._classify()
         if self.plan.capture is not None:
@@ -124,6 +130,9 @@ class AgentEngine:
             from trapline.engines.planner import Planner
 
             self._planner = Planner(self.agent)
+        if self._spawn is None:
+            self.agent.begin()
+            return
         try:
             reason, number = self.agent.enter(self._spawn)
         except OSError as error:

@@ -68,8 +68,8 @@ CAPABILITIES = {
 #: Capabilities by engine, the cheapest first. Those that can be started are in STARTABLE.
 ENGINES: dict[str, frozenset[str]] = {
     "notify": frozenset(),
-    "rewrite": frozenset({"result", "change_args", "capture"}),
-    "sud": frozenset({"result", "change_args", "capture"}),
+    "rewrite": frozenset({"result", "change_args", "attach", "capture"}),
+    "sud": frozenset({"result", "change_args", "attach", "capture"}),
     "trap": frozenset({"result", "change_args", "capture"}),
     "ptrace": frozenset({"result", "change_args", "attach"}),
 }

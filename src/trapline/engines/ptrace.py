@@ -11,6 +11,7 @@ import os
 
 from trapline import _native
 from trapline.bpf import action
+from trapline.engines.attached import AttachedProgram, refusal, yama
 from trapline.engines.base import Program
 from trapline.engines.tables import CallTables
 from trapline.errors import CommandError, EngineStartError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PtraceEngine"]
 
-_EPERM, _ESRCH, _EACCES = 1, 3, 13
+_EPERM, _EACCES = 1, 13
 
 
 class PtraceEngine:
@@ -70,7 +71,7 @@ class PtraceEngine:
         except OSError as error:
             if program is not None:
                 program.close()
-            raise _explain(f"ptrace(PTRACE_SEIZE) of process {pid}", error.errno or 0) from None
+            raise refusal(self.name, pid, error.errno or 0, "ptrace(PTRACE_SEIZE) failed") from None
         return program
 
     def start(self, program: Program, tree: ProcessTree, defer: Callable[..., None]) -> None:
@@ -122,77 +123,33 @@ class _Started(_Traced):
     def release(self) -> None:
         self._spawn.release()
 
-    def end_capture(self, pid: int, status: int) -> int:
-        """Nothing is recorded by this engine."""
-        return 0
-
     def close(self) -> None:
         super().close()
         self.tracer.close()
 
 
-class _Attached(_Traced):
+class _Attached(AttachedProgram, _Traced):
     def __init__(self, pid: int, tracer: _native.Tracer) -> None:
-        self.pid = pid
-        self.pidfd = os.pidfd_open(pid)
+        super().__init__(pid)
         self.tracer = tracer
-
-    @property
-    def no_new_privs(self) -> bool:
-        try:
-            with open(f"/proc/{self.pid}/status") as file:
-                return "NoNewPrivs:\t1" in file.read()
-        except OSError:
-            return False
 
     def release(self) -> None:
         self.tracer.begin()
 
-    def reap(self) -> int | None:
-        # A child of this process is its to reap, whoever it is here that has started it.
-        try:
-            info = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
-        except ChildProcessError:
-            return self.status_elsewhere()
-        assert info is not None
-        return info.si_status << 8 if info.si_code == os.CLD_EXITED else info.si_status
-
-    def end_capture(self, pid: int, status: int) -> int:
-        """Nothing is recorded by this engine."""
-        return 0
-
     def close(self) -> None:
         self.tracer.detach(2000)
         self.tracer.close()
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-        self.pidfd = -1
-
-
-def _yama() -> str:
-    try:
-        with open("/proc/sys/kernel/yama/ptrace_scope") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
+        super().close()
 
 
 def _explain(what: str, number: int) -> EngineStartError:
     from trapline.abi.errno import Errno
 
     name = Errno(number).name if number in set(Errno) else str(number)
-    if number == _EPERM and "of process" in what:
-        why = "because somebody traces it already, or it is not yours to trace"
-        if _yama() not in ("", "0"):
-            why += f"; Yama's ptrace_scope is {_yama()}, which 0 or CAP_SYS_PTRACE would allow"
-    elif number == _EPERM and _yama() in ("2", "3"):
-        why = f"because Yama's ptrace_scope is {_yama()}: `sysctl kernel.yama.ptrace_scope=1`, or run as root"
+    if number == _EPERM and yama() in ("2", "3"):
+        why = f"because Yama's ptrace_scope is {yama()}: `sysctl kernel.yama.ptrace_scope=1`, or run as root"
     elif number in (_EPERM, _EACCES):
         why = "because a seccomp profile around this process refuses it; in a container, add `--cap-add SYS_PTRACE`"
-    elif number == _ESRCH:
-        return EngineStartError(
-            number, f"engine 'ptrace' cannot start: {what} failed with {name}: it is gone"
-        )
     else:
         why = os.strerror(number)
     return EngineStartError(

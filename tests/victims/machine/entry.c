@@ -13,12 +13,12 @@ __asm__(".globl _start\n_start:\n push %rax\n pushfq\n push %r15\n push %r14\n p
 
 static long call(long nr, long a, long b, long c, long d)
 {
-    register long r10 __asm__("r10") = d;
+    register long r10 __asm__("r10") = d, r8 __asm__("r8") = 0;
     long result;
 
     __asm__ volatile("syscall"
                      : "=a"(result)
-                     : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10)
+                     : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
                      : "rcx", "r11", "memory");
     return result;
 }

@@ -6,7 +6,9 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "exact.h"
 
@@ -40,8 +42,12 @@ static void ask_each(void)
 
     getrlimit(RLIMIT_NOFILE, &limit);
     for (int fd = FIRST; fd < (int)limit.rlim_cur && fd < 70000; fd++) {
-        if (call(SYS_fcntl, fd, F_GETFD) != -EBADF)
+        struct stat status;
+        if (call(SYS_fcntl, fd, F_GETFD) != -EBADF || call(SYS_ioctl, fd, FIOCLEX) != -EBADF ||
+            call(SYS_fstat, fd, &status) != -EBADF || call(SYS_newfstatat, fd, ".", &status, 0) != -EBADF ||
+            call(SYS_newfstatat, fd, "", &status, AT_EMPTY_PATH) != -EBADF)
             failed(__LINE__, "descriptor", " %d is open", fd);
+        same(call(SYS_newfstatat, fd, "/", &status, 0), 0);
     }
 }
 

@@ -12,6 +12,18 @@ import pytest
 
 import trapline
 from trapline import on, on_return
+from trapline.engines.base import ENGINES, STARTABLE
+
+
+@pytest.fixture(params=[name for name in STARTABLE if "attach" in ENGINES[name]])
+def attaching(request):
+    """Every engine that can attach."""
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing(leaves_nothing):
+    """No test here may leave a process or a descriptor behind."""
 
 
 @pytest.fixture
@@ -40,10 +52,16 @@ def status(pid, name):
         return next(line.split()[1] for line in file if line.startswith(name))
 
 
+def is_held(pid):
+    """Whether it has a tracer or an agent."""
+    with open(f"/proc/{pid}/maps") as file:
+        return status(pid, "TracerPid") != "0" or "memfd:trapline" in file.read()
+
+
 ECHO = "print('ready', flush=True)\nfor line in open(0): print({}, flush=True)"
 
 
-def test_hooks_act_while_attached_and_not_after(engine, program):
+def test_hooks_act_while_attached_and_not_after(attaching, program):
     @on("getppid")
     def hook(call):
         return call.reply(77)
@@ -56,19 +74,19 @@ def test_hooks_act_while_attached_and_not_after(engine, program):
         return int(process.stdout.readline())
 
     for _ in range(3):
-        with trapline.Session.attach(process.pid, hooks=[hook], engine=engine) as session:
+        with trapline.Session.attach(process.pid, hooks=[hook], engine=attaching) as session:
             assert session.pid == process.pid
             assert ask() == 77
-            assert status(process.pid, "TracerPid") != "0"
+            assert is_held(process.pid)
         assert ask() == os.getpid()
-        assert status(process.pid, "TracerPid") == "0"
+        assert not is_held(process.pid)
         assert status(process.pid, "Seccomp:") == "0"
         assert session.stats.calls == {"getppid": 1}
     process.stdin.close()
     assert process.wait(60) == 0
 
 
-def test_threads_children_and_new_programs_belong_to_it(engine, program):
+def test_threads_children_and_new_programs_belong_to_it(attaching, program):
     seen = []
 
     @on_return("getpgid", "getpriority")
@@ -88,7 +106,7 @@ def test_threads_children_and_new_programs_belong_to_it(engine, program):
         "os.wait(); subprocess.run(['nice', 'true'])\n"
     )
     process = program(python.executable, "-c", code)
-    session = trapline.Session.attach(process.pid, hooks=[hook], engine=engine)
+    session = trapline.Session.attach(process.pid, hooks=[hook], engine=attaching)
     process.stdin.write(b"\n")
     process.stdin.close()
     assert session.wait(60) == 0
@@ -97,7 +115,7 @@ def test_threads_children_and_new_programs_belong_to_it(engine, program):
     assert any(comm == "nice" for _, _, comm in seen)
 
 
-def test_a_busy_program_loses_nothing_over_many_cycles(engine, program, victim):
+def test_a_busy_program_loses_nothing_over_many_cycles(attaching, program, victim):
     process = program(victim("busy"), "6")
     counts = []
 
@@ -110,7 +128,7 @@ def test_a_busy_program_loses_nothing_over_many_cycles(engine, program, victim):
         return None
 
     for _ in range(25):
-        with trapline.Session.attach(process.pid, hooks=[before, after], engine=engine) as session:
+        with trapline.Session.attach(process.pid, hooks=[before, after], engine=attaching) as session:
             while session.stats.received < 50:
                 time.sleep(0.001)
         counts.append(session.stats.received)
@@ -122,7 +140,7 @@ def test_a_busy_program_loses_nothing_over_many_cycles(engine, program, victim):
     assert min(counts) >= 50
 
 
-def test_a_call_that_has_begun_goes_on_and_one_that_waits_for_a_hook_is_performed(engine, program):
+def test_a_call_that_has_begun_goes_on_and_one_that_waits_for_a_hook_is_performed(attaching, program):
     held = []
 
     @on("getppid")
@@ -133,7 +151,7 @@ def test_a_call_that_has_begun_goes_on_and_one_that_waits_for_a_hook_is_performe
 
     code = "import os\n" + ECHO.format("os.getppid()")
     process = program(python.executable, "-c", code)  # it is in a read now
-    with trapline.Session.attach(process.pid, hooks=[hold], engine=engine):
+    with trapline.Session.attach(process.pid, hooks=[hold], engine=attaching):
         process.stdin.write(b"\n")
         process.stdin.flush()
         while not held:
@@ -142,7 +160,7 @@ def test_a_call_that_has_begun_goes_on_and_one_that_waits_for_a_hook_is_performe
 
 
 @pytest.mark.parametrize("how", ["eintr", "restart", "stop", "ignored"])
-def test_letting_go_in_the_middle_of_a_call_does_not_show(engine, victim, how):
+def test_letting_go_in_the_middle_of_a_call_does_not_show(attaching, victim, how):
     """Attached again and again, while the victim's call is interrupted by its own signals."""
     native = subprocess.run([victim("interrupted"), how], capture_output=True, text=True).stdout
     process = subprocess.Popen([victim("interrupted"), how], stdout=subprocess.PIPE, text=True)
@@ -157,14 +175,14 @@ def test_letting_go_in_the_middle_of_a_call_does_not_show(engine, victim, how):
 
     try:
         while process.poll() is None:
-            with trapline.Session.attach(process.pid, hooks=[before, after], engine=engine):
+            with trapline.Session.attach(process.pid, hooks=[before, after], engine=attaching):
                 pass
     except trapline.EngineStartError:
         pass  # it has ended
     assert process.communicate(timeout=60)[0] == native
 
 
-def test_conditions_and_rules_hold_without_a_filter(engine, program):
+def test_conditions_and_rules_hold_without_a_filter(attaching, program):
     code = "import os\n" + ECHO.format(
         "[os.getpriority(os.PRIO_PROCESS, 0), os.getpriority(os.PRIO_PGRP, 0), os.getuid(), "
         "os.path.exists('/etc/hosts')]"
@@ -176,14 +194,14 @@ def test_conditions_and_rules_hold_without_a_filter(engine, program):
         return call.reply(20 - 7)
 
     rules = ["getuid:retval=7", "newfstatat,stat,statx:path=/etc/*:error=ENOENT"]
-    with trapline.Session.attach(process.pid, hooks=[hook], rules=rules, engine=engine) as session:
+    with trapline.Session.attach(process.pid, hooks=[hook], rules=rules, engine=attaching) as session:
         process.stdin.write(b"\n")
         process.stdin.flush()
         assert process.stdout.readline() == b"[0, 7, 7, False]\n"
         assert session.stats.calls == {"getpriority": 1}
 
 
-def test_arguments_change_and_calls_are_performed_there_too(engine, program, tmp_path):
+def test_arguments_change_and_calls_are_performed_there_too(attaching, program, tmp_path):
     (tmp_path / "other").write_text("other")
     code = ECHO.format("open('/no/such/file').read()")
     process = program(python.executable, "-c", code)
@@ -194,39 +212,39 @@ def test_arguments_change_and_calls_are_performed_there_too(engine, program, tmp
             call.write_arg("filename", str(tmp_path / "other"))
             assert call.perform() > 2
 
-    with trapline.Session.attach(process.pid, hooks=[hook], engine=engine):
+    with trapline.Session.attach(process.pid, hooks=[hook], engine=attaching):
         process.stdin.write(b"\n")
         process.stdin.flush()
         assert process.stdout.readline() == b"other\n"
 
 
-def test_files_are_handed_over_there_too(engine, program):
+def test_files_are_handed_over_there_too(attaching, program):
     process = program(python.executable, "-c", ECHO.format("open('/no/such/file').read()"))
 
     @on("openat")
     def hook(call):
         return call.reply_fd(b"served") if call.path == "/no/such/file" else None
 
-    with trapline.Session.attach(process.pid, hooks=[hook], engine=engine):
+    with trapline.Session.attach(process.pid, hooks=[hook], engine=attaching):
         process.stdin.write(b"\n")
         process.stdin.flush()
         assert process.stdout.readline() == b"served\n"
 
 
-def test_the_end_of_a_child_is_its_parent_s_to_wait_for(engine, program):
+def test_the_end_of_a_child_is_its_parent_s_to_wait_for(attaching, program):
     @on("getppid")
     def hook(call):
         return None
 
     for code, expected in (("exit 5", 5), ("kill -TERM $$", -15)):
         process = program("sh", "-c", f"echo ready; read -r x; {code}")
-        session = trapline.Session.attach(process.pid, hooks=[hook], engine=engine)
+        session = trapline.Session.attach(process.pid, hooks=[hook], engine=attaching)
         process.stdin.close()
         assert session.wait(60) == expected
         assert process.wait(60) == expected
 
 
-def test_the_end_of_a_stranger_is_known(engine, program):
+def test_the_end_of_a_stranger_is_known(attaching, program):
     """Somebody else's child: its end is told to its tracer first, and then to its parent."""
 
     @on("getppid")
@@ -239,13 +257,13 @@ def test_the_end_of_a_stranger_is_known(engine, program):
         "exec 3<&0; sh -c 'echo $$ >&2; echo ready; read -r x <&3; exit 9' & wait $!; echo said $?",
     )
     inner = int(process.stderr.readline())
-    session = trapline.Session.attach(inner, hooks=[hook], engine=engine)
+    session = trapline.Session.attach(inner, hooks=[hook], engine=attaching)
     process.stdin.close()
     assert session.wait(60) == 9
     assert process.stdout.read() == b"said 9\n"
 
 
-def test_a_stopped_program_stays_stopped(engine, program):
+def test_a_stopped_program_stays_stopped(attaching, program):
     @on("getppid")
     def hook(call):
         return None
@@ -254,8 +272,8 @@ def test_a_stopped_program_stays_stopped(engine, program):
     os.kill(process.pid, signal.SIGSTOP)
     while status(process.pid, "State") != "T":
         time.sleep(0.001)
-    with trapline.Session.attach(process.pid, hooks=[hook], engine=engine):
-        assert status(process.pid, "State") == "t"
+    with trapline.Session.attach(process.pid, hooks=[hook], engine=attaching):
+        assert status(process.pid, "State") in ("t", "T")
     assert status(process.pid, "State") == "T"
     os.kill(process.pid, signal.SIGCONT)
     process.stdin.write(b"goes on\n")
@@ -263,13 +281,13 @@ def test_a_stopped_program_stays_stopped(engine, program):
     assert process.stdout.readline() == b"goes on\n"
 
 
-def test_a_hook_that_raises_lets_the_program_go_and_is_told(engine, program):
+def test_a_hook_that_raises_lets_the_program_go_and_is_told(attaching, program):
     @on("getppid")
     def hook(call):
         raise LookupError("on purpose")
 
     process = program(python.executable, "-c", "import os\n" + ECHO.format("os.getppid()"))
-    session = trapline.Session.attach(process.pid, hooks=[hook], engine=engine)
+    session = trapline.Session.attach(process.pid, hooks=[hook], engine=attaching)
     process.stdin.write(b"\n")
     process.stdin.flush()
     with pytest.raises(trapline.HookError, match="on purpose"):
@@ -277,65 +295,65 @@ def test_a_hook_that_raises_lets_the_program_go_and_is_told(engine, program):
     assert int(process.stdout.readline()) == os.getpid()
 
 
-def test_an_exception_lets_the_program_go(engine, program):
+def test_an_exception_lets_the_program_go(attaching, program):
     @on("getppid")
     def hook(call):
         return call.reply(1)
 
     process = program(python.executable, "-c", "import os\n" + ECHO.format("os.getppid()"))
-    with pytest.raises(RuntimeError), trapline.Session.attach(process.pid, hooks=[hook], engine=engine):
+    with pytest.raises(RuntimeError), trapline.Session.attach(process.pid, hooks=[hook], engine=attaching):
         raise RuntimeError("on purpose")
     process.stdin.write(b"\n")
     process.stdin.flush()
     assert int(process.stdout.readline()) == os.getpid()
 
 
-def test_after_letting_go_there_is_nothing_to_wait_for(engine, program):
+def test_after_letting_go_there_is_nothing_to_wait_for(attaching, program):
     @on("getppid")
     def hook(call):
         return None
 
     process = program("sh", "-c", "echo ready; exec cat")
-    session = trapline.Session.attach(process.pid, hooks=[hook], engine=engine)
+    session = trapline.Session.attach(process.pid, hooks=[hook], engine=attaching)
     session.detach()
     session.detach()
     with pytest.raises(trapline.UsageError, match="let go"):
         session.wait()
 
 
-def test_what_cannot_be_attached_to_says_why(engine, program):
+def test_what_cannot_be_attached_to_says_why(attaching, program):
     @on("getppid")
     def hook(call):
         return None
 
     def refused(pid, error=trapline.EngineStartError):
         with pytest.raises(error) as caught:
-            trapline.Session.attach(pid, hooks=[hook], engine=engine)
+            trapline.Session.attach(pid, hooks=[hook], engine=attaching)
         return str(caught.value)
 
     assert "it is gone" in refused(1 << 22)
     assert "cannot attach to itself" in refused(os.getpid(), trapline.UsageError)
     assert "not yours to trace" in refused(2)
     process = program("sh", "-c", "echo ready; exec cat")
-    with trapline.Session.attach(process.pid, hooks=[hook], engine=engine):
-        assert "traces it already" in refused(process.pid)
+    with trapline.Session.attach(process.pid, hooks=[hook], engine=attaching):
+        assert "already" in refused(process.pid)
     with pytest.raises(trapline.UnsupportedByEngineError, match="attach"):
         trapline.Session.attach(process.pid, hooks=[hook], engine="notify")
     with pytest.raises(trapline.UsageError, match="runs already"):
-        trapline.Session.attach(process.pid, hooks=[hook], engine=engine, cwd="/")
+        trapline.Session.attach(process.pid, hooks=[hook], engine=attaching, cwd="/")
 
 
-def test_the_supervisor_s_death_lets_it_go_on(engine, program, tmp_path):
+def test_the_supervisor_s_death_lets_it_go_on(attaching, program, tmp_path):
     process = program(python.executable, "-c", "import os\n" + ECHO.format("os.getppid()"))
     script = (
         "import os, sys, trapline\n"
         "@trapline.on('getppid')\n"
         "def hook(call):\n"
         "    os.write(1, b'held'); import threading; threading.Event().wait()\n"
-        f"trapline.Session.attach({process.pid}, hooks=[hook], engine={engine!r}).wait()\n"
+        f"trapline.Session.attach({process.pid}, hooks=[hook], engine={attaching!r}).wait()\n"
     )
     supervisor = subprocess.Popen([python.executable, "-c", script], stdout=subprocess.PIPE)
-    while status(process.pid, "TracerPid") == "0":
+    while not is_held(process.pid):
         time.sleep(0.001)
     process.stdin.write(b"\n")
     process.stdin.flush()
