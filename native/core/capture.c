@@ -183,6 +183,11 @@ static void finish_call(struct tl_capture_reader *r, uint32_t index)
     free(whole);
 }
 
+static bool is_gone(const struct tl_ring *ring)
+{
+    return syscall(SYS_tgkill, ring->pid, ring->tid, 0) < 0 && errno == ESRCH;
+}
+
 static void give_back(struct tl_capture_reader *r, uint32_t index)
 {
     struct tl_ring *ring = &r->capture->rings[index];
@@ -191,18 +196,13 @@ static void give_back(struct tl_capture_reader *r, uint32_t index)
     finish_call(r, index);
     if (ring->dropped)
         tl_capture_append(r, TL_CHUNK_DROPPED, ring->pid, ring->tid, &ring->dropped, sizeof ring->dropped);
-    if (r->announced[index] == ring->generation + 1)
+    if (r->announced[index] == ring->generation + 1 && is_gone(ring))
         tl_capture_append(r, TL_CHUNK_GONE, ring->pid, ring->tid, NULL, 0);
     ring->generation++;
     ring->begun = ring->ending = ring->waiting = 0;
     ring->dropped = 0;
     ring->head = ring->tail = 0;
     __atomic_store_n(&ring->state, TL_RING_FREE, __ATOMIC_SEQ_CST);
-}
-
-static bool is_gone(const struct tl_ring *ring)
-{
-    return syscall(SYS_tgkill, ring->pid, ring->tid, 0) < 0 && errno == ESRCH;
 }
 
 // ALL: also of threads that have not said that they are about to end.
@@ -277,6 +277,9 @@ int tl_capture_end(struct tl_capture_reader *r)
         r->runs = false;
         r->capture->ended = 1;
         look_at_all(r, true);
+        for (uint32_t i = 0; i < r->capture->highest && i < tl_rings; i++)
+            if (r->capture->rings[i].state == TL_RING_LIVE)
+                give_back(r, i); // it lives on, unseen
         tell_time(r);
     }
     return r->failure;

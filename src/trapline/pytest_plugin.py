@@ -230,7 +230,7 @@ def record(command: Sequence[str], *, engine: str = "auto", limit: int = 128, **
 
 @pytest.fixture
 def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
-    """Inside of ``with faults("fsync:error=EIO")`` what :mod:`subprocess` starts meets that."""
+    """A :class:`Faults`."""
     return Faults(monkeypatch)
 
 

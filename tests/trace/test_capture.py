@@ -91,6 +91,9 @@ def test_a_call_that_never_returns_is_there(record, victim, trapline, tmp_path):
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "hangs\n"
+        child = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+        while not Path(f"/proc/{child}/syscall").read_text().startswith("34 "):
+            pass
         # Ends the program too.
         process.send_signal(signal.SIGTERM)
         process.wait(60)
@@ -175,3 +178,36 @@ def test_a_full_disk_ends_the_record_and_not_the_program(trapline, victim):
     )
     assert done.returncode in (0, 125)
     assert "No space left on device" in done.stderr
+
+
+@pytest.mark.parametrize("attaching", ["rewrite", "sud"])
+def test_a_running_process_is_traced_until_ctrl_c(attaching, trapline, tmp_path):
+    path = tmp_path / "record"
+    script = "import os, sys\nfor line in sys.stdin: print(os.umask(int(line)), flush=True)"
+    with subprocess.Popen([PYTHON, "-Suc", script], stdin=-1, stdout=-1, text=True) as program:
+
+        def ask(number):
+            program.stdin.write(f"{number}\n")
+            program.stdin.flush()
+            assert program.stdout.readline()
+
+        def seen():
+            there = path.exists() and path.stat().st_size > 24
+            return counts(read(str(path)))["umask"] if there else 0
+
+        ask(1)
+        # A shell may have left SIGINT ignored.
+        command = ["env", "--default-signal=INT", trapline, "trace", "--engine", attaching, "--format", "raw"]
+        with subprocess.Popen(
+            [*command, "-o", str(path), "-p", str(program.pid)], stderr=subprocess.PIPE
+        ) as us:
+            while not seen():
+                ask(2)
+            us.send_signal(signal.SIGINT)
+            assert us.wait(60) == 0
+        before = seen()
+        ask(3)
+        assert seen() == before
+        assert "trapline" not in Path(f"/proc/{program.pid}/maps").read_text()
+        program.stdin.close()
+        assert program.wait(60) == 0

@@ -100,7 +100,9 @@ def test_times_are_as_strace_has_them(cli, recorded, option, pattern):
 
 
 def test_strings_are_cut(cli, recorded):
-    assert 'access("/etc/ld.so.preload", ' in report(cli, recorded, "-s", "5")  # of a path nothing is left out
+    assert 'access("/etc/ld.so.preload", ' in report(
+        cli, recorded, "-s", "5"
+    )  # of a path nothing is left out
     assert re.search(r'read\(3, "\\177ELF\\2"\.\.\.', report(cli, recorded, "-s", "5"))
 
 

@@ -8,6 +8,7 @@ from trapline.errors import CommandError, EngineStartError, HookError, UsageErro
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
     from typing import Any
 
     from trapline.session import Session
@@ -100,8 +101,15 @@ class Options:
         return bool(self.values[long])
 
 
-def parse(argv: list[str], table: Table = OPTIONS, command: str = "run") -> Options | None:
+def parse(
+    argv: list[str],
+    table: Table = OPTIONS,
+    command: str = "run",
+    optional: Callable[[Options], bool] | None = None,
+) -> Options | None:
     """Read the arguments behind ``run``, or another command like it; None asks for the help text.
+
+    :param optional: with which options there need not be a command.
 
     :raises UsageError: something in it is unknown or missing.
     """
@@ -138,7 +146,7 @@ def parse(argv: list[str], table: Table = OPTIONS, command: str = "run") -> Opti
         if given is None:
             raise UsageError(f"{command}: {name} needs a value, {value}")
         options.values[long].append(given)
-    if not options.command:
+    if not options.command and not (optional is not None and optional(options)):
         raise UsageError(f"{command}: no command; write `trapline {command} [OPTION...] -- COMMAND [ARG...]`")
     return options
 

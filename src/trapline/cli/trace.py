@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from trapline.cli.run import Options
+    from trapline.session import Session
     from trapline.trace.file import Event, TraceFile
     from trapline.trace.select import Selection
 
@@ -35,6 +36,7 @@ OPTIONS: tuple[tuple[str, str, str, bool, str], ...] = (
     ("-C", "--summary", "", False, "the same after the calls"),
     ("-f", "--follow-forks", "", True, "accepted: everything that the command starts is always followed"),
     ("-q", "--quiet", "", True, "accepted: nothing is said of attaching"),
+    ("-p", "--attach", "PID", False, "show what a running process does, until it ends or Ctrl-C is pressed"),
     ("", "--format", "FORMAT", False, "text, jsonl, perfetto, html, parquet, or raw: as `trace report` reads it"),
     ("", "--drop", "", False, "lose calls rather than hold up a thread that makes them faster than they are written"),
     ("", "--engine", "ENGINE", False, "how calls are caught: auto, rewrite, sud or trap"),
@@ -72,7 +74,7 @@ def main(argv: list[str]) -> int:
     if argv[:1] == ["report"]:
         options = parse(argv[1:], OPTIONS, "trace report")
         return help_of("trace") if options is None else _report(options)
-    options = parse(argv, OPTIONS, "trace")
+    options = parse(argv, OPTIONS, "trace", optional=lambda options: bool(options.all("--attach")))
     return help_of("trace") if options is None else _record(options)
 
 
@@ -167,6 +169,7 @@ def _report(options: Options) -> int:
 
 def _record(options: Options) -> int:
     from trapline import _native
+    from trapline.attaching import AttachedSession
     from trapline.capture import Capture
     from trapline.cli.run import exit_status, given_environment, run
     from trapline.session import Session
@@ -176,7 +179,10 @@ def _record(options: Options) -> int:
     names = selection.names
     if selection.needs_files or options.has("--decode-fds"):
         names = ("*",) if "*" in names else (*names, *_FOLLOWED)
-    job = _native.Job()
+    pid = options.last("--attach", "")
+    if pid and (options.command or not pid.isdigit()):
+        raise UsageError("trace: -p takes a process id, and no command")
+    job = None if pid else _native.Job()  # it would take Ctrl-C for the command's
     fd, reading = _file(options.last("--output", "") if raw else "")
     try:
         capture = Capture(
@@ -187,28 +193,45 @@ def _record(options: Options) -> int:
             signals=selection.wants_signals,
             paths=raw or selection.needs_files or options.has("--decode-fds") or _format(options) != "text",
         )
-        session = Session(
-            options.command,
-            engine=options.last("--engine", "auto"),
-            allow_io_uring=options.has("--allow-io-uring"),
-            env=given_environment(),
-            job=job,
-            capture=capture,
+        given: dict[str, Any] = {
+            "engine": options.last("--engine", "auto"),
+            "allow_io_uring": options.has("--allow-io-uring"),
+            "capture": capture,
+        }
+        session = (
+            AttachedSession(int(pid), **given)
+            if pid
+            else Session(options.command, env=given_environment(), job=job, **given)
         )
+
+        def go() -> int:
+            return _watch(session) if pid else run(session, job, verbose=options.has("--verbose"))
+
         if raw:
-            status = run(session, job, verbose=options.has("--verbose"))
+            status = go()
         else:
             with _output(options) as out, Follower(reading, *_consumer(options, selection, out)):
-                status = run(session, job, verbose=options.has("--verbose"))
+                status = go()
         if session.capture_error:
             say(
                 f"trapline: cannot write the record: {os.strerror(session.capture_error)}; what is there can be read\n"
             )
         return exit_status(status, job)
     finally:
-        job.end()
+        if job is not None:
+            job.end()
         os.close(fd)
         os.close(reading)
+
+
+def _watch(session: Session) -> int:
+    """Wait for the end of a process that is attached to, or for Ctrl-C, and return 0."""
+    try:
+        with session:
+            session.wait()
+    except KeyboardInterrupt:
+        say("trapline: let go of the process\n")
+    return 0
 
 
 #: What has to be seen for descriptors to be known.

@@ -31,7 +31,9 @@ def _obstacle(pid: int) -> str:
         return ""  # the kernel says it better
     if _filters(pid) > _filters("self"):
         # What they forbid nobody can know, and it may be the end of the program.
-        return "it has a seccomp filter of its own, which may not allow what the agent does. Use --engine ptrace"
+        return (
+            "it has a seccomp filter of its own, which may not allow what the agent does. Use --engine ptrace"
+        )
     return ""
 
 
