@@ -60,6 +60,8 @@ long tl_do_call(struct tl_thread *thread)
         return tl_call_seccomp(thread);
     case __NR_ptrace:
         return tl_call_ptrace(thread);
+    case __NR_membarrier:
+        return tl_call_membarrier(thread);
     case __NR_prctl:
         return tl_call_prctl(thread);
     case __NR_unshare:

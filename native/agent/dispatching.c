@@ -48,10 +48,8 @@ long tl_call_prctl(struct tl_thread *thread)
     }
     if (mode != off && selector && !tl_read(&byte, selector, 1))
         return -EFAULT;
-    if (mode != off && !tl_process.no_patches) {
-        tl_process.no_patches = 1;
-        tl_patches_undo(0, ~(uint64_t)0);
-    }
+    if (mode != off)
+        tl_patches_stop();
     thread->dispatch_mode = mode;
     thread->dispatch_offset = offset;
     thread->dispatch_size = size;

@@ -171,6 +171,7 @@ static long become_strict(struct tl_thread *thread)
     code[yes] = step(give, allow);
     code[no] = step(give, kill_thread);
     struct program program = {.length = sizeof code / sizeof *code, .code = (uint64_t)code};
+    tl_patches_stop(); // this thread's calls are judged here
     // Without privileges the kernel has none of it, and it is the agent alone that watches.
     tl_call3(__NR_prctl, PR_SET_SECCOMP, mode_filter, (long)&program);
     thread->is_strict = true;

@@ -10,6 +10,12 @@ enum {
     MREMAP_FIXED = 2,
     F_DUPFD = 0,
     CLOSE_RANGE_UNSHARE = 2,
+    MEMBARRIER_PRIVATE_EXPEDITED_SYNC_CORE = 32,
+    MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE = 64,
+    MEMBARRIER_GET_REGISTRATIONS = 512,
+    MEMBARRIER_PRIVATE_EXPEDITED = 8,
+    MEMBARRIER_REGISTER_PRIVATE_EXPEDITED = 16,
+    MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_RSEQ = 256,
     EEXIST = 17,
     EBUSY = 16,
 };
@@ -83,6 +89,27 @@ long tl_call_dup2(struct tl_thread *thread)
         *ours = (int32_t)moved;
     }
     return tl_perform(thread);
+}
+
+// Rewriting registers the process for barriers that the program may not have registered for.
+long tl_call_membarrier(struct tl_thread *thread)
+{
+    uint32_t command = (uint32_t)thread->args[0], flags = (uint32_t)thread->args[1];
+
+    if (command == MEMBARRIER_PRIVATE_EXPEDITED_SYNC_CORE && !flags && !tl_process.has_registered)
+        return -EPERM;
+    long result = tl_perform(thread);
+    if (command == MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE && !result)
+        tl_process.has_registered = true;
+    if (command == MEMBARRIER_GET_REGISTRATIONS && !tl_is_error(result) && !tl_process.has_registered &&
+        result & MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE) {
+        result &= ~(long)MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE;
+        // The kernel lists this one with each of the other kinds.
+        if (!(result & MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_RSEQ) &&
+            tl_call3(__NR_membarrier, MEMBARRIER_PRIVATE_EXPEDITED, 0, 0) == -EPERM)
+            result &= ~(long)MEMBARRIER_REGISTER_PRIVATE_EXPEDITED;
+    }
+    return result;
 }
 
 static bool overlaps(uint64_t start, uint64_t size, uint64_t our_start, uint64_t our_size)

@@ -6,16 +6,16 @@
 #define NUMBER(x) QUOTED(x)
 
 // struct tl_image_header. Distances, since nothing in the image may depend on where it is.
-__asm__(
-    ".section .header, \"a\"\n"
-    "tl_header: .quad 0x656e696c70617274\n" // "trapline"
-    ".quad tl_image_end - tl_header\n"
-    ".long tl_start - tl_header\n"
-    ".long tl_gate - tl_header, tl_gate_info - tl_header, tl_entry_start - tl_header\n"
-    ".long tl_enter_stopped - tl_header, tl_leave_stopped - tl_header\n"
-    ".long " NUMBER(PROCESS_VISIT) ", tl_visited - tl_header, tl_perform_done - tl_header\n"
-    ".long tl_perform_int80_done - tl_header, " NUMBER(THREAD_PENDING) "\n"
-    ".previous\n");
+__asm__(".section .header, \"a\"\n"
+        "tl_header: .quad 0x656e696c70617274\n" // "trapline"
+        ".quad tl_image_end - tl_header\n"
+        ".long tl_start - tl_header\n"
+        ".long tl_gate - tl_header, tl_gate_info - tl_header, tl_entry_start - tl_header\n"
+        ".long tl_enter_stopped - tl_header, tl_leave_stopped - tl_header\n"
+        ".long " NUMBER(PROCESS_VISIT) ", tl_visited - tl_header, tl_perform_done - tl_header\n"
+                                       ".long tl_perform_int80_done - tl_header, " NUMBER(
+                                           THREAD_PENDING) "\n"
+                                                           ".previous\n");
 
 #define AT(field, value) _Static_assert(offsetof(struct tl_thread, field) == (value), #field)
 AT(regs[R8], THREAD_R8);

@@ -214,7 +214,8 @@ struct tl_process {
     uint64_t block_end; // blocks are below
     struct tl_near nears[near_max];
     uint32_t near_count;
-    uint32_t no_patches; // the program dispatches by itself: every call must trap
+    bool has_registered; // the program itself, for barriers that rewriting needs
+    uint32_t no_patches; // every call must trap
     struct tl_patch patches[patches_max];
     struct tl_site sites[sites_max];
 };
@@ -348,6 +349,7 @@ long tl_call_dup2(struct tl_thread *thread);
 long tl_call_probing(struct tl_thread *thread);
 long tl_call_stat_at(struct tl_thread *thread);
 long tl_call_memory(struct tl_thread *thread);
+long tl_call_membarrier(struct tl_thread *thread);
 
 // dispatching.c: the program's own Syscall User Dispatch.
 long tl_call_prctl(struct tl_thread *thread);
@@ -384,6 +386,7 @@ void tl_site_trapped(uint64_t address);
 const struct tl_patch *tl_patch_of_block(uint64_t gate);
 void tl_patches_forget(uint64_t start, uint64_t end);
 void tl_patches_undo(uint64_t start, uint64_t end);
+void tl_patches_stop(void);
 
 // patched.c: where the program is, seen from a block or from a window.
 bool tl_show_program(uint64_t at[registers]);

@@ -24,6 +24,7 @@ enum {
     MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE = 64,
     jump_size = 5,
     alignment = 16, // of second pieces, which hold an address
+    FUTEX_WAIT = 0,
     nap_ns = 50 * 1000,
     naps = 20 * 1000, // a second
     syscall_bytes = 0x050f,
@@ -416,7 +417,7 @@ static void wait_for_answer(struct tl_site *site)
         return;
     struct tl_question *question = &tl_session.questions[number - 1];
     for (int i = 0; i < naps && __atomic_load_n(&question->state, __ATOMIC_ACQUIRE) == TL_QUESTION_ASKED; i++)
-        tl_raw(__NR_nanosleep, (long)time, 0, 0, 0, 0, 0);
+        tl_raw(__NR_futex, (long)&question->state, FUTEX_WAIT, TL_QUESTION_ASKED, (long)time, 0, 0);
     take_answer(site, question);
 }
 
@@ -437,7 +438,8 @@ void tl_site_trapped(uint64_t address)
         uint32_t state = __atomic_load_n(&question->state, __ATOMIC_ACQUIRE);
         if (state == TL_QUESTION_ANSWERED)
             take_answer(site, question);
-        else if (state == TL_QUESTION_FREE || question->pid != process->outer_pid || question->site != address)
+        else if (state == TL_QUESTION_FREE || question->pid != process->outer_pid ||
+                 question->site != address)
             __atomic_store_n(&site->question, 0, __ATOMIC_RELEASE);
     } else if (tl_read(&bytes, address, sizeof bytes) && bytes == syscall_bytes) {
         ask(site);
@@ -504,4 +506,12 @@ void tl_patches_undo(uint64_t start, uint64_t end)
         patch->state = TL_PATCH_GONE;
     }
     tl_unlock(&process->patch_lock);
+}
+
+void tl_patches_stop(void)
+{
+    if (!tl_process.no_patches) {
+        tl_process.no_patches = 1;
+        tl_patches_undo(0, ~(uint64_t)0);
+    }
 }

@@ -84,8 +84,8 @@ static long arm(struct tl_thread *thread)
 
 // For the trap engine: what is not in the allowed range traps, in this thread and all that come from it, for
 // ever. The region is at the same place in every program of the session, so that an execve can be survived:
-// the supervisor puts the agent into a new one by calls of mmap that bear the session's secret. What is in the
-// vsyscall page makes no system call.
+// the supervisor puts the agent into a new one by calls of mmap that bear the session's secret. What is in
+// the vsyscall page makes no system call.
 static long install_filter(void)
 {
     const uint64_t image = (uint64_t)tl_image;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent.h"
 #include "capture.h"
@@ -34,6 +35,9 @@ static void agent_dealloc(PyObject *object)
     tl_capture_free(self->reader);
     if (self->hold)
         tl_agent_go(self->hold);
+    // Who forgets to let go of a process does not leave it without anybody to answer.
+    if (self->attached && self->agent.socket >= 0 && self->agent.session->supervisor == getpid())
+        tl_agent_detach(&self->agent, self->attached);
     tl_agent_free(&self->agent);
     Py_XDECREF(self->on_unhooked);
     release(object);

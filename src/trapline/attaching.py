@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from trapline.engines.attached import status_field
 from trapline.errors import EngineStartError, UnsupportedByEngineError, UsageError
 from trapline.process import Process
 from trapline.session import Session
@@ -31,6 +32,9 @@ class AttachedSession(Session):
                 raise UsageError(f"{name} is for a command that is started, and process {pid} runs already")
         if pid == os.getpid():
             raise UsageError("a process cannot attach to itself")
+        leader = status_field(pid, "Tgid")
+        if leader not in (None, str(pid)):
+            raise UsageError(f"{pid} is a thread of process {leader}; attach to that, with all its threads")
         self._target = pid
         super().__init__(Process(pid, 0, 0, None).cmdline or [str(pid)], **options)
 

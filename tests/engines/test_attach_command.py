@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 LOOP = "import os, sys\nfor line in sys.stdin:\n    os.write(1, line.encode())\n"
 HOOKS = """
 from trapline import on
@@ -25,7 +27,9 @@ def ask(target: subprocess.Popen[str]) -> str:
     return target.stdout.readline()
 
 
-def test_ctrl_c_lets_go_of_a_process_that_goes_on_as_before(trapline, tmp_path):
+@pytest.mark.parametrize("attaching", ["rewrite", "sud", "ptrace"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_lets_go_of_a_process_that_goes_on_as_before(trapline, tmp_path, attaching, number):
     script = tmp_path / "hooks.py"
     script.write_text(HOOKS)
     target = subprocess.Popen(
@@ -34,19 +38,21 @@ def test_ctrl_c_lets_go_of_a_process_that_goes_on_as_before(trapline, tmp_path):
     try:
         assert ask(target) == "question\n"
         attached = subprocess.Popen(
-            [trapline, "attach", "-v", "-s", str(script), str(target.pid)],
+            [trapline, "attach", "-v", "--engine", attaching, "-s", str(script), str(target.pid)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert attached.stderr is not None
         assert attached.stdout is not None
-        assert "engine rewrite" in attached.stderr.readline()
+        assert f"engine {attaching}" in attached.stderr.readline()
         assert ask(target) == "question\n"
         assert attached.stdout.readline() == "seen\n"
-        attached.send_signal(signal.SIGINT)
+        attached.send_signal(number)
         _, said = attached.communicate(timeout=30)
         assert attached.returncode == 0
         assert said == f"trapline: let go of process {target.pid}\n"
         assert ask(target) == "question\n"
+        with open(f"/proc/{target.pid}/maps") as maps:
+            assert "trapline" not in maps.read()
     finally:
         target.communicate(timeout=30)
     assert target.returncode == 0

@@ -13,6 +13,12 @@ def test_a_child_may_attach_to_the_busy_threads_of_its_parent(exact):
 
 @pytest.mark.not_on("ptrace", "a process has one tracer only")
 @pytest.mark.not_on("trap", "a filter cannot be left, so a tracer meets every trap")
+def test_a_thread_that_only_makes_calls_may_be_traced(exact):
+    exact("own/yielding")
+
+
+@pytest.mark.not_on("ptrace", "a process has one tracer only")
+@pytest.mark.not_on("trap", "a filter cannot be left, so a tracer meets every trap")
 def test_a_traced_program_is_said_to_run_without_hooks_once(under, build):
     done = under([build("own/attached")], rules=("ustat:error=EPERM",))
     assert done.stdout == "ok\n"
@@ -34,3 +40,8 @@ def test_a_handler_may_make_its_stack_read_only(exact):
 
 def test_the_time_stamp_counter_may_be_forbidden(exact):
     exact("machine/counter")
+
+
+def test_only_the_program_itself_registers_for_barriers(exact, monkeypatch):
+    monkeypatch.setenv("TRAPLINE_REWRITE", "at-once")
+    exact("own/barriers")

@@ -1,15 +1,15 @@
 // A program to attach to, with a thread for each way to wait and all that a process can have of handlers,
-// stacks and masks. It says what it has when it is asked by a line of input; each thread checks, once its wait
-// is over, that nobody has come in between.
+// stacks and masks. It says what it has when it is asked by a line of input; each thread checks, once its
+// wait is over, that nobody has come in between.
 //
 //   visited        prints "ready", then its state for each line; at the end of its input lets all go on
 
+#include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/sem.h>
 #include <sys/socket.h>
-#include <linux/futex.h>
 #include <time.h>
 
 #include "exact.h"
@@ -227,9 +227,21 @@ static void handles(void)
 }
 
 static void (*const ways[])(void) = {
-    reads,   waits_on_a_futex,  waits_on_a_futex_for_a_while, sleeps,                sleeps_until,
-    polls,   polls_with_a_mask, waits_for_events,             waits_for_a_semaphore, waits_for_a_signal,
-    suspends, computes,         calls,                        handles,               receives_for_a_while,
+    reads,
+    waits_on_a_futex,
+    waits_on_a_futex_for_a_while,
+    sleeps,
+    sleeps_until,
+    polls,
+    polls_with_a_mask,
+    waits_for_events,
+    waits_for_a_semaphore,
+    waits_for_a_signal,
+    suspends,
+    computes,
+    calls,
+    handles,
+    receives_for_a_while,
 };
 enum { WAYS = sizeof ways / sizeof *ways };
 

@@ -51,6 +51,7 @@ static const unsigned short tl_own_calls[] = {
     __NR_prctl,
     __NR_seccomp,
     __NR_ptrace,
+    __NR_membarrier,
     __NR_getdents64,
 };
 

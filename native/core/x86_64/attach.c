@@ -102,8 +102,12 @@ static struct tl_error *pass_descriptors(struct entry *entry, const int pair[2])
         uint64_t base, size;
         uint64_t length;
         int32_t level, type, fds[2];
-    } message = {.vector = place + 7 * 8, .vectors = 1, .control = place + 9 * 8, .control_size = 24,
-                 .base = place + 12 * 8, .size = 1};
+    } message = {.vector = place + 7 * 8,
+                 .vectors = 1,
+                 .control = place + 9 * 8,
+                 .control_size = 24,
+                 .base = place + 12 * 8,
+                 .size = 1};
     size_t done;
     int64_t result;
     int socket = take_descriptor(entry->pid, pair[1]);
@@ -200,8 +204,7 @@ static void take_back_agent(struct entry *entry)
     if (entry->memory_fd >= 0)
         tl_error_free(call(entry, SYS_close, (const uint64_t[6]){(uint64_t)entry->memory_fd}, &result));
     if (entry->base)
-        tl_error_free(
-            call(entry, SYS_munmap, (const uint64_t[6]){entry->base, tl_region_size}, &result));
+        tl_error_free(call(entry, SYS_munmap, (const uint64_t[6]){entry->base, tl_region_size}, &result));
 }
 
 // The kernel goes on with a call in its own way, not with the arguments that it was made with.
@@ -223,7 +226,8 @@ static struct tl_error *enter_thread(struct entry *entry, struct tl_held *held, 
         .tid = held->tid,
         .is_first = is_first,
         .is_restarted = is_restarted(held),
-        .dispatch = {held->dispatch.mode, held->dispatch.offset, held->dispatch.size, held->dispatch.selector},
+        .dispatch = {held->dispatch.mode, held->dispatch.offset, held->dispatch.size,
+                     held->dispatch.selector},
     };
     struct user_regs_struct before = held->regs;
     uint64_t mask = held->mask;
@@ -250,8 +254,8 @@ static struct tl_error *enter_thread(struct entry *entry, struct tl_held *held, 
     return tl_error_new((int)-result, "prctl(PR_SET_SYSCALL_USER_DISPATCH)");
 }
 
-// What is written to code, to patch it, splits its mapping. The parts can be joined again if the kernel has seen
-// the whole of it written to before, and that is all that is done here: a word is replaced by itself.
+// What is written to code, to patch it, splits its mapping. The parts can be joined again if the kernel has
+// seen the whole of it written to before, and that is all that is done here: a word is replaced by itself.
 static void prepare_code(pid_t pid)
 {
     char path[32], line[512], access[5];
@@ -316,6 +320,8 @@ struct tl_error *tl_agent_attach(struct tl_agent *agent, pid_t pid, struct tl_ho
     for (size_t i = 0; i < hold->count && !entry.caller; i++)
         if (!hold->held[i].is_gone)
             entry.caller = &hold->held[i];
+    if (!error && !entry.caller->knows_dispatch)
+        error = tl_error_new(EIO, "Linux 6.4 or later is needed to leave the process again");
     if (!error && !tl_hold_find_call(hold, pid))
         error = tl_error_new(ENOENT, "the program has no system call instruction");
     if (!error && (errno = tl_held_take(entry.caller)))

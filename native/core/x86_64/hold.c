@@ -19,19 +19,11 @@
 #ifndef PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
 #define PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG 0x4211
 #endif
-#ifndef PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG
-#define PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG 0x4210
-#endif
-#ifndef PTRACE_GET_RSEQ_CONFIGURATION
-#define PTRACE_GET_RSEQ_CONFIGURATION 0x420f
-#endif
 
 enum {
     nap_ns = 50 * 1000,
     short_naps = 20,
     patience_seconds = 5, // for all threads together
-    trap_flag = 0x100,
-    direction_flag = 0x400,
     not_restarted = EINTR,
     restarted_without_handler = 514, // -ERESTARTNOHAND
 };
@@ -39,15 +31,10 @@ enum {
 // Calls that end with EINTR when their thread is stopped, and have done nothing by then. Every other call
 // that waits is made again by the kernel.
 static const int ended_by_stop[] = {
-    SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_pwait2,    SYS_semop,        SYS_semtimedop,    SYS_accept,
-    SYS_accept4,    SYS_recvfrom,    SYS_recvmsg,         SYS_recvmmsg,     SYS_rt_sigtimedwait,
-    SYS_io_getevents, SYS_io_pgetevents,
+    SYS_epoll_wait,      SYS_epoll_pwait,  SYS_epoll_pwait2,  SYS_semop,   SYS_semtimedop,
+    SYS_accept,          SYS_accept4,      SYS_recvfrom,      SYS_recvmsg, SYS_recvmmsg,
+    SYS_rt_sigtimedwait, SYS_io_getevents, SYS_io_pgetevents,
 };
-
-static long trace(int request, pid_t tid, const void *address, const void *data)
-{
-    return ptrace((enum __ptrace_request)request, tid, (void *)(uintptr_t)address, (void *)(uintptr_t)data);
-}
 
 static void nap(void)
 {
@@ -69,10 +56,7 @@ static bool is_too_late(const struct tl_hold *hold)
     return now() > hold->until;
 }
 
-enum { has_ended = 0, is_running = -1 };
-
-// The status of the next stop of a thread. What runs the program's code may take its time; ours does not.
-static int wait_for_stop(const struct tl_hold *hold, struct tl_held *held, bool is_ours)
+int tl_held_wait(const struct tl_hold *hold, struct tl_held *held, bool is_ours)
 {
     const int options = WEXITED | WSTOPPED | WNOWAIT | __WALL | __WNOTHREAD;
     siginfo_t info;
@@ -84,13 +68,13 @@ static int wait_for_stop(const struct tl_hold *hold, struct tl_held *held, bool 
             if (errno == EINTR)
                 continue;
             held->is_gone = true;
-            return has_ended;
+            return tl_has_ended;
         }
         if (info.si_pid && info.si_code != CLD_TRAPPED && info.si_code != CLD_STOPPED) {
             if (held->tid != hold->command)
                 waitid(P_PID, (id_t)held->tid, &info, WEXITED | __WALL | __WNOTHREAD);
             held->is_gone = true;
-            return has_ended;
+            return tl_has_ended;
         }
         if (info.si_pid) {
             int status = info.si_status;
@@ -98,7 +82,7 @@ static int wait_for_stop(const struct tl_hold *hold, struct tl_held *held, bool 
             return status;
         }
         if (!is_ours && naps++ == short_naps)
-            return is_running;
+            return tl_is_running;
         if (!is_ours)
             nap();
     }
@@ -108,34 +92,22 @@ static bool get_registers(pid_t tid, struct user_regs_struct *regs)
 {
     struct iovec iov = {regs, sizeof *regs};
 
-    return trace(PTRACE_GETREGSET, tid, (void *)(uintptr_t)NT_PRSTATUS, &iov) == 0 &&
+    return tl_held_trace(PTRACE_GETREGSET, tid, (void *)(uintptr_t)NT_PRSTATUS, &iov) == 0 &&
            iov.iov_len == sizeof *regs;
-}
-
-static bool set_registers(pid_t tid, struct user_regs_struct *regs)
-{
-    struct iovec iov = {regs, sizeof *regs};
-
-    return trace(PTRACE_SETREGSET, tid, (void *)(uintptr_t)NT_PRSTATUS, &iov) == 0;
 }
 
 // What a thread has calls trapped by: our agent, or the program itself.
 static void find_dispatch(struct tl_held *held)
 {
     held->base = 0;
-    if (trace(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, held->tid, (void *)sizeof held->dispatch,
-              &held->dispatch) < 0)
+    held->knows_dispatch = tl_held_trace(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, held->tid,
+                                         (void *)sizeof held->dispatch, &held->dispatch) == 0;
+    if (!held->knows_dispatch)
         held->dispatch = (struct tl_dispatch){0};
     if (held->dispatch.mode && held->dispatch.size == tl_data) {
         held->base = held->dispatch.offset;
         held->dispatch = (struct tl_dispatch){0};
     }
-}
-
-static void set_dispatch(const struct tl_held *held, const struct tl_dispatch *dispatch)
-{
-    if (held->dispatch.mode)
-        trace(PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG, held->tid, (void *)sizeof *dispatch, dispatch);
 }
 
 // It is the stop that has ended the call, unless a handler is about to run.
@@ -148,39 +120,13 @@ static void repeat_call(struct user_regs_struct *regs)
             regs->rax = (unsigned long long)-(long long)restarted_without_handler;
 }
 
-// A restartable sequence that is left is aborted. The kernel does so where it sees the thread leave; it will
-// find the thread in our code.
-static void abort_sequence(struct tl_held *held)
-{
-    struct {
-        uint64_t area;
-        uint32_t size, signature, flags, padding;
-    } config;
-    struct {
-        uint32_t version, flags;
-        uint64_t start, length, abort;
-    } sequence;
-    enum { pointer_at = 8 };
-    uint64_t pointer;
-    size_t done;
-
-    if (trace(PTRACE_GET_RSEQ_CONFIGURATION, held->tid, (void *)sizeof config, &config) < 0 || !config.area)
-        return;
-    if (tl_memory_read(held->tid, config.area + pointer_at, &pointer, sizeof pointer, &done) ||
-        done < sizeof pointer || !pointer)
-        return;
-    if (tl_memory_read(held->tid, pointer, &sequence, sizeof sequence, &done) == 0 &&
-        done == sizeof sequence && held->regs.rip - sequence.start < sequence.length)
-        held->regs.rip = sequence.abort;
-}
-
 enum outcome { is_held, is_no_more, is_busy, is_32_bit };
 
 static bool is_at_return(const struct tl_held *held)
 {
     struct __ptrace_syscall_info info;
 
-    return trace(PTRACE_GET_SYSCALL_INFO, held->tid, (void *)sizeof info, &info) > 0 &&
+    return tl_held_trace(PTRACE_GET_SYSCALL_INFO, held->tid, (void *)sizeof info, &info) > 0 &&
            info.op == PTRACE_SYSCALL_INFO_EXIT;
 }
 
@@ -188,15 +134,15 @@ static bool is_at_return(const struct tl_held *held)
 // it to such a place; where it does not come to a stop, it waits in a call.
 static enum outcome hold_one(const struct tl_hold *hold, struct tl_held *held)
 {
-    trace(PTRACE_INTERRUPT, held->tid, NULL, NULL);
+    tl_held_trace(PTRACE_INTERRUPT, held->tid, NULL, NULL);
     for (;;) {
-        int status = wait_for_stop(hold, held, false);
-        if (status == has_ended)
+        int status = tl_held_wait(hold, held, false);
+        if (status == tl_has_ended)
             return is_no_more;
         if (is_too_late(hold))
             return is_busy;
-        if (status == is_running) {
-            trace(PTRACE_INTERRUPT, held->tid, NULL, NULL);
+        if (status == tl_is_running) {
+            tl_held_trace(PTRACE_INTERRUPT, held->tid, NULL, NULL);
             continue;
         }
         bool is_event = status >> 8, is_call = status == (SIGTRAP | 0x80);
@@ -208,7 +154,7 @@ static enum outcome hold_one(const struct tl_hold *hold, struct tl_held *held)
         held->is_returning = is_call && is_at_return(held);
         if ((is_event || held->is_returning) && hold->is_safe(hold, held))
             return is_held;
-        trace(PTRACE_SYSCALL, held->tid, NULL, (void *)(uintptr_t)(is_event || is_call ? 0 : status));
+        tl_held_trace(PTRACE_SYSCALL, held->tid, NULL, (void *)(uintptr_t)(is_event || is_call ? 0 : status));
     }
 }
 
@@ -248,8 +194,8 @@ static bool is_known(const struct tl_hold *hold, pid_t tid)
     return false;
 }
 
-// Seizes and stops the threads that are not known yet, one after the other: who is on the way to a place where
-// it may be changed can need what another one has.
+// Seizes and stops the threads that are not known yet, one after the other: who is on the way to a place
+// where it may be changed can need what another one has.
 static struct tl_error *hold_new(struct tl_hold *hold, DIR *tasks)
 {
     const uintptr_t options = PTRACE_O_TRACESYSGOOD;
@@ -263,7 +209,7 @@ static struct tl_error *hold_new(struct tl_hold *hold, DIR *tasks)
         if (!held)
             return tl_error_new(ENOMEM, "cannot hold so many threads");
         held->is_gone = true;
-        if (trace(PTRACE_SEIZE, tid, NULL, (void *)options) < 0) {
+        if (tl_held_trace(PTRACE_SEIZE, tid, NULL, (void *)options) < 0) {
             int error = errno;
             if (error != ESRCH && !is_zombie(tid))
                 return tl_error_new(error, "ptrace(PTRACE_SEIZE)");
@@ -320,42 +266,6 @@ struct tl_error *tl_hold_all(struct tl_hold *hold, pid_t tid)
     return living ? NULL : tl_error_new(ESRCH, "it has ended");
 }
 
-static uint64_t find_in_range(pid_t pid, uint64_t start, uint64_t end)
-{
-    static const unsigned char instruction[2] = {0x0f, 0x05};
-    unsigned char bytes[65536];
-    size_t done;
-
-    for (; start < end; start += sizeof bytes - 1) {
-        size_t size = end - start < sizeof bytes ? end - start : sizeof bytes;
-        if (tl_memory_read(pid, start, bytes, size, &done))
-            break;
-        const unsigned char *found = memmem(bytes, done, instruction, sizeof instruction);
-        if (found)
-            return start + (uint64_t)(found - bytes);
-        if (size < sizeof bytes)
-            break;
-    }
-    return 0;
-}
-
-bool tl_hold_find_call(struct tl_hold *hold, pid_t pid)
-{
-    char path[32], line[512], kind;
-    unsigned long long start, end;
-
-    hold->call_at = 0;
-    snprintf(path, sizeof path, "/proc/%d/maps", pid);
-    FILE *maps = fopen(path, "re");
-    while (maps && !hold->call_at && fgets(line, sizeof line, maps))
-        if (sscanf(line, "%llx-%llx %*2c%c", &start, &end, &kind) == 3 && kind == 'x' &&
-            (!hold->region || start - hold->region >= tl_region_size) && !strstr(line, "[vsyscall]"))
-            hold->call_at = find_in_range(pid, start, end);
-    if (maps)
-        fclose(maps);
-    return hold->call_at;
-}
-
 // A thread that is detached stops again by itself, but not at once; who is going to trace it finds it
 // stopped.
 static void wait_until_stopped(const struct tl_hold *hold, pid_t tid)
@@ -381,7 +291,7 @@ void tl_hold_end(struct tl_hold *hold)
         struct tl_held *held = &hold->held[i];
         if (held->is_gone)
             continue;
-        trace(PTRACE_DETACH, held->tid, NULL, NULL);
+        tl_held_trace(PTRACE_DETACH, held->tid, NULL, NULL);
         if (held->owes_stop)
             syscall(SYS_tkill, held->tid, SIGSTOP);
     }
@@ -391,115 +301,4 @@ void tl_hold_end(struct tl_hold *hold)
     free(hold->held);
     hold->held = NULL;
     hold->count = hold->room = 0;
-}
-
-int tl_held_take(struct tl_held *held)
-{
-    const uint64_t all = ~(uint64_t)0;
-
-    abort_sequence(held);
-    if (trace(PTRACE_GETSIGMASK, held->tid, (void *)sizeof held->mask, &held->mask) < 0 ||
-        trace(PTRACE_SETSIGMASK, held->tid, (void *)sizeof all, &all) < 0)
-        return errno;
-    return 0;
-}
-
-// Lets a thread run to the return of its next call.
-static int run_to_return(const struct tl_hold *hold, struct tl_held *held, struct __ptrace_syscall_info *info)
-{
-    do {
-        if (trace(PTRACE_SYSCALL, held->tid, NULL, NULL) < 0)
-            return errno;
-        int status = wait_for_stop(hold, held, true);
-        if (status <= 0)
-            return ESRCH;
-        held->owes_stop = held->owes_stop || status == SIGSTOP; // the only one that cannot be blocked
-        info->op = PTRACE_SYSCALL_INFO_NONE;
-        if (status == SIGSEGV || status == SIGBUS || status == SIGILL)
-            return EFAULT;
-        if (status == (SIGTRAP | 0x80) &&
-            trace(PTRACE_GET_SYSCALL_INFO, held->tid, (void *)sizeof *info, info) < 0)
-            return errno;
-    } while (info->op != PTRACE_SYSCALL_INFO_EXIT);
-    return 0;
-}
-
-int tl_held_call(struct tl_hold *hold, struct tl_held *held, long nr, const uint64_t args[6], int64_t *result)
-{
-    struct user_regs_struct regs = held->regs;
-    struct __ptrace_syscall_info info;
-
-    regs.rip = hold->call_at;
-    regs.rax = (unsigned long long)nr;
-    regs.orig_rax = (unsigned long long)-1;
-    regs.rdi = args[0];
-    regs.rsi = args[1];
-    regs.rdx = args[2];
-    regs.r10 = args[3];
-    regs.r8 = args[4];
-    regs.r9 = args[5];
-    regs.eflags &= ~(unsigned long long)trap_flag;
-    set_dispatch(held, &(struct tl_dispatch){0});
-    if (!set_registers(held->tid, &regs))
-        return errno;
-    int error = run_to_return(hold, held, &info);
-    *result = error ? -error : info.exit.rval;
-    return error;
-}
-
-int tl_held_visit(struct tl_hold *hold, struct tl_held *held, uint32_t entry, struct tl_visit *visit,
-                  int64_t *result)
-{
-    const uint64_t place = held->base + hold->header.visit, end = held->base + hold->header.visited;
-    const size_t size = offsetof(struct tl_visit, stack);
-    struct user_regs_struct *regs = &held->regs, running = held->regs;
-    struct __ptrace_syscall_info info;
-    size_t done;
-    int error;
-
-    unsigned long long *order[18] = {&regs->r8,  &regs->r9,  &regs->r10, &regs->r11, &regs->r12, &regs->r13,
-                                     &regs->r14, &regs->r15, &regs->rdi, &regs->rsi, &regs->rbp, &regs->rbx,
-                                     &regs->rdx, &regs->rax, &regs->rcx, &regs->rsp, &regs->rip, &regs->eflags};
-    for (int i = 0; i < 18; i++)
-        visit->registers[i] = *order[i];
-    visit->mask = held->mask;
-    if ((error = tl_memory_write(held->tid, place, visit, size, &done)))
-        return error;
-    running.rip = held->base + entry;
-    running.rsp = place + sizeof *visit;
-    running.eflags &= ~(unsigned long long)(trap_flag | direction_flag);
-    running.orig_rax = (unsigned long long)-1;
-    if (!set_registers(held->tid, &running))
-        return errno;
-    do
-        error = run_to_return(hold, held, &info);
-    while (!error && info.instruction_pointer != end);
-    if (error || (error = tl_memory_read(held->tid, place, visit, size, &done)))
-        return error;
-    *result = info.exit.rval;
-    for (int i = 0; i < 18; i++)
-        *order[i] = visit->registers[i];
-    held->mask = visit->mask;
-    return 0;
-}
-
-// At a stop of the same kind as the first, where the kernel makes an interrupted call again.
-int tl_held_put_back(struct tl_hold *hold, struct tl_held *held)
-{
-    int status;
-
-    trace(PTRACE_INTERRUPT, held->tid, NULL, NULL);
-    do {
-        if (trace(PTRACE_CONT, held->tid, NULL, NULL) < 0)
-            return errno;
-        status = wait_for_stop(hold, held, true);
-        held->owes_stop = held->owes_stop || status == SIGSTOP;
-    } while (status > 0 && !(status >> 8));
-    if (status <= 0)
-        return ESRCH;
-    set_dispatch(held, &held->dispatch);
-    if (!set_registers(held->tid, &held->regs) ||
-        trace(PTRACE_SETSIGMASK, held->tid, (void *)sizeof held->mask, &held->mask) < 0)
-        return errno;
-    return 0;
 }

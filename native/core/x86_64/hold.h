@@ -3,6 +3,7 @@
 #ifndef TL_HOLD_H
 #define TL_HOLD_H
 
+#include <sys/ptrace.h>
 #include <sys/types.h>
 #include <sys/user.h>
 #include <time.h>
@@ -24,6 +25,7 @@ struct tl_held {
     struct user_regs_struct regs; // what it goes on with
     uint64_t mask;                // and the signals it blocks
     struct tl_dispatch dispatch;  // its own
+    bool knows_dispatch;          // so does the kernel tell it
 };
 
 struct tl_hold {
@@ -33,7 +35,7 @@ struct tl_hold {
     bool (*is_safe)(const struct tl_hold *hold, const struct tl_held *held);
     uint64_t region;  // of the process's agent, or 0
     uint64_t call_at; // a system call instruction of the program
-    time_t until; // how long threads have to come to a stop
+    time_t until;     // how long threads have to come to a stop
     size_t count, room;
     struct tl_held *held;
 };
@@ -47,8 +49,18 @@ bool tl_hold_find_call(struct tl_hold *hold, pid_t pid);
 // Lets all of them go on.
 void tl_hold_end(struct tl_hold *hold);
 
-// From here on, with all signals blocked, the thread runs what we want, until it is put back. These return 0
-// or an errno.
+static inline long tl_held_trace(int request, pid_t tid, const void *address, const void *data)
+{
+    return ptrace((enum __ptrace_request)request, tid, (void *)(uintptr_t)address, (void *)(uintptr_t)data);
+}
+
+enum { tl_has_ended = 0, tl_is_running = -1 };
+
+// The status of the next stop of a thread. What runs the program's code may take its time; ours does not.
+int tl_held_wait(const struct tl_hold *hold, struct tl_held *held, bool is_ours);
+
+// held.c. From here on, with all signals blocked, the thread runs what we want, until it is put back. These
+// return 0 or an errno.
 int tl_held_take(struct tl_held *held);
 int tl_held_call(struct tl_hold *hold, struct tl_held *held, long nr, const uint64_t args[6],
                  int64_t *result);

@@ -155,13 +155,14 @@ static struct tl_error *remote_end(struct remote *remote, struct user_regs_struc
     return NULL;
 }
 
-// The upper half of a descriptor is ignored by the kernel, but not by the trap engine's filter.
+// What the kernel ignores of a descriptor: the trap engine's filter knows our calls by it.
 static uint64_t secret_of(const struct tl_agent *agent)
 {
     return (uint64_t)agent->session->secret << 32;
 }
 
-struct tl_error *tl_region_reserve(const struct tl_agent *agent, tl_remote_call *call, void *remote, uint64_t base)
+struct tl_error *tl_region_reserve(const struct tl_agent *agent, tl_remote_call *call, void *remote,
+                                   uint64_t base)
 {
     const uint64_t room[6] = {base,
                               tl_region_size,
@@ -176,15 +177,18 @@ struct tl_error *tl_region_reserve(const struct tl_agent *agent, tl_remote_call 
         return error;
     if (result > 0) // an old kernel has taken the address for a hint
         error = call(remote, SYS_munmap, (const uint64_t[6]){(uint64_t)result, tl_region_size}, &ignored);
-    return error ? error
-                 : tl_error_new(result > 0 ? EEXIST : (int)-result, "cannot make room for the agent");
+    return error ? error : tl_error_new(result > 0 ? EEXIST : (int)-result, "cannot make room for the agent");
 }
 
 struct tl_error *tl_region_load(const struct tl_agent *agent, tl_remote_call *call, void *remote,
                                 int memory_fd, uint64_t base)
 {
-    const uint64_t image[6] = {
-        base, agent->image_size, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, secret_of(agent) | (uint32_t)memory_fd, 0};
+    const uint64_t image[6] = {base,
+                               agent->image_size,
+                               PROT_READ | PROT_EXEC,
+                               MAP_PRIVATE | MAP_FIXED,
+                               secret_of(agent) | (uint32_t)memory_fd,
+                               0};
     int64_t result;
     struct tl_error *error = call(remote, SYS_mmap, image, &result);
 

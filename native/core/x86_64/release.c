@@ -66,9 +66,10 @@ static void join_code(struct tl_hold *hold, struct tl_held *held)
     FILE *maps = fopen(path, "re");
     for (bool is_open = maps; is_open;) {
         is_open = fgets(line, sizeof line, maps);
-        bool is_code = is_open &&
-                       sscanf(line, "%llx-%llx %4s %llx %*s %llu", &start, &end, access, &offset, &inode) == 5 &&
-                       inode && strcmp(access, "r-xp") == 0;
+        bool is_code =
+            is_open &&
+            sscanf(line, "%llx-%llx %4s %llx %*s %llu", &start, &end, access, &offset, &inode) == 5 &&
+            inode && strcmp(access, "r-xp") == 0;
         if (is_code && parts && start == to && inode == file && offset == next) {
             parts++;
         } else {
@@ -103,8 +104,7 @@ bool tl_hold_leave(struct tl_hold *hold, bool for_good)
         if (!held->base || held->is_gone)
             continue;
         visit.is_last = for_good && held == last;
-        if (tl_held_take(held) == 0 &&
-            tl_held_visit(hold, held, hold->header.leave, &visit, &result) == 0) {
+        if (tl_held_take(held) == 0 && tl_held_visit(hold, held, hold->header.leave, &visit, &result) == 0) {
             visit.is_first = false;
             base = held->base;
             held->dispatch = (struct tl_dispatch){visit.dispatch[0], visit.dispatch[3], visit.dispatch[1],

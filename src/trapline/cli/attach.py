@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 __all__ = ["add_parser", "run"]
 
 _EPILOG = """\
-Ctrl-C lets go of the process: it goes on as it was before, and so does what it has started.
-The exit status is 0, 125 when trapline itself fails.
+Ctrl-C, or SIGTERM, lets go of the process: it goes on as it was before, and so does what it has started.
+The exit status is 0, whatever becomes of the process; 125 when trapline itself fails.
+
+With --engine auto, an agent is placed in the process (rewrite, sud), or, where that cannot be, it is
+traced (ptrace).
 
 examples:
   trapline attach -e 'openat:path=/etc/*:delay_enter=200ms' 4711
@@ -42,7 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="option of a hooks file"
     )
-    parser.add_argument("--engine", default="auto", help="how calls are caught: auto or ptrace")
+    parser.add_argument("--engine", default="auto", help="how calls are caught: auto, rewrite, sud or ptrace")
     parser.add_argument("--on-hook-error", metavar="WHAT", default="raise", help="as for `trapline run`")
     parser.add_argument("-v", "--verbose", action="store_true", help="say which engine is used and why")
     parser.add_argument("pid", metavar="PID", help="process id")
@@ -51,12 +54,25 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Attach, wait for the end of the process or for Ctrl-C, and return the exit status."""
+    import signal
+
     from trapline.cli.run import load
     from trapline.session import Session
 
+    def let_go(number: int, frame: object) -> None:
+        for each in asked:
+            signal.signal(
+                each, signal.SIG_IGN
+            )  # once is enough: what is being put back is to be put back whole
+        raise KeyboardInterrupt
+
+    asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     if not args.pid.isdigit() or int(args.pid) < 1:
         raise UsageError(f"attach: {args.pid!r} is no process id; `ps` lists them")
     hooks = load(args.script, args.set)
+    for number in asked:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, let_go)
     try:
         with Session.attach(
             int(args.pid), hooks=hooks, rules=args.rule, engine=args.engine, on_hook_error=args.on_hook_error

@@ -210,9 +210,9 @@ ENTRIES = (
     Entry(
         "ptrace_sud_config",
         "ptrace",
-        "arm dispatch from outside",
-        "sud: attaching to a running program",
-        "Linux 6.4 or later on x86-64; until then the agent arms itself",
+        "see and set dispatch from outside",
+        "sud, rewrite: attaching to a running program, and leaving it again",
+        "Linux 6.4 or later on x86-64; until then `trapline attach` takes ptrace",
         _PTRACE_REFUSED,
         ("ptrace",),
     ),

@@ -34,6 +34,7 @@ _PASS, _CONSTANT, _SLOW = 0, 1, 2
 #: one takes this process 100 us and more.
 _THRESHOLD = 16
 _REWRITES, _TRAPS, _WAITS = 1, 2, 4
+_WISH = "TRAPLINE_REWRITE"
 _NATIVE = "x86_64"
 _EPERM = 1
 #: enum tl_chunk_type
@@ -84,7 +85,7 @@ class AgentEngine:
         self.plan = plan
         self.tables = CallTables(plan, action.RET_USER_NOTIF, in_agent=True)
         # So that tests and measurements meet nothing but rewritten sites.
-        at_once = self.flags & _REWRITES and os.environ.get("TRAPLINE_REWRITE") == "at-once"
+        at_once = os.environ.get(_WISH) == "at-once" and self.flags & _REWRITES
         self.agent = _native.Agent(
             self.flags | (_WAITS if at_once else 0),
             1 if at_once else _THRESHOLD,
@@ -99,9 +100,10 @@ class AgentEngine:
     def launch(self, command: Command) -> Program:
         """Create the process; it is held before its execve."""
         self._command = command
+        environment = [each for each in command.environment if not each.startswith(_WISH.encode() + b"=")]
         try:
             self._spawn = _native.Spawn(
-                command.executable, command.argv, command.environment, command.cwd, command.stdio, None,
+                command.executable, command.argv, environment, command.cwd, command.stdio, None,
                 command.job, True, self.agent.descriptors,
             )  # fmt: skip
         except OSError as error:

@@ -43,8 +43,10 @@ def _why_not(pid: int) -> str:
     tracer = int(status_field(pid, "TracerPid") or 0)
     if tracer:
         return f"because {_who(tracer)} traces it already"
-    if status_field(pid, "Kthread") == "1" or status_field(pid, "VmSize") is None:
-        return "because it is a part of the kernel, or has ended: such a process is not yours to trace"
+    if (status_field(pid, "State") or "Z")[0] in "ZX":
+        return "because it has ended"
+    if status_field(pid, "VmSize") is None:
+        return "because it is a thread of the kernel, and so not yours to trace"
     owner = (status_field(pid, "Uid") or "").split()
     if owner and owner[0] != str(os.geteuid()):
         return f"because it is not yours to trace: it runs as user {owner[0]}. Run trapline as that user, or as root"

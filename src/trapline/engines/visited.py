@@ -17,7 +17,7 @@ _ESRCH, _EPERM = 3, 1
 _PIDFD_GET_INFO, _PIDFD_INFO_EXIT = 0xC040FF0B, 8
 
 
-def _filters(pid: int | str) -> int:
+def _filters(pid: int) -> int:
     return int(status_field(pid, "Seccomp_filters") or status_field(pid, "Seccomp") or 0)
 
 
@@ -29,7 +29,13 @@ def _obstacle(pid: int) -> str:
                 return "it is under trapline already, and one agent in it is all that is possible"
     except OSError:
         return ""  # the kernel says it better
-    if _filters(pid) > _filters("self"):
+    try:
+        with open(f"/proc/{pid}/exe", "rb") as file:
+            if file.read(5) == b"\x7fELF\x01":
+                return "it is a 32-bit program, and the agent is 64-bit code. Use --engine ptrace"
+    except OSError:
+        pass
+    if _filters(pid) > _filters(os.getpid()):
         # What they forbid nobody can know, and it may be the end of the program.
         return (
             "it has a seccomp filter of its own, which may not allow what the agent does. Use --engine ptrace"

@@ -1,5 +1,5 @@
-// A program that has forbidden itself to read the time stamp counter, and so everything in its process: threads
-// and children inherit that. (So do programs, but the dynamic linker does not survive it.)
+// A program that has forbidden itself to read the time stamp counter, and so everything in its process:
+// threads and children inherit that. (So do programs, but the dynamic linker does not survive it.)
 
 #include <pthread.h>
 #include <sys/prctl.h>

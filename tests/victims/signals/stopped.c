@@ -49,7 +49,8 @@ static long one(int which)
     return result;
 }
 
-static char state(pid_t pid)
+// Of a traced process a small t.
+static bool has_stopped(pid_t pid)
 {
     char path[64], text[512];
     FILE *file;
@@ -59,7 +60,7 @@ static char state(pid_t pid)
     size_t got = fread(text, 1, sizeof text - 1, file);
     fclose(file);
     text[got] = 0;
-    return strrchr(text, ')')[2];
+    return strchr("TtZ", strrchr(text, ')')[2]);
 }
 
 int main(void)
@@ -82,7 +83,7 @@ int main(void)
         same(read(ready[0], &byte, 1), 1);
         for (int i = 0; i < 5; i++) {
             kill(child, SIGSTOP);
-            while (state(child) != 'T' && state(child) != 'Z')
+            while (!has_stopped(child))
                 sched_yield();
             kill(child, SIGCONT);
         }
