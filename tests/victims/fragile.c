@@ -1,4 +1,5 @@
-// Survives some faults: of what it reads, it believes that it is there, and of what it writes, that it arrives.
+// Survives some faults: of what it reads, it believes that it is there, and of what it writes, that it
+// arrives.
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
