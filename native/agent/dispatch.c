@@ -110,7 +110,7 @@ static bool is_constant(const struct tl_thread *thread)
 {
     uint32_t nr = (uint32_t)thread->nr;
 
-    return thread->arch != arch_i386 && nr < tl_calls && tl_session.classes[nr] == TL_CONSTANT;
+    return thread->arch != arch_i386 && nr < tl_calls && tl_session.constant[nr];
 }
 
 // Hooks and the kernel, for a call that no rule has decided or whose result somebody wants.
@@ -151,6 +151,9 @@ static void handle(struct tl_thread *thread)
     if (thread->is_strict)
         tl_check_strict(thread);
     long result = 0;
+    thread->is_recorded = false;
+    if (tl_session.capture.on)
+        tl_trace_before(thread);
     if (is_constant(thread)) {
         result = tl_session.constants[(uint32_t)thread->nr];
     } else {
@@ -158,10 +161,13 @@ static void handle(struct tl_thread *thread)
         if (!thread->aborted)
             result = decide(thread, decided, result);
     }
-    if (thread->aborted)
+    if (thread->aborted) {
         thread->regs[RIP] -= 2; // the instruction is made again after the handler
-    else
+        tl_trace_aborted(thread);
+    } else {
         thread->regs[RAX] = (uint64_t)result;
+        tl_trace_after(thread, result);
+    }
 }
 
 void tl_from_trap(struct tl_thread *thread)

@@ -143,6 +143,13 @@ static bool find_ours(uint64_t start, uint64_t size, struct tl_bounds *found)
             end = area + tl_thread_size;
         }
     }
+    for (uint32_t i = 0; i < process->thread_count; i++) {
+        uint64_t ring = (uint64_t)process->threads[i]->ring_at;
+        if (ring && ring < lowest && overlaps(start, size, ring, 2 * tl_ring_size)) {
+            lowest = ring;
+            end = ring + 2 * tl_ring_size;
+        }
+    }
     *found = (struct tl_bounds){lowest, end};
     return end != 0;
 }

@@ -143,11 +143,17 @@ struct tl_thread {
     uint64_t scratch[4];
     uint64_t clone_flags;
     uint64_t delay_exit_ns; // what rules want when the call in progress has its result
+    uint32_t rule_signal;   // what they raise then
+    uint32_t rule_pokes;    // how many of them change memory then
+    uint16_t poking[4];     // these
     uint32_t rules_end;     // how many rules it has
     uint8_t sleeps;         // enum tl_sleep
     bool begins_again;      // the call in progress was not made before because of a signal
     uint32_t again_next;
     struct tl_again again[4];
+    struct tl_ring *ring; // where its calls are recorded, and its bytes
+    uint8_t *ring_at;
+    bool is_recorded;                                                          // the call in progress is
     uint64_t dispatch_mode, dispatch_offset, dispatch_size, dispatch_selector; // the program's own
 };
 
@@ -256,7 +262,17 @@ bool tl_rules_before(struct tl_thread *thread,
                      long *result); // true: RESULT is decided, or the call is aborted
 void tl_rules_aborted(struct tl_thread *thread);
 void tl_rules_after(struct tl_thread *thread, long result);
+void tl_rules_begin(const struct tl_thread *thread);                         // a new one
 void tl_rules_handled(struct tl_thread *thread, uint64_t rip, uint64_t rsp); // the program goes on there
+
+// trace.c
+void tl_trace_begin_program(struct tl_thread *thread);
+void tl_trace_forget(struct tl_thread *thread);
+void tl_trace_before(struct tl_thread *thread);
+void tl_trace_after(struct tl_thread *thread, long result);
+void tl_trace_returned(struct tl_thread *thread, uint64_t mask, long result);
+void tl_trace_aborted(struct tl_thread *thread);
+void tl_trace_signal(struct tl_thread *thread, const struct tl_siginfo *info);
 
 // bpf.c
 uint32_t tl_bpf_run(const struct tl_thread *thread);

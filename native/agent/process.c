@@ -255,6 +255,7 @@ _Noreturn void tl_begin(struct tl_thread *thread)
             thread->handlers->action[number].handler = 1;
     tl_find_out(thread);
     process->outer_pid = thread->outer_pid;
+    tl_trace_begin_program(thread);
     // A filter outlives an execve: only the first program of a session installs it.
     bool is_first = !__atomic_exchange_n(&tl_session.begun, 1, __ATOMIC_RELAXED);
     long result = arm(thread);
@@ -283,6 +284,7 @@ void tl_child_start(struct tl_thread *thread)
         for (uint32_t i = 0; i < process->thread_count; i++) {
             process->threads[i]->state = process->threads[i] == thread ? TL_THREAD_LIVE : TL_THREAD_UNUSED;
             process->threads[i]->mailbox = NULL; // it is the parent's
+            tl_trace_forget(process->threads[i]);
         }
         for (size_t i = 0; i < sizeof process->handlers / sizeof *process->handlers; i++)
             process->handlers[i].users = &process->handlers[i] == thread->handlers;
@@ -295,6 +297,7 @@ void tl_child_start(struct tl_thread *thread)
         tl_set_segment(thread);
     }
     tl_find_out(thread);
+    tl_rules_begin(thread);
     if (own_memory)
         process->outer_pid = thread->outer_pid;
     if (thread->clone_flags & CLONE_CLEAR_SIGHAND) {
@@ -358,6 +361,7 @@ long tl_call_clone(struct tl_thread *thread)
         }
         struct tl_thread fresh = {
             .self = child,
+            .ring_at = child->ring_at,
             .index = child->index,
             .state = TL_THREAD_LIVE,
             .mask = thread->mask,

@@ -41,6 +41,7 @@ enum tl_class {
     TL_SLOW,     // the agent decides
 };
 
+#include "capture.h"
 #include "rule.h"
 
 // Why a thread in the program waits for the supervisor.
@@ -217,6 +218,8 @@ struct tl_session {
     uint8_t interest_i386[tl_calls];
     struct tl_bpf program[tl_bpf_max]; // says what becomes of a call, as a seccomp filter does
     struct tl_rule_table rules;
+    struct tl_capture capture;
+    bool constant[tl_calls]; // `constants` has the result, though every call is to be seen
     struct tl_mailbox mailboxes[tl_mailboxes];
 };
 

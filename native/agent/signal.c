@@ -206,6 +206,7 @@ static bool enter_handler(struct tl_thread *thread, int number, const struct tl_
     context->segments = handler_segments(context->segments);
     context->fpstate = 0; // a handler begins with a fresh vector state
     context->mask = thread->mask;
+    tl_trace_signal(thread, info);
     return true;
 }
 
@@ -393,6 +394,7 @@ long tl_call_rt_sigreturn(struct tl_thread *thread)
     }
     tl_rules_handled(thread, context.regs[RIP], context.regs[RSP]);
     thread->mask_is_full = false;
+    tl_trace_returned(thread, context.mask | thread->held_blocked, (long)context.regs[RAX]);
     thread->deferred.context = context; // the frame is the program's, and may be read-only
     tl_sigreturn((uint64_t)&thread->deferred.context);
 }

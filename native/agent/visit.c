@@ -158,6 +158,7 @@ static void give_back_all(struct tl_visit *visit)
     for (uint32_t i = 0; i < process->thread_count; i++) {
         struct tl_thread *thread = process->threads[i];
         unmap(thread->room, thread->room_size);
+        unmap((uint64_t)thread->ring_at, 2 * tl_ring_size);
         if (i)
             unmap((uint64_t)thread, tl_thread_size);
     }

@@ -57,6 +57,7 @@ static int notif_receive(struct tl_transport *t, struct tl_call *call)
         call->stage = 0;
         call->returned = call->emulated = call->ruled = false;
         call->delay_exit_ns = 0;
+        call->poke = NULL;
         call->nr = u.notif.data.nr;
         call->arch = u.notif.data.arch;
         call->ip = u.notif.data.instruction_pointer;

@@ -16,6 +16,8 @@ struct tl_rule_target {
     int32_t subcall; // args[0] of a multiplexer such as i386 socketcall, or -1
     int8_t path[2];  // index of the argument, or -1
     int8_t dirfd[2]; // index of the argument, or -1 for the working directory
+    uint8_t fds;     // bit per argument that is a descriptor
+    int8_t size;     // which argument is a size that can be cut down, or -1
 };
 
 struct tl_rules;
@@ -23,12 +25,17 @@ struct tl_rules;
 // TABLE: where agents find the rules, and all counts are kept; NULL where there are none.
 struct tl_error *tl_rules_new(struct tl_rule_table *table, struct tl_rules **rules);
 // GLOB: fnmatch(3) over each path of the call; NULL: any call. Without targets only agents apply the rule.
+// POKES: struct tl_rule_poke after struct tl_rule_poke, each with its bytes.
 struct tl_error *tl_rules_add(struct tl_rules *rules, const struct tl_rule *rule, const char *glob,
-                              const struct tl_rule_target *targets, unsigned count);
+                              const struct tl_rule_target *targets, unsigned count, const void *pokes,
+                              size_t pokes_size);
 void tl_rules_free(struct tl_rules *rules);
 
 // How often rule number INDEX has acted.
 uint64_t tl_rules_count(const struct tl_rules *rules, unsigned index);
+
+// Where rules have acted that log it.
+const struct tl_rule_table *tl_rules_table(const struct tl_rules *rules);
 
 // What they have to be told of a call, besides what hooks want. NR: -1 for all others.
 void tl_rules_wants(const struct tl_rules *rules, uint32_t arch, int nr, bool *before, bool *returned);

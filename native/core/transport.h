@@ -25,6 +25,7 @@ struct tl_call {
                     // go on
     bool ruled;     // it is a rule's
     uint64_t delay_exit_ns; // how long rules want it to be held when it returns
+    const void *poke;       // the rule that overwrites memory then, or NULL
 };
 
 // The stage of a call that its program makes again after a signal: rules have seen it.

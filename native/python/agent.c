@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "capture.h"
 #include "spawn.h"
 
 enum { i386 = 0x40000003 }; // AUDIT_ARCH_I386
@@ -14,6 +15,7 @@ struct agent_object {
     PyObject_HEAD
     struct tl_agent agent;
     struct tl_transport *transport; // owned by its listener
+    struct tl_capture_reader *reader; // copies what agents record, or NULL
     pid_t attached;                 // to this process, or 0
     struct tl_attachment *held;     // its threads, until begin()
     PyObject *on_unhooked;          // (pid, reason, errno, name): a program runs without hooks
@@ -30,6 +32,7 @@ static void agent_dealloc(PyObject *object)
     PyTypeObject *type = Py_TYPE(object);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
 
+    tl_capture_free(self->reader);
     if (self->held)
         tl_agent_go(self->held);
     // Who forgets to let go of a process does not leave it without anybody to answer.
@@ -146,6 +149,7 @@ static PyObject *agent_set_constant(PyObject *object, PyObject *args)
         return PyErr_Format(PyExc_ValueError, "set_constant: there is no call %u", nr);
     session->constants[nr] = value;
     session->classes[nr] = TL_CONSTANT;
+    session->constant[nr] = true;
     Py_RETURN_NONE;
 }
 
@@ -165,8 +169,8 @@ static uint16_t *find_list(struct tl_rule_table *table, unsigned arch, int nr)
     return &number->list;
 }
 
-// set_rules(audit_arch, nr, ((rule, subcall or -1), ...)): what agents apply to a call, before the program
-// begins; nr -1 first: all. False: there is no room.
+// set_rules(audit_arch, nr, ((rule, subcall or -1, bits of descriptors, size or -1), ...)): what agents apply
+// to a call, before the program begins; nr -1 first: all. False: there is no room.
 static PyObject *agent_set_rules(PyObject *object, PyObject *args)
 {
     struct tl_rule_table *table = &as_agent(object)->agent.session->rules;
@@ -182,10 +186,12 @@ static PyObject *agent_set_rules(PyObject *object, PyObject *args)
     if (!list || start + (size_t)count + 1 > tl_rule_uses_max)
         Py_RETURN_FALSE;
     for (Py_ssize_t i = 0; i < count; i++) {
-        int rule, subcall;
-        if (!PyArg_ParseTuple(PyTuple_GetItem(uses, i), "ii:set_rules", &rule, &subcall))
+        int rule, subcall, fds, size;
+        if (!PyArg_ParseTuple(PyTuple_GetItem(uses, i), "iiii:set_rules", &rule, &subcall, &fds, &size))
             return NULL;
-        table->uses[start + i] = (struct tl_rule_use){(uint16_t)(rule + 1), (int16_t)subcall};
+        table->uses[start + i] = (struct tl_rule_use){
+            (uint16_t)(rule + 1), (int16_t)subcall, (uint8_t)fds, (int8_t)size, 0,
+        };
     }
     *list = count ? (uint16_t)start : 0;
     if (count)
@@ -194,6 +200,77 @@ static PyObject *agent_set_rules(PyObject *object, PyObject *args)
         for (int i = 0; i < tl_calls; i++)
             table->calls[arch == i386][i] = *list;
     Py_RETURN_TRUE;
+}
+
+// capture(fd, limit, drop, signals, plans): has agents record calls, and copies the records to a file. PLANS:
+// struct tl_capture_plan for each number, and one for all others.
+static PyObject *agent_capture(PyObject *object, PyObject *args)
+{
+    struct agent_object *self = as_agent(object);
+    struct tl_capture *capture = &self->agent.session->capture;
+    const char *plans;
+    Py_ssize_t size;
+    unsigned limit;
+    int fd, drop, signals;
+
+    if (!PyArg_ParseTuple(args, "iIppy#:capture", &fd, &limit, &drop, &signals, &plans, &size))
+        return NULL;
+    if ((size_t)size != sizeof capture->plans + sizeof capture->other || self->reader) {
+        PyErr_SetString(PyExc_ValueError,
+                        "capture: struct tl_capture_plan has another size, or it records already");
+        return NULL;
+    }
+    memcpy(capture->plans, plans, sizeof capture->plans);
+    memcpy(&capture->other, plans + sizeof capture->plans, sizeof capture->other);
+    capture->limit = limit < tl_record_max / 2 ? limit : tl_record_max / 2;
+    capture->drop = (uint32_t)drop;
+    capture->signals = (uint32_t)signals;
+    uint8_t *classes = self->agent.session->classes;
+    for (unsigned nr = 0; nr < 65536; nr++)
+        if (nr < tl_capture_calls ? capture->plans[nr].wanted : capture->other.wanted)
+            classes[nr] = TL_SLOW;
+    struct tl_error *error = tl_capture_start(&self->agent, fd, &self->reader);
+    if (error)
+        return tl_raise(error);
+    Py_RETURN_NONE;
+}
+
+// append_chunk(type, pid, tid, data)
+static PyObject *agent_append_chunk(PyObject *object, PyObject *args)
+{
+    struct agent_object *self = as_agent(object);
+    const char *data;
+    Py_ssize_t size;
+    int type, pid, tid;
+
+    if (!PyArg_ParseTuple(args, "iiiy#:append_chunk", &type, &pid, &tid, &data, &size))
+        return NULL;
+    return PyLong_FromLong(
+        self->reader ? tl_capture_append(self->reader, (enum tl_chunk_type)type, pid, tid, data, (size_t)size)
+                     : 0);
+}
+
+// ticks(): the time stamp counter, by which records tell the time.
+static PyObject *agent_ticks(PyObject *object, PyObject *unused)
+{
+    (void)object;
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(__builtin_ia32_rdtsc());
+}
+
+// end_capture(): 0, or the errno of what could not be written.
+static PyObject *agent_end_capture(PyObject *object, PyObject *unused)
+{
+    struct agent_object *self = as_agent(object);
+    int error = 0;
+
+    (void)unused;
+    if (self->reader) {
+        Py_BEGIN_ALLOW_THREADS;
+        error = tl_capture_end(self->reader);
+        Py_END_ALLOW_THREADS;
+    }
+    return PyLong_FromLong(error);
 }
 
 static void release(void *context)
@@ -403,6 +480,10 @@ static PyMethodDef agent_methods[] = {
     {"classify_own", agent_classify_own, METH_NOARGS, NULL},
     {"set_constant", agent_set_constant, METH_VARARGS, NULL},
     {"set_rules", agent_set_rules, METH_VARARGS, NULL},
+    {"capture", agent_capture, METH_VARARGS, NULL},
+    {"append_chunk", agent_append_chunk, METH_VARARGS, NULL},
+    {"ticks", agent_ticks, METH_NOARGS, NULL},
+    {"end_capture", agent_end_capture, METH_NOARGS, NULL},
     {"enter", agent_enter, METH_O, NULL},
     {"attach", agent_attach, METH_VARARGS, NULL},
     {"begin", agent_begin, METH_NOARGS, NULL},

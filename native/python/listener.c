@@ -1,6 +1,8 @@
 // _native.Listener: worker threads that take calls from the core, apply the rules, and call the hooks.
 #include "listener_object.h"
 
+#include <string.h>
+
 struct tl_listener *tl_listener_core(PyObject *listener)
 {
     return as_listener(listener)->core;
@@ -143,15 +145,17 @@ static PyObject *listener_new(PyTypeObject *type, PyObject *args, PyObject *keyw
 
 static int parse_target(PyObject *item, struct tl_rule_target *target)
 {
-    int path0, path1, dirfd0, dirfd1;
+    int path0, path1, dirfd0, dirfd1, fds, size;
 
-    if (!PyArg_ParseTuple(item, "Iiiiiii:add_rule", &target->arch, &target->nr, &target->subcall, &path0,
-                          &dirfd0, &path1, &dirfd1))
+    if (!PyArg_ParseTuple(item, "Iiiiiiiii:add_rule", &target->arch, &target->nr, &target->subcall, &path0,
+                          &dirfd0, &path1, &dirfd1, &fds, &size))
         return -1;
     if (path0 > 5 || path1 > 5 || dirfd0 > 5 || dirfd1 > 5) {
         PyErr_SetString(PyExc_ValueError, "add_rule: a call has six arguments");
         return -1;
     }
+    target->fds = (uint8_t)fds;
+    target->size = (int8_t)size;
     target->path[0] = (int8_t)path0;
     target->path[1] = (int8_t)path1;
     target->dirfd[0] = (int8_t)dirfd0;
@@ -168,23 +172,30 @@ static int parse_targets(PyObject *targets, struct tl_rule_target *array)
 }
 
 // add_rule(glob or None, (first, last, step), (misses, seed), delay_enter_ns, delay_exit_ns, action, value,
-// targets); see agent/rule.h and core/rules.h. Before the hooks are set.
+// targets, struct tl_rule_more, pokes); see agent/rule.h and core/rules.h. Before the hooks are set.
 static PyObject *listener_add_rule(PyObject *object, PyObject *args)
 {
     struct listener_object *self = as_listener(object);
     unsigned long long first, last, step, misses, seed, delay_enter, delay_exit;
     struct tl_error *error = NULL;
     PyObject *targets;
-    const char *glob;
+    const char *glob, *more, *pokes;
+    Py_ssize_t more_size, pokes_size;
     long long value;
     int action;
 
-    if (!PyArg_ParseTuple(args, "z(KKK)(KK)KKiLO!:add_rule", &glob, &first, &last, &step, &misses, &seed,
-                          &delay_enter, &delay_exit, &action, &value, &PyTuple_Type, &targets))
+    if (!PyArg_ParseTuple(args, "z(KKK)(KK)KKiLO!y#y#:add_rule", &glob, &first, &last, &step, &misses, &seed,
+                          &delay_enter, &delay_exit, &action, &value, &PyTuple_Type, &targets, &more,
+                          &more_size, &pokes, &pokes_size))
         return NULL;
-    const struct tl_rule rule = {
-        first, last, step, misses, seed, delay_enter, delay_exit, value, (uint32_t)action, 0,
+    struct tl_rule rule = {
+        first, last, step, misses, seed, delay_enter, delay_exit, value, (uint32_t)action, 0, {0},
     };
+    if ((size_t)more_size != sizeof rule.more) {
+        PyErr_SetString(PyExc_ValueError, "add_rule: struct tl_rule_more has another size");
+        return NULL;
+    }
+    memcpy(&rule.more, more, sizeof rule.more);
     Py_ssize_t count = PyTuple_Size(targets);
     struct tl_rule_target *array = PyMem_Calloc((size_t)count + 1, sizeof *array);
     if (!array)
@@ -196,7 +207,7 @@ static PyObject *listener_add_rule(PyObject *object, PyObject *args)
     if (!self->rules)
         error = tl_rules_new(tl_listener_rule_table(self->core), &self->rules);
     if (!error)
-        error = tl_rules_add(self->rules, &rule, glob, array, (unsigned)count);
+        error = tl_rules_add(self->rules, &rule, glob, array, (unsigned)count, pokes, (size_t)pokes_size);
     PyMem_Free(array);
     if (error)
         return tl_raise(error);
@@ -251,6 +262,33 @@ static PyObject *listener_counts(PyObject *object, PyObject *unused)
     (void)unused;
     return Py_BuildValue("(KKKIIi)", (unsigned long long)c.received, (unsigned long long)c.replied,
                          (unsigned long long)c.gone, c.workers, c.most_waiting, c.failure);
+}
+
+// rule_hits(): (how many there were, [(rule, pid, tid, arch, nr, number), ...]), of the rules that log.
+static PyObject *listener_rule_hits(PyObject *object, PyObject *unused)
+{
+    struct listener_object *self = as_listener(object);
+    PyObject *list = PyList_New(0);
+
+    (void)unused;
+    if (!list || !self->rules)
+        return Py_BuildValue("(KN)", 0ULL, list);
+    const struct tl_rule_table *table = tl_rules_table(self->rules);
+    uint64_t count = __atomic_load_n(&table->hit_count, __ATOMIC_RELAXED);
+    for (uint64_t i = 0; i < count && i < tl_rule_hits_max; i++) {
+        const struct tl_rule_hit *hit = &table->hits[i];
+        if (!__atomic_load_n(&hit->written, __ATOMIC_ACQUIRE))
+            continue;
+        PyObject *one = Py_BuildValue("(IiiIiK)", hit->rule, (int)hit->pid, (int)hit->tid, hit->arch,
+                                      (int)hit->nr, (unsigned long long)hit->number);
+        if (!one || PyList_Append(list, one) < 0) {
+            Py_XDECREF(one);
+            Py_DECREF(list);
+            return NULL;
+        }
+        Py_DECREF(one);
+    }
+    return Py_BuildValue("(KN)", (unsigned long long)count, list);
 }
 
 static PyObject *listener_rule_count(PyObject *object, PyObject *argument)
@@ -323,6 +361,7 @@ static PyMethodDef listener_methods[] = {
     {"set_hooks", tl_hooks_set, METH_VARARGS, NULL},
     {"meet_exec", listener_meet_exec, METH_VARARGS, NULL},
     {"add_rule", listener_add_rule, METH_VARARGS, NULL},
+    {"rule_hits", listener_rule_hits, METH_NOARGS, NULL},
     {"rule_count", listener_rule_count, METH_O, NULL},
     {"start", listener_start, METH_NOARGS, NULL},
     {"close", listener_close, METH_NOARGS, NULL},

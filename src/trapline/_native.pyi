@@ -153,12 +153,17 @@ class Listener:
         action: int,
         value: int,
         targets: tuple[tuple[int, ...], ...],
+        more: bytes,
+        pokes: bytes,
         /,
     ) -> None: ...
     def meet_exec(
         self, audit_arch: int, nr: int, command: int, on_unhidden: Callable[[int], None], /
     ) -> None: ...
     def rule_count(self, index: int, /) -> int: ...
+    def rule_hits(self) -> tuple[int, list[tuple[int, int, int, int, int, int]]]:
+        """How often rules that log have acted, and the first of these: rule, pid, tid, arch, nr, number."""
+
     def start(self) -> None: ...
     def close(self) -> None: ...
     def wait_idle(self, milliseconds: int, /) -> bool: ...
@@ -313,13 +318,27 @@ class Agent:
     def set_constant(self, nr: int, result: int, /) -> None:
         """Have a call answered by the agent, always with the same result."""
 
-    def set_rules(self, audit_arch: int, nr: int, uses: tuple[tuple[int, int], ...], /) -> bool:
+    def set_rules(self, audit_arch: int, nr: int, uses: tuple[tuple[int, int, int, int], ...], /) -> bool:
         """Say which rules the agent applies to a call, before the program begins.
 
         :param nr: -1, which has to come first: all.
-        :param uses: in order, each the index of a rule and the subcall of a multiplexer that it is for, or -1.
+        :param uses: in order, each the index of a rule, the subcall of a multiplexer that it is for, or -1, a
+            bit per argument that is a descriptor, and the argument that is a size that can be cut down, or -1.
         :returns: False when there is no room for more.
         """
+
+    def capture(self, fd: int, limit: int, drop: bool, signals: bool, plans: bytes, /) -> None:
+        """Have agents record calls, before the program begins.
+
+        :param plans: ``struct tl_capture_plan`` for each number and one for all others; see native/agent/capture.h.
+        """
+
+    def append_chunk(self, kind: int, pid: int, tid: int, data: bytes, /) -> int: ...
+    def ticks(self) -> int:
+        """The time stamp counter, by which records tell the time."""
+
+    def end_capture(self) -> int:
+        """0, or the errno of what could not be written."""
 
     def enter(self, spawn: Spawn, /) -> tuple[int, int]:
         """Let a command that is held go on to its execve, and put the agent into the new program.

@@ -9,19 +9,27 @@
 
 from __future__ import annotations
 
+import os
+
 from trapline import abi
 from trapline.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-__all__ = ["MOST", "Rule", "parse", "targets"]
+__all__ = ["MOST", "Hit", "Rule", "parse", "targets"]
 
 _NANOSECONDS = {"": 1000, "us": 1000, "ns": 1, "ms": 10**6, "s": 10**9}
 _KEYS = "path, error, retval, delay_enter, delay_exit, when, p, seed, count"
 #: How many rules a program can have: the room that its agents look into.
 MOST = 1024
+#: How many bytes a rule can poke.
+MOST_POKED = 4096
+# struct tl_rule_more and struct tl_rule_poke, see native/agent/rule.h.
+_MORE, _POKE = "<IIiiHB5xQ6Q16s8x", "<BBH"
+_PER_THREAD, _LOGS, _POKES_EXIT = 1, 2, 4
+_ALL = (1 << 64) - 1
 
 
 class Rule:
@@ -41,11 +49,23 @@ class Rule:
     :ivar seed: of the random numbers, one per matching call: the same seed hits the same calls. None: the number of
         the rule among all, from 1.
     :ivar count: it is counted, although it may give a result to every call.
+    :ivar per_thread: *first*, *last* and *step* count each call of each thread by itself.
+    :ivar logs: it is recorded where the rule acts.
+    :ivar signal: number of a signal that its caller finds when the call returns, or 0.
+    :ivar pid: the process that the call must come from, or None.
+    :ivar comm: the name that the calling thread must have, or "".
+    :ivar fd: the descriptor that one of the call's arguments must be, or None.
+    :ivar after: a rule that must have acted before, or None.
+    :ivar set_args: what arguments are replaced by, by position.
+    :ivar most: the size that the call hands to the kernel is cut down to this, or None.
+    :ivar pokes: what overwrites memory: position of the argument that points to it, whether that happens after
+        the call, and the bytes.
     """
 
     __slots__ = (
-        "count", "delay_enter_ns", "delay_exit_ns", "error", "first", "last", "names", "path", "probability", "retval",
-        "seed", "step", "text",
+        "after", "comm", "count", "delay_enter_ns", "delay_exit_ns", "error", "fd", "first", "last", "logs", "most",
+        "names", "path", "per_thread", "pid", "pokes", "probability", "retval", "seed", "set_args", "signal", "step",
+        "text",
     )  # fmt: skip
 
     def __init__(self, text: str, names: tuple[str, ...]) -> None:
@@ -58,7 +78,15 @@ class Rule:
         self.first, self.last, self.step = 1, 0, 1
         self.probability = 1.0
         self.seed: int | None = None
-        self.count = False
+        self.count = self.per_thread = self.logs = False
+        self.signal = 0
+        self.pid: int | None = None
+        self.comm = ""
+        self.fd: int | None = None
+        self.after: Rule | None = None
+        self.set_args: dict[int, int] = {}
+        self.most: int | None = None
+        self.pokes: tuple[tuple[int, bool, bytes], ...] = ()
 
     @property
     def result(self) -> int | None:
@@ -69,15 +97,39 @@ class Rule:
     def always_decides(self) -> bool:
         """It has a result for every call, so that later rules and hooks are not asked."""
         every = (self.first, self.last, self.step, self.probability) == (1, 0, 1, 1.0)
-        return every and self.path is None and self.result is not None
+        wanted = (self.path, self.pid, self.fd, self.after) == (None, None, None, None) and not self.comm
+        return every and wanted and self.result is not None
 
     @property
     def is_constant(self) -> bool:
         """It is nothing but one result for every call: nobody has to run for it, and nobody counts."""
-        return self.always_decides and not (self.count or self.delay_enter_ns or self.delay_exit_ns)
+        acts = self.delay_enter_ns or self.delay_exit_ns or self.signal or self.pokes or self.set_args
+        return self.always_decides and not (self.count or self.logs or acts or self.most is not None)
 
     def __repr__(self) -> str:
         return f"<Rule {self.text}>"
+
+
+class Hit:
+    """Where a rule has acted.
+
+    :ivar rule: its text.
+    :ivar name: the call.
+    :ivar pid: the process that made it, and *tid* the thread.
+    :ivar number: which of the calls it was, as the rule counts them.
+    """
+
+    __slots__ = ("name", "number", "pid", "rule", "tid")
+
+    def __init__(self, rule: str, name: str, pid: int, tid: int, number: int) -> None:
+        self.rule = rule
+        self.name = name
+        self.pid = pid
+        self.tid = tid
+        self.number = number
+
+    def __repr__(self) -> str:
+        return f"<Hit {self.name} {self.number} of thread {self.tid}: {self.rule}>"
 
 
 def _split(text: str) -> list[str]:
@@ -244,17 +296,52 @@ def targets(rule: Rule, calls: Iterable[tuple[str, int, str, int]]) -> tuple[tup
     """Return what the native core needs to find a rule's paths.
 
     :param calls: ``(arch, nr, name, inner)`` of each call; *inner* is the number inside a multiplexer, or -1.
-    :returns: ``(audit_arch, nr, inner, path, dirfd, path, dirfd)`` each, argument positions or -1.
+    :returns: ``(audit_arch, nr, inner, path, dirfd, path, dirfd, fds, size)`` each, argument positions or -1; *fds*
+        and *size* as of :func:`roles`.
     """
     found: list[tuple[int, ...]] = []
     for arch, nr, name, inner in calls:
         places: list[int] = []
         if rule.path is None or inner >= 0:
-            found.append((abi.AUDIT_ARCH[arch], nr, inner, -1, -1, -1, -1))
+            found.append((abi.AUDIT_ARCH[arch], nr, inner, -1, -1, -1, -1, *roles(rule, arch, nr)))
             continue
         signature = abi.signature(name, arch)
         for param in signature.paths[:2]:
             dirfd = signature.param(param.dirfd) if param.dirfd is not None else None
             places += [param.index, -1 if dirfd is None else dirfd.index]
-        found.append((abi.AUDIT_ARCH[arch], nr, inner, *places, *[-1] * (4 - len(places))))
+        places += [-1] * (4 - len(places))
+        found.append((abi.AUDIT_ARCH[arch], nr, inner, *places, *roles(rule, arch, nr)))
     return tuple(found)
+
+
+def roles(rule: Rule, arch: str, nr: int | None) -> tuple[int, int]:
+    """Return a bit for each argument that is a descriptor, and which one is the size of a buffer, or -1.
+
+    Only as far as the rule is about them.
+    """
+    if (rule.fd is None and rule.most is None) or nr is None or nr < 0:
+        return 0, -1
+    signature = abi.signature(abi.name(nr, arch), arch)
+    fds = sum(1 << param.index for param in signature.params if param.kind == "fd")
+    size = signature.buffer_size if rule.most is not None else None
+    return fds, -1 if size is None else size.index
+
+
+def more(rule: Rule, rules: Sequence[Rule]) -> tuple[bytes, bytes]:
+    """Return ``struct tl_rule_more`` for the native core, and the pokes."""
+    import struct
+
+    pokes = b"".join(
+        [struct.pack(_POKE, arg, at_exit, len(data)) + data for arg, at_exit, data in rule.pokes]
+    )
+    if len(pokes) > MOST_POKED:
+        raise UsageError(f"rule '{rule.text}' pokes more than {MOST_POKED} bytes")
+    at_exit = any(at_exit for _, at_exit, _ in rule.pokes)
+    arguments = [rule.set_args.get(index, 0) & _ALL for index in range(6)]
+    packed = struct.pack(
+        _MORE, rule.per_thread * _PER_THREAD | rule.logs * _LOGS | at_exit * _POKES_EXIT, rule.signal,
+        -1 if rule.pid is None else rule.pid, -1 if rule.fd is None else rule.fd,
+        0 if rule.after is None else rules.index(rule.after) + 1, sum(1 << index for index in rule.set_args),
+        _ALL if rule.most is None else rule.most, *arguments, os.fsencode(rule.comm)[:15],
+    )  # fmt: skip
+    return packed, pokes

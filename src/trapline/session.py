@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from trapline.call import Call
+    from trapline.capture import Capture
     from trapline.engines.base import Engine, Program
     from trapline.engines.deferred import DeferredHooks
+    from trapline.rules import Hit
     from trapline.stdio import Given
 
     StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -86,6 +88,7 @@ class Session:
     :param allow_io_uring: let programs set up io_uring, whose operations no hook sees.
     :param hide_vdso: take the vDSO from every program that is executed, so that it asks the kernel for the time
         (with ``rdtsc`` it can still count cycles). None: when a hook or rule names such a call, as clock_gettime.
+    :param capture: what is recorded of the program's calls; see :class:`trapline.capture.Capture`.
     :raises UsageError: an option cannot be understood.
     :raises UnsupportedByEngineError: the engine cannot do what a hook declares.
     """
@@ -107,6 +110,7 @@ class Session:
         allow_io_uring: bool = False,
         hide_vdso: bool | None = None,
         job: _native.Job | None = None,
+        capture: Capture | None = None,
     ) -> None:
         if isinstance(command, str | bytes) or not command:
             raise UsageError("the command is a list of a program and its arguments, such as ['ls', '-l']")
@@ -126,7 +130,7 @@ class Session:
         parsed = [rule if isinstance(rule, Rule) else parse(rule) for rule in rules]
         plan = Plan(
             collect(hooks), parsed, allow_io_uring=allow_io_uring, hide_vdso=hide_vdso, workers=workers,
-            on_error=self._hook_failed, on_unhidden=self._unhidden,
+            on_error=self._hook_failed, on_unhidden=self._unhidden, capture=capture,
         )  # fmt: skip
         #: Name of the engine, and why it was chosen.
         self._engines, self.engine_reason = choose(engine, self._needs(plan))
@@ -134,6 +138,8 @@ class Session:
         #: Called when the engine is certain; what an engine holds has not begun by then.
         self.on_engine: Callable[[Session], None] | None = None
         self._plan = plan
+        #: Why the record could not be written to its end, an errno, or 0.
+        self.capture_error = 0
         self._engine: Engine | None = None
         self._program: Program | None = None
         self._tree: ProcessTree | None = None
@@ -345,6 +351,9 @@ class Session:
             if self._deferred is not None:
                 self._deferred.close()
             engine.tables.listener.wait_idle(_GRACE_MS)
+        if engine is not None and self._plan.capture is not None and self._program is not None:
+            status = 0 if self.returncode is None else self.returncode
+            self.capture_error = engine.end_capture(self._program.pid, status)
         if engine is not None:
             engine.close()
         if self._program is not None:
@@ -402,6 +411,13 @@ class Session:
             no_new_privs=program.no_new_privs,
             seconds=self._seconds or time.monotonic() - self._started,
         )
+
+    @property
+    def injected(self) -> tuple[list[Hit], int]:
+        """Where rules have acted that log it: the first some thousands, and how many there were."""
+        self._running()
+        assert self._engine is not None
+        return self._engine.tables.hits()
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the command itself; nothing happens when it has ended."""

@@ -118,6 +118,15 @@ class Signature:
         """Return the parameter of that name, or None."""
         return self._index.get(name)
 
+    @property
+    def buffer_size(self) -> Param | None:
+        """The parameter that says how long a buffer is, as of read and write; None where there is none."""
+        for param in self.params:
+            holder = self._index.get(param.size_of or "")
+            if param.kind == "buf" and holder is not None and holder.pointer is None:
+                return holder
+        return None
+
     def __repr__(self) -> str:
         inside = ", ".join(f"{param.ctype} {param.name}" for param in self.params).replace("* ", "*")
         return f"<Signature {self.name}({inside if self.known else '?'}) on {self.arch}>"

@@ -15,7 +15,7 @@ __all__ = ["EXIT_FAILURE", "main"]
 #: Exit status of trapline's own failures.
 EXIT_FAILURE = 125
 _EXIT_INTERRUPTED = 130
-_COMMANDS = ("run", "attach", "guest", "filter", "doctor")
+_COMMANDS = ("run", "trace", "inject", "sweep", "attach", "guest", "filter", "doctor")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,6 +27,18 @@ def main(argv: list[str] | None = None) -> int:
             from trapline.cli import run
 
             return run.main(argv[1:])
+        if argv[:1] == ["trace"]:
+            from trapline.cli import trace
+
+            return trace.main(argv[1:])
+        if argv[:1] == ["inject"]:
+            from trapline.cli import inject
+
+            return inject.main(argv[1:])
+        if argv[:1] == ["sweep"]:
+            from trapline.cli import sweep
+
+            return sweep.main(argv[1:])
         return _main_by_argparse(argv)
     except TraplineError as error:
         return complain(error)

@@ -8,9 +8,12 @@ from trapline.errors import CommandError, EngineStartError, HookError, UsageErro
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
     from typing import Any
 
     from trapline.session import Session
+
+    Table = tuple[tuple[str, str, str, bool, str], ...]
 
 __all__ = ["add_parser", "main"]
 
@@ -18,7 +21,7 @@ _ENOENT = 2
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 
 #: Short and long name, name of the value (empty: a switch), whether it may be repeated, and what it is for.
-OPTIONS: tuple[tuple[str, str, str, bool, str], ...] = (
+OPTIONS: Table = (
     ("-s", "--script", "FILE", True, "Python file with hooks; all that it defines or lists in `hooks` are used"),
     ("-e", "--rule", "RULE", True, "rule without Python: CALL[,CALL...]:KEY=VALUE..., with keys path, error, retval, "
      "delay_enter, delay_exit, when, p, seed, count"),
@@ -43,17 +46,32 @@ examples:
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add this command to the parser that writes the help."""
+    add_options(
+        subparsers, "run", "run a command under hooks and rules",
+        "Run a command, and all that it starts, under hooks and rules.", _EPILOG, OPTIONS,
+    )  # fmt: skip
+
+
+def add_options(
+    subparsers: argparse._SubParsersAction[Any],
+    name: str,
+    short_help: str,
+    description: str,
+    epilog: str,
+    options: Table,
+) -> None:
+    """Add a command that runs another one to the parser that writes the help."""
     import argparse
 
     parser = subparsers.add_parser(
-        "run",
-        help="run a command under hooks and rules",
-        description="Run a command, and all that it starts, under hooks and rules.",
-        usage="trapline run [OPTION...] [--] COMMAND [ARG...]",
-        epilog=_EPILOG,
+        name,
+        help=short_help,
+        description=description,
+        usage=f"trapline {name} [OPTION...] [--] COMMAND [ARG...]",
+        epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    for short, long, value, repeated, text in OPTIONS:
+    for short, long, value, repeated, text in options:
         names = [name for name in (short, long) if name]
         if value:
             parser.add_argument(*names, metavar=value, action="append" if repeated else "store", help=text)
@@ -66,8 +84,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 class Options:
     """What the command line asked for."""
 
-    def __init__(self) -> None:
-        self.values: dict[str, list[str]] = {long: [] for _, long, _, _, _ in OPTIONS}
+    def __init__(self, table: Table) -> None:
+        self.values: dict[str, list[str]] = {long: [] for _, long, _, _, _ in table}
         self.command: list[str] = []
 
     def all(self, long: str) -> list[str]:
@@ -83,15 +101,26 @@ class Options:
         return bool(self.values[long])
 
 
-def parse(argv: list[str]) -> Options | None:
-    """Read the arguments behind ``run``; None asks for the help text.
+def parse(
+    argv: list[str],
+    table: Table = OPTIONS,
+    command: str = "run",
+    optional: Callable[[Options], bool] | None = None,
+) -> Options | None:
+    """Read the arguments behind ``run``, or another command like it; None asks for the help text.
+
+    :param optional: with which options there need not be a command.
 
     :raises UsageError: something in it is unknown or missing.
     """
-    options = Options()
-    by_name = {name: (long, value) for short, long, value, _, _ in OPTIONS for name in (short, long) if name}
+    options = Options(table)
+    waiting: list[str] = []  # what stands behind a switch of one letter, as in -tt
+    by_name = {name: (long, value) for short, long, value, _, _ in table for name in (short, long) if name}
     words = iter(argv)
-    for word in words:
+    while True:
+        word = waiting.pop() if waiting else next(words, None)
+        if word is None:
+            break
         if word == "--":
             options.command = list(words)
             break
@@ -104,19 +133,21 @@ def parse(argv: list[str]) -> Options | None:
             word.partition("=") if word.startswith("--") else (word[:2], word[2:], word[2:])
         )
         if name not in by_name:
-            raise UsageError(f"run: unknown option {name}; `trapline run --help` lists them")
+            raise UsageError(f"{command}: unknown option {name}; `trapline {command} --help` lists them")
         long, value = by_name[name]
         if not value:
-            if equals:
-                raise UsageError(f"run: {name} takes no value")
+            if equals and not word.startswith("--"):
+                waiting.append(f"-{inline}")
+            elif equals:
+                raise UsageError(f"{command}: {name} takes no value")
             options.values[long].append("")
             continue
         given = inline if equals else next(words, None)
         if given is None:
-            raise UsageError(f"run: {name} needs a value, {value}")
+            raise UsageError(f"{command}: {name} needs a value, {value}")
         options.values[long].append(given)
-    if not options.command:
-        raise UsageError("run: no command; write `trapline run [OPTION...] -- COMMAND [ARG...]`")
+    if not options.command and not (optional is not None and optional(options)):
+        raise UsageError(f"{command}: no command; write `trapline {command} [OPTION...] -- COMMAND [ARG...]`")
     return options
 
 
@@ -142,10 +173,7 @@ def main(argv: list[str]) -> int:
     """Run the command and return the exit status to give."""
     options = parse(argv)
     if options is None:
-        from trapline.cli import parser
-
-        parser().parse_args(["run", "--help"])
-        return 0
+        return help_of("run")
     try:
         workers = int(options.last("--workers", "64"))
     except ValueError:
@@ -164,18 +192,26 @@ def main(argv: list[str]) -> int:
             on_hook_error=options.last("--on-hook-error", "raise"),
             workers=workers,
             allow_io_uring=options.has("--allow-io-uring"),
-            env=_environment(),
+            env=given_environment(),
             job=job,
         )
-        status = _run(session, job, verbose=options.has("--verbose"))
+        status = run(session, job, verbose=options.has("--verbose"))
         if options.has("--stats"):
             _print_stats(session)
-        return _exit_status(status, job)
+        return exit_status(status, job)
     finally:
         job.end()
 
 
-def _environment() -> dict[str, str] | None:
+def help_of(command: str) -> int:
+    """Print what a command understands."""
+    from trapline.cli import parser
+
+    parser().parse_args([command, "--help"])
+    return 0
+
+
+def given_environment() -> dict[str, str] | None:
     """Return the environment as it was given to us; None is ``os.environ``.
 
     In the C locale Python adds LC_CTYPE to its own (PEP 538), which is none of the command's business.
@@ -190,7 +226,7 @@ def _environment() -> dict[str, str] | None:
     return {key: value for key, value in os.environ.items() if key != "LC_CTYPE"}
 
 
-def _run(session: Session, job: Any, *, verbose: bool) -> int:
+def run(session: Session, job: Any, *, verbose: bool) -> int:
     """Return what :meth:`Session.wait` does, or an exit status of our own as 1000 and that."""
     import gc
 
@@ -229,7 +265,8 @@ def _say_engine(session: Session) -> None:
     say(f"trapline: engine {session.engine}: {session.engine_reason}\n")
 
 
-def _exit_status(status: int, job: Any) -> int:
+def exit_status(status: int, job: Any) -> int:
+    """Return our own exit status for what :func:`run` returned."""
     if status >= 1000:
         return status - 1000
     if status >= 0:

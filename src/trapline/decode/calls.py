@@ -54,7 +54,7 @@ def call_text(
         shown = ", ".join(hex(value) for value in args)
         text = f"{name}({shown})"
     else:
-        line = _Line(signature, args, read, result, limit)
+        line = Line(signature, args, read, result, limit)
         text = f"{name}({', '.join(line.arguments())})"
     return text if result is None else f"{text} = {result_text(signature, result)}"
 
@@ -91,7 +91,7 @@ def result_text(signature: Signature, result: int) -> str:
     return str(result if signature.returns == "size" else signed)
 
 
-class _Line:
+class Line:
     """The arguments of one call while they are written."""
 
     def __init__(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     Reader = Callable[[int, int], bytes]
 
 PAGE = 4096
-_ESCAPES = {7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\"}
+_ESCAPES = {9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\"}
 #: Members that are flag words or values of a family.
 _FAMILIES = {
     ("pollfd", "events"): "poll",

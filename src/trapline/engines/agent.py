@@ -14,12 +14,14 @@ from trapline.bpf import action
 from trapline.engines.base import Program
 from trapline.engines.tables import CallTables
 from trapline.errors import CommandError, EngineStartError, UsageError
+from trapline.rules import roles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from trapline.capture import Capture
     from trapline.engines.base import Command, Plan
     from trapline.engines.chains import RuleChains
     from trapline.engines.planner import Planner
@@ -35,6 +37,8 @@ _REWRITES, _TRAPS, _WAITS = 1, 2, 4
 _WISH = "TRAPLINE_REWRITE"
 _NATIVE = "x86_64"
 _EPERM = 1
+#: enum tl_chunk_type
+_RECORDS, _STATUS = 1, 6
 #: Numbers below this one are in the agent's tables.
 _TABLE_SIZE = 1024
 
@@ -91,9 +95,11 @@ class AgentEngine:
         )
         self._spawn: _native.Spawn | None = None
         self._planner: Planner | None = None
+        self._command: Command | None = None
 
     def launch(self, command: Command) -> Program:
         """Create the process; it is held before its execve."""
+        self._command = command
         environment = [each for each in command.environment if not each.startswith(_WISH.encode() + b"=")]
         try:
             self._spawn = _native.Spawn(
@@ -119,6 +125,8 @@ class AgentEngine:
         """Start to answer, and let the program begin."""
         native = self.tables.listen(self.agent.transport(), tree, defer)
         self._classify()
+        if self.plan.capture is not None:
+            self._record(self.plan.capture, program.pid)
         native.start()
         if self.flags & _REWRITES:
             from trapline.engines.planner import Planner
@@ -133,6 +141,18 @@ class AgentEngine:
             raise self._error(error.errno or 0, str(error.strerror)) from None
         if reason:
             raise self._error(number, _why(reason, number))
+
+    def _record(self, capture: Capture, pid: int) -> None:
+        from trapline.capture import first_call
+
+        try:
+            self.agent.capture(capture.fd, capture.limit, capture.drop, capture.signals, capture.plans())
+        except OSError as error:
+            raise EngineStartError(error.errno or 0, f"cannot record calls: {error.strerror}") from None
+        command = self._command
+        if command is not None and not capture.names.isdisjoint(("*", "execve")):
+            record = first_call(command.executable, command.argv, command.environment, self.agent.ticks())
+            self.agent.append_chunk(_RECORDS, pid, pid, record)
 
     def _error(self, number: int, why: str) -> EngineStartError:
         return EngineStartError(
@@ -162,7 +182,10 @@ class AgentEngine:
             constants |= {nr: everywhere for nr in range(_TABLE_SIZE) if nr not in others}
         for key in sorted(chains.calls(), key=lambda key: key[1] is not None):
             arch, nr = key
-            uses = [(rule, -1 if inner is None else inner) for rule, inner in chains.uses.get(key, ())]
+            uses = [
+                (index, -1 if inner is None else inner, *roles(chains.rules[index], arch, nr))
+                for index, inner in chains.uses.get(key, ())
+            ]
             if not self.agent.set_rules(abi.AUDIT_ARCH[arch], -1 if nr is None else nr, tuple(uses)):
                 raise UsageError("there are too many rules for so many calls; use fewer, or --engine notify")
         for number, result in constants.items():
@@ -189,6 +212,11 @@ class AgentEngine:
             for reason, count in one["left"].items():
                 total["left"][reason] = total["left"].get(reason, 0) + count
         return total
+
+    def end_capture(self, pid: int, status: int) -> int:
+        """Write what is left of the record, and how the command has ended."""
+        error = self.agent.end_capture()
+        return self.agent.append_chunk(_STATUS, pid, pid, status.to_bytes(4, "little", signed=True)) or error
 
     def close(self) -> None:
         """End the planner."""

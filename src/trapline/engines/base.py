@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, Protocol
 
+    from trapline.capture import Capture
     from trapline.engines.tables import CallTables
     from trapline.hooks import Hook
     from trapline.process import ProcessTree
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
         def close(self) -> None:
             """Give back what :meth:`start` took; the program has ended."""
 
+        def end_capture(self, pid: int, status: int) -> int:
+            """Write what is left of the record; return 0, or why it could not be written."""
+
 
 __all__ = ["CAPABILITIES", "ENGINES", "Command", "Plan", "Program", "command_error", "new_engine"]
 
@@ -58,14 +62,15 @@ CAPABILITIES = {
     "result": "tell what a call returns",
     "change_args": "change arguments",
     "attach": "attach to a running process",
+    "capture": "record calls",
 }
 
 #: Capabilities by engine, the cheapest first. Those that can be started are in STARTABLE.
 ENGINES: dict[str, frozenset[str]] = {
     "notify": frozenset(),
-    "rewrite": frozenset({"result", "change_args", "attach"}),
-    "sud": frozenset({"result", "change_args", "attach"}),
-    "trap": frozenset({"result", "change_args"}),
+    "rewrite": frozenset({"result", "change_args", "attach", "capture"}),
+    "sud": frozenset({"result", "change_args", "attach", "capture"}),
+    "trap": frozenset({"result", "change_args", "capture"}),
     "ptrace": frozenset({"result", "change_args", "attach"}),
 }
 #: Module and class of the engines that this version can start, in the order of ENGINES.
@@ -188,12 +193,22 @@ class Plan:
     :ivar hide_vdso: take the vDSO from new programs, so that they ask the kernel for the time.
     :ivar allow_io_uring: let ``io_uring_setup`` through, whose calls nobody sees.
     :ivar workers: most threads that run hooks at one time.
+    :ivar capture: what is recorded, or None.
     :ivar on_error: ``(call, exception)`` of a hook that raised; returns an errno to fail with, 0 to let the kernel
         perform the call, or -1 to leave it waiting (its program is being killed).
     :ivar on_unhidden: ``(errno)``: a program has kept its vDSO although *hide_vdso* is set.
     """
 
-    __slots__ = ("allow_io_uring", "hide_vdso", "hooks", "on_error", "on_unhidden", "rules", "workers")
+    __slots__ = (
+        "allow_io_uring",
+        "capture",
+        "hide_vdso",
+        "hooks",
+        "on_error",
+        "on_unhidden",
+        "rules",
+        "workers",
+    )
 
     def __init__(
         self,
@@ -205,12 +220,14 @@ class Plan:
         workers: int,
         on_error: Callable[..., int],
         on_unhidden: Callable[[int], None],
+        capture: Capture | None = None,
     ) -> None:
         self.hooks = tuple(hooks)
         self.rules = tuple(rules)
         if len(self.rules) > MOST:
             raise UsageError(f"there are {len(self.rules)} rules, and at most {MOST} are possible")
         self.allow_io_uring = allow_io_uring
+        self.capture = capture
         self.workers = workers
         if hide_vdso is None:
             named = [hook.names for hook in self.hooks] + [rule.names for rule in self.rules]
@@ -222,12 +239,16 @@ class Plan:
     def needs(self) -> dict[str, str]:
         """Return the capabilities that are needed, each with the first hook or rule that needs it."""
         found: dict[str, str] = {}
+        if self.capture is not None:
+            found["capture"] = "what is to be recorded"
         for hook in self.hooks:
             if hook.on_return or hook.performs:
                 found.setdefault("result", f"hook {hook.name!r}")
             if hook.changes_args:
                 found.setdefault("change_args", f"hook {hook.name!r}")
         for rule in self.rules:
-            if rule.delay_exit_ns:
+            if rule.delay_exit_ns or any(at_exit for _, at_exit, _ in rule.pokes):
                 found.setdefault("result", f"rule '{rule.text}'")
+            if rule.set_args or rule.most is not None:
+                found.setdefault("change_args", f"rule '{rule.text}'")
         return found

@@ -12,7 +12,7 @@ from trapline import abi
 from trapline.bpf import action
 from trapline.bpf.policy import Rule as FilterRule
 from trapline.bpf.policy import native_arches, rules_for
-from trapline.rules import targets
+from trapline.rules import more, targets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -167,13 +167,13 @@ class RuleChains:
             misses = min(int((1 - rule.probability) * 2.0**64), 2**64 - 1)
             native.add_rule(
                 rule.path, (rule.first, rule.last, rule.step), (misses, seed), rule.delay_enter_ns,
-                rule.delay_exit_ns, what, value, targets(rule, self._targets(index)),
+                rule.delay_exit_ns, what, value, targets(rule, self._targets(index)), *more(rule, self.rules),
             )  # fmt: skip
 
     def counts(self, native: _native.Listener) -> dict[str, int]:
         """Return how often each rule that is counted has acted, by its text."""
         found: dict[str, int] = {}
         for index, rule in enumerate(self.rules):
-            if not rule.is_constant:
+            if not rule.is_constant and rule.text:
                 found[rule.text] = found.get(rule.text, 0) + native.rule_count(index)
         return found

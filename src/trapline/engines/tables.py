@@ -11,6 +11,7 @@ from trapline.bpf.policy import Rule as FilterRule
 from trapline.bpf.policy import compile_policy, native_arches, rules_for
 from trapline.call import Call, path_places
 from trapline.errors import UsageError
+from trapline.rules import Hit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -165,6 +166,17 @@ class CallTables:
     def rule_counts(self) -> dict[str, int]:
         """Return how often each rule acted, by its text; constants are not counted."""
         return self.chains.counts(self.listener) if self.chains and self.listener else {}
+
+    def hits(self) -> tuple[list[Hit], int]:
+        """Return where rules have acted that log it, as far as that was kept, and how often they have."""
+        if self.listener is None or self.chains is None:
+            return [], 0
+        arches = {value: name for name, value in abi.AUDIT_ARCH.items()}
+        count, found = self.listener.rule_hits()
+        return [
+            Hit(self.chains.rules[rule].text, abi.name(nr, arches[arch]), pid, tid, number)
+            for rule, pid, tid, arch, nr, number in found
+        ], count
 
 
 def _for_call(hook: Hook, arch: str, nr: int | None, shared: bool) -> Callable[..., Any]:

@@ -1,0 +1,70 @@
+"""``-c``: calls, time and errors by name, with how long they took."""
+
+from __future__ import annotations
+
+from trapline.trace.file import CALL, Event
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from trapline.trace.select import Selection
+
+__all__ = ["Summary"]
+
+#: Upper ends of the columns of the histogram, in nanoseconds.
+_BINS = ((1_000, "<1us"), (10_000, "<10us"), (100_000, "<100us"), (1_000_000, "<1ms"), (10_000_000, "<10ms"))
+_LAST = ">=10ms"
+
+
+class Summary:
+    """Counts calls.
+
+    :param selection: which calls are counted.
+    """
+
+    def __init__(self, selection: Selection | None = None) -> None:
+        self._selection = selection
+        #: By name: calls, errors, nanoseconds, and how many took how long.
+        self.calls: dict[str, list[int]] = {}
+
+    def take(self, event: Event) -> None:
+        """Count one event."""
+        if event.kind != CALL or event.result is None:
+            return
+        if self._selection is not None and not self._selection.wants(event, None):
+            return
+        found = self.calls.setdefault(event.name, [0] * (4 + len(_BINS)))
+        taken = event.end - event.start
+        found[0] += 1
+        found[1] += bool(event.error)
+        found[2] += taken
+        place = next((index for index, (end, _) in enumerate(_BINS) if taken < end), len(_BINS))
+        found[3 + place] += 1
+
+    def text(self) -> str:
+        """Write the table, the most time first."""
+        total = sum(found[2] for found in self.calls.values())
+        bins = [name for _, name in _BINS] + [_LAST]
+        head = (
+            "% time     seconds  usecs/call     calls    errors  "
+            + " ".join(f"{name:>7}" for name in bins)
+            + " syscall"
+        )
+        rule = (
+            "------ ----------- ----------- --------- --------- "
+            + " ".join(["-------"] * len(bins))
+            + " ----------------"
+        )
+        lines = [head, rule]
+        for name, found in sorted(self.calls.items(), key=lambda item: (-item[1][2], item[0])):
+            lines.append(self._row(name, found, total))
+        every = [sum(column) for column in zip(*self.calls.values(), strict=True)] or [0] * (4 + len(_BINS))
+        lines += [rule, self._row("total", every, total)]
+        return "\n".join(lines) + "\n"
+
+    @staticmethod
+    def _row(name: str, found: list[int], total: int) -> str:
+        count, errors, nanoseconds, *places = found
+        share = 100 * nanoseconds / total if total else 0.0
+        each = nanoseconds // max(count, 1) // 1000
+        histogram = " ".join(f"{place or '':>7}" for place in places)
+        return f"{share:6.2f} {nanoseconds / 1e9:11.6f} {each:11d} {count:9d} {errors or '':>9} {histogram} {name}"

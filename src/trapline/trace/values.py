@@ -1,0 +1,210 @@
+"""Values as strace writes them."""
+
+from __future__ import annotations
+
+from trapline.abi import flags, structs
+from trapline.decode.addresses import sockaddr
+from trapline.decode.memory import address_text, quote, try_read
+from trapline.decode.values import flags_text, signal_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trapline.trace.file import Event
+
+__all__ = [
+    "clone_flags", "descriptors", "file_mode", "limit_text", "makedev", "message", "option_value", "poll_text",
+    "sigaction_text", "sigset_text", "statx_text", "termios_text",
+]  # fmt: skip
+
+_CSIGNAL = 0xFF
+_INFINITY = (1 << 64) - 1
+
+
+def clone_flags(bits: int, *, low: bool = True) -> str:
+    """Write clone flags, and the signal in their low byte."""
+    signal = bits & _CSIGNAL if low else 0
+    rest = bits & ~signal
+    words = [flags_text("clone3" if rest >> 32 else "clone", rest)] if rest else []
+    words += [signal_text(signal)] if signal else []
+    return "|".join(words) or "0"
+
+
+def makedev(number: int) -> str:
+    """Write a device's number."""
+    major = (number >> 8 & 0xFFF) | (number >> 32 & ~0xFFF)
+    minor = (number & 0xFF) | (number >> 12 & ~0xFF)
+    return f"makedev({major:#x}, {minor:#x})" if minor or major else "makedev(0, 0)"
+
+
+def limit_text(value: int) -> str:
+    """Write a resource limit."""
+    if value == _INFINITY:
+        return "RLIM64_INFINITY"
+    return f"{value // 1024}*1024" if value > 1024 and value % 1024 == 0 else str(value)
+
+
+def sigset_text(bits: int) -> str:
+    """Write a signal set: ``[INT CHLD]``, and ``~[...]`` where most are in it."""
+    inverted = bits.bit_count() >= 43
+    shown = ~bits & _INFINITY if inverted else bits
+    names = [_short(number) for number in range(1, 65) if shown >> (number - 1) & 1]
+    return f"{'~' if inverted else ''}[{' '.join(names)}]"
+
+
+def file_mode(mode: int) -> str:
+    """Write a file's type and permissions: ``S_IFDIR|S_ISVTX|0777``."""
+    words = [
+        name
+        for name, value in flags.members("mode").items()
+        if value == mode & 0o170000 and name[:4] == "S_IF"
+    ]
+    words += [
+        name for bit, name in ((0o4000, "S_ISUID"), (0o2000, "S_ISGID"), (0o1000, "S_ISVTX")) if mode & bit
+    ]
+    return "|".join([*words, f"{mode & 0o777:#05o}".replace("o", "")[-4:] if mode & 0o777 else "000"])
+
+
+def _short(number: int) -> str:
+    if number in (32, 64):
+        return "RTMIN" if number == 32 else "RT_32"
+    return signal_text(number).removeprefix("SIG")
+
+
+def sigaction_text(record: structs.Record) -> str:
+    """Write a signal action."""
+    handler = {0: "SIG_DFL", 1: "SIG_IGN"}.get(record.sa_handler, hex(record.sa_handler))
+    shown = [f"sa_handler={handler}", f"sa_mask={sigset_text(record.sa_mask)}"]
+    bits = record.sa_flags
+    # The restorer's flag first, as strace has it.
+    words = ["SA_RESTORER"] if bits & 0x04000000 else []
+    rest = bits & ~0x04000000
+    words += _ordered_sa(rest) if rest else []
+    shown.append(f"sa_flags={'|'.join(words) or '0'}")
+    if bits & 0x04000000:
+        shown.append(f"sa_restorer={record.sa_restorer:#x}")
+    return f"{{{', '.join(shown)}}}"
+
+
+_SA = (
+    (0x08000000, "SA_ONSTACK"), (0x10000000, "SA_RESTART"), (0x00000002, "SA_NOCLDWAIT"), (0x40000000, "SA_NODEFER"),
+    (0x80000000, "SA_RESETHAND"), (0x00000004, "SA_SIGINFO"), (0x00000001, "SA_NOCLDSTOP"),
+)  # fmt: skip
+
+
+def _ordered_sa(bits: int) -> list[str]:
+    found = [name for bit, name in _SA if bits & bit]
+    left = bits & ~sum(bit for bit, _ in _SA)
+    return [*found, hex(left)] if left else found
+
+
+def poll_text(data: bytes, count: int, fd: Callable[[int], str], *, returned: bool = False) -> str:
+    """Write an array of pollfd; of one that was *returned* those that have something."""
+    shown = []
+    for at in range(0, len(data) - 7, 8):
+        number = int.from_bytes(data[at : at + 4], "little", signed=True)
+        events, got = (int.from_bytes(data[at + 4 + more : at + 6 + more], "little") for more in (0, 2))
+        if not returned:
+            what = f", events={flags_text('poll', events)}" if number >= 0 else ""
+            shown.append(f"{{fd={fd(number)}{what}}}")
+        elif got:
+            shown.append(f"{{fd={fd(number)}, revents={flags_text('poll', got)}}}")
+    more = ", ..." if not returned and count > len(data) // 8 else ""
+    return f"[{', '.join(shown)}{more}]"
+
+
+def descriptors(data: bytes, count: int) -> str:
+    """Write an fd_set."""
+    bits = int.from_bytes(data, "little") & ((1 << max(count, 0)) - 1)
+    return f"[{' '.join(str(fd) for fd in range(bits.bit_length()) if bits >> fd & 1)}]"
+
+
+def option_value(level: int, name: int, data: bytes) -> str:
+    """Write the value of a socket option."""
+    if level == 1 and name == 13 and len(data) >= 8:
+        on, seconds = (int.from_bytes(data[at : at + 4], "little", signed=True) for at in (0, 4))
+        return f"{{l_onoff={on}, l_linger={seconds}}}"
+    if level == 1 and name in (20, 21, 66, 67) and len(data) >= 16:
+        parts = [int.from_bytes(data[at : at + 8], "little", signed=True) for at in (0, 8)]
+        return f"{{tv_sec={parts[0]}, tv_usec={parts[1]}}}"
+    if len(data) == 4:
+        return f"[{int.from_bytes(data, 'little', signed=True)}]"
+    return quote(data, 32)
+
+
+def statx_text(record: structs.Record) -> str:
+    """Write a struct statx."""
+    mask = flags_text("statx", record.stx_mask)
+    attributes = flags_text("statx_attr", record.stx_attributes)
+    return (
+        f"{{stx_mask={mask}, stx_attributes={attributes}, stx_mode={file_mode(record.stx_mode)}, "
+        f"stx_size={record.stx_size}, ...}}"
+    )
+
+
+def termios_text(data: bytes) -> str:
+    """Write a struct termios."""
+    flags_of = [int.from_bytes(data[at : at + 4], "little") for at in (0, 4, 8, 12)]
+    speeds = {13: "B9600", 15: "B38400", 4097: "B57600", 4098: "B115200", 0: "B0"}
+    words = [speeds.get(flags_of[2] & 0x100F, hex(flags_of[2] & 0x100F))]
+    for on, which, bit in (("opost", 1, 1), ("isig", 3, 1), ("icanon", 3, 2), ("echo", 3, 8)):
+        words.append(on if flags_of[which] & bit else f"-{on}")
+    return f"{{{' '.join(words)} ...}}"
+
+
+def message(event: Event, address: int, limit: int, left: int | None) -> str:
+    """Write a struct msghdr with what it points to."""
+    data = try_read(event.read, address, 56)
+    if len(data) < 56:
+        return ""
+    word = [int.from_bytes(data[at : at + 8], "little") for at in range(0, 56, 8)]
+    name = try_read(event.read, word[0], word[1] & 0xFFFFFFFF) if word[0] else b""
+    shown = [f"msg_name={sockaddr(name).text() if len(name) >= 2 else address_text(word[0])}"]
+    shown.append(f"msg_namelen={word[1] & 0xFFFFFFFF}")
+    pieces = []
+    vector = try_read(event.read, word[2], 16 * word[3]) if word[2] else b""
+    rest = (1 << 62) if left is None else left
+    for at in range(0, len(vector) - 15, 16):
+        base, size = (int.from_bytes(vector[at + more : at + more + 8], "little") for more in (0, 8))
+        taken = min(size, rest)
+        rest -= taken
+        inside = try_read(event.read, base, min(taken, limit + 1)) if taken else b""
+        text = quote(inside, limit) if inside or not taken else address_text(base)
+        pieces.append(f"{{iov_base={text}, iov_len={size}}}")
+    shown.append(f"msg_iov=[{', '.join(pieces)}]" if word[2] else "msg_iov=NULL")
+    shown.append(f"msg_iovlen={word[3]}")
+    control = try_read(event.read, word[4], word[5]) if word[4] and word[5] else b""
+    if control:
+        shown.append(f"msg_control={_control(control)}")
+    shown.append(f"msg_controllen={word[5]}")
+    shown.append(f"msg_flags={flags_text('msg', word[6] & 0xFFFFFFFF)}")
+    return f"{{{', '.join(shown)}}}"
+
+
+def _control(data: bytes) -> str:
+    shown, at = [], 0
+    while at + 16 <= len(data):
+        size = int.from_bytes(data[at : at + 8], "little")
+        level, kind = (int.from_bytes(data[at + more : at + more + 4], "little") for more in (8, 12))
+        body = data[at + 16 : at + size]
+        where = flags_text("sockopt_level", level)
+        if level == 1 and kind == 1:
+            numbers = [
+                int.from_bytes(body[i : i + 4], "little", signed=True) for i in range(0, len(body) - 3, 4)
+            ]
+            shown.append(
+                f"{{cmsg_len={size}, cmsg_level={where}, cmsg_type=SCM_RIGHTS, cmsg_data={numbers}}}"
+            )
+        elif level == 1 and kind == 2 and len(body) >= 12:
+            pid, uid, gid = (int.from_bytes(body[i : i + 4], "little") for i in (0, 4, 8))
+            shown.append(
+                f"{{cmsg_len={size}, cmsg_level={where}, cmsg_type=SCM_CREDENTIALS, "
+                f"cmsg_data={{pid={pid}, uid={uid}, gid={gid}}}}}"
+            )
+        else:
+            shown.append(f"{{cmsg_len={size}, cmsg_level={where}, cmsg_type={kind:#x}}}")
+        if size < 16:
+            break
+        at += (size + 7) & ~7
+    return f"[{', '.join(shown)}]"
