@@ -1,7 +1,9 @@
 // Calls: reporting them, carrying out answers, results, restarts.
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 
 #include "filter.h"
@@ -114,10 +116,24 @@ static void finish_vsyscall(struct tl_tracer *tracer, struct tracee *t)
     }
 }
 
+// Nobody would trace the new task, and the kernel refuses what the filter reports of it.
+static void keep_traced(struct tracee *t)
+{
+    if (arch_index(t->call.arch) != 0 || t->call.nr != SYS_clone)
+        return;
+    if (!(t->changed & 1))
+        t->arguments[0] = t->call.args[0];
+    if (t->arguments[0] & CLONE_UNTRACED) {
+        t->arguments[0] &= ~(uint64_t)CLONE_UNTRACED;
+        t->changed |= 1;
+    }
+}
+
 static void apply_arguments(struct tracee *t)
 {
     struct tl_registers registers;
 
+    keep_traced(t);
     t->applied = t->changed;
     if (!t->applied || tl_registers_get(t->tid, &registers) < 0)
         return;

@@ -36,6 +36,7 @@ class AttachedSession(Session):
         if leader not in (None, str(pid)):
             raise UsageError(f"{pid} is a thread of process {leader}; attach to that, with all its threads")
         self._target = pid
+        self._interrupted = False
         super().__init__(Process(pid, 0, 0, None).cmdline or [str(pid)], **options)
 
     def _needs(self, plan: Plan) -> dict[str, str]:
@@ -69,6 +70,12 @@ class AttachedSession(Session):
         """Let go of the program and of all that it has started; what waits for a hook goes on without it."""
         self._finish()
 
+    def interrupt(self) -> None:
+        """Have :meth:`wait` raise KeyboardInterrupt, from a signal handler; nothing happens once it has returned."""
+        self._interrupted = True
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
+
     def _fail(self, error: BaseException) -> None:
         if self._failure is None and not self._tree_is_gone:
             self._failure = error
@@ -76,6 +83,8 @@ class AttachedSession(Session):
 
     def _wait_once(self, program: Program, seconds: float | None) -> None:
         super()._wait_once(program, seconds)
+        if self._interrupted:
+            raise KeyboardInterrupt
         if self._failure is not None:
             self.detach()
             self._raise_failure()

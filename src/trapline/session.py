@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import IO, Any
 
+    from trapline.attaching import AttachedSession
     from trapline.call import Call
     from trapline.engines.base import Engine, Program
     from trapline.engines.deferred import DeferredHooks
@@ -418,7 +419,7 @@ class Session:
             self._tree.kill()
 
     @classmethod
-    def attach(cls, pid: int, **options: Any) -> Session:
+    def attach(cls, pid: int, **options: Any) -> AttachedSession:
         """Take hold of a running process: all its threads, and what it starts from now on.
 
         ::
@@ -437,7 +438,9 @@ class Session:
         """
         from trapline.attaching import AttachedSession
 
-        return AttachedSession(pid, **options).start()
+        session = AttachedSession(pid, **options)
+        session.start()
+        return session
 
     def __enter__(self) -> Session:
         return self if self._program is not None else self.start()

@@ -50,7 +50,7 @@ def test_handlers_may_be_left_by_jumps(exact):
 
 
 def test_a_storm_of_timers_disturbs_no_call(exact):
-    exact("signals/storm", asked=("10",))
+    exact("signals/storm", asked=("100",))
 
 
 def test_a_call_that_was_stopped_goes_on_with_the_time_that_is_left(exact):

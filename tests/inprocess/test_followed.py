@@ -45,3 +45,7 @@ def test_the_time_stamp_counter_may_be_forbidden(exact):
 def test_only_the_program_itself_registers_for_barriers(exact, monkeypatch):
     monkeypatch.setenv("TRAPLINE_REWRITE", "at-once")
     exact("own/barriers")
+
+
+def test_tasks_that_want_no_tracer_are_followed(exact):
+    exact("threads/untraced")

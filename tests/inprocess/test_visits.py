@@ -66,7 +66,8 @@ def fields(path: str) -> dict[str, str]:
 
 def outside(pid: int) -> dict[str, Any]:
     """What the kernel says of a process, apart from what changes by itself."""
-    kept = ("SigIgn", "SigCgt", "SigBlk", "ShdPnd", "SigPnd", "Seccomp", "NoNewPrivs", "TracerPid")
+    # Masks are checked by the threads themselves: in some calls the kernel shows that of the call.
+    kept = ("SigIgn", "SigCgt", "ShdPnd", "SigPnd", "Seccomp", "NoNewPrivs", "TracerPid")
     tasks = {}
     for task in sorted(os.listdir(f"/proc/{pid}/task"), key=int):
         told = fields(f"/proc/{pid}/task/{task}/status")

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import argparse
     from typing import Any
 
+    from trapline.attaching import AttachedSession
+
 __all__ = ["add_parser", "run"]
 
 _EPILOG = """\
@@ -52,31 +54,29 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Attach, wait for the end of the process or for Ctrl-C, and return the exit status."""
+def _let_go_on_signals(session: AttachedSession) -> None:
+    """Have SIGINT, SIGTERM and SIGHUP end the wait, and nothing else: what is put back then is put back whole."""
     import signal
 
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: session.interrupt())
+
+
+def run(args: argparse.Namespace) -> int:
+    """Attach, wait for the end of the process or for Ctrl-C, and return the exit status."""
     from trapline.cli.run import load
     from trapline.session import Session
 
-    def let_go(number: int, frame: object) -> None:
-        for each in asked:
-            signal.signal(
-                each, signal.SIG_IGN
-            )  # once is enough: what is being put back is to be put back whole
-        raise KeyboardInterrupt
-
-    asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     if not args.pid.isdigit() or int(args.pid) < 1:
         raise UsageError(f"attach: {args.pid!r} is no process id; `ps` lists them")
     hooks = load(args.script, args.set)
-    for number in asked:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, let_go)
     try:
-        with Session.attach(
+        session = Session.attach(
             int(args.pid), hooks=hooks, rules=args.rule, engine=args.engine, on_hook_error=args.on_hook_error
-        ) as session:
+        )
+        with session:
+            _let_go_on_signals(session)
             if args.verbose:
                 say(f"trapline: engine {session.engine}: {session.engine_reason}\n")
             session.wait()
