@@ -223,6 +223,9 @@ void tl_guest_watcher_stop(struct tl_guest_thread *thread)
     const struct tl_transport_ops *ops = watcher->transport->ops;
     struct tl_call call;
 
+    // The kick is there before the answer, so that nothing more of the guest is executed.
+    __atomic_store_n(&thread->kicked, 1, __ATOMIC_SEQ_CST);
+    tl_rawcall(__NR_tgkill, getpid(), thread->host_tid, tl_guest_kick_signal(), 0, 0, 0);
     if (watcher->call)
         ops->reply(watcher->transport, watcher->call, -ENOSYS, 0);
     while (!watcher->bell) {

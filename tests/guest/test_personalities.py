@@ -14,7 +14,7 @@ from trapline import Errno, on
 from trapline.errors import UsageError
 from trapline.guest import Convention, GuestExit, Linux, Personality, does
 
-EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "foreign_kernel.py"
+EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "guests" / "foreign_kernel.py"
 
 
 @pytest.fixture(scope="session")

@@ -72,6 +72,10 @@ def test_a_program_with_16_threads(same, victim, kind):
     same(victim("guest/sixteen", kind))
 
 
+def test_threads_that_map_memory_at_once(same, victim):
+    same(victim("guest/mappers", "static"))
+
+
 @pytest.mark.parametrize("kind", ["dynamic", "static"])
 def test_a_program_that_sends_itself_signals(same, victim, kind):
     same(victim("guest/handlers", kind))

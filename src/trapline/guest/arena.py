@@ -14,6 +14,7 @@ One comparison of addresses tells the guest's code from this process's own.
 from __future__ import annotations
 
 import os
+import threading
 from bisect import bisect_right
 
 from trapline import _native
@@ -128,6 +129,8 @@ class Arena:
             )
         self._starts: list[int] = []
         self._areas: list[Area] = []
+        #: Held by whoever looks for room and then uses it; may be taken again by its holder.
+        self.lock = threading.RLock()
         self._closed = False
         self._watchers: list[Callable[[int, int, bool], None]] = []
 
@@ -262,48 +265,54 @@ class Arena:
         :param fd: a file to map, or -1.
         :param flags: ``MAP_*`` bits other than ``MAP_FIXED``; 0 is private, and anonymous without a file.
         """
-        bits = protection(protect) if isinstance(protect, str) else protect
-        start = self.gap(size) if at is None else at
-        end = self._check(start, size)
-        if not flags:
-            flags = MAP_PRIVATE | (MAP_ANONYMOUS if fd < 0 else 0)
-        self._tell(start, end)
-        _native.memory_map(start, end - start, bits, (flags & ~MAP_FIXED_NOREPLACE) | MAP_FIXED, fd, offset)
-        self._forget(start, end)
-        self._add(Area(start, end, bits, name))
-        return start
+        with self.lock:
+            bits = protection(protect) if isinstance(protect, str) else protect
+            start = self.gap(size) if at is None else at
+            end = self._check(start, size)
+            if not flags:
+                flags = MAP_PRIVATE | (MAP_ANONYMOUS if fd < 0 else 0)
+            self._tell(start, end)
+            _native.memory_map(
+                start, end - start, bits, (flags & ~MAP_FIXED_NOREPLACE) | MAP_FIXED, fd, offset
+            )
+            self._forget(start, end)
+            self._add(Area(start, end, bits, name))
+            return start
 
     def protect(self, address: int, size: int, protect: str | int) -> None:
         """Change the protection of memory that is mapped.
 
         :raises ArenaError: not all of it is mapped.
         """
-        bits = protection(protect) if isinstance(protect, str) else protect
-        end = self._check(address, size)
-        areas = self.overlapping(address, end)
-        if sum(min(area.end, end) - max(area.start, address) for area in areas) != end - address:
-            raise ArenaError(12, f"not all of {address:#x} to {end:#x} is mapped")
-        if bits & PROT_WRITE:
-            self._tell(address, end, True)
-        _native.memory_protect(address, end - address, bits)
-        for area in areas:
-            low, high, name = max(area.start, address), min(area.end, end), area.name
-            self._forget(low, high)
-            self._add(Area(low, high, bits, name))
+        with self.lock:
+            bits = protection(protect) if isinstance(protect, str) else protect
+            end = self._check(address, size)
+            areas = self.overlapping(address, end)
+            if sum(min(area.end, end) - max(area.start, address) for area in areas) != end - address:
+                raise ArenaError(12, f"not all of {address:#x} to {end:#x} is mapped")
+            if bits & PROT_WRITE:
+                self._tell(address, end, True)
+            _native.memory_protect(address, end - address, bits)
+            for area in areas:
+                low, high, name = max(area.start, address), min(area.end, end), area.name
+                self._forget(low, high)
+                self._add(Area(low, high, bits, name))
 
     def free(self, address: int, size: int) -> None:
         """Give memory back; the addresses stay reserved."""
-        end = self._check(address, size)
-        self._tell(address, end)
-        flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED
-        _native.memory_map(address, end - address, 0, flags, -1, 0)
-        self._forget(address, end)
+        with self.lock:
+            end = self._check(address, size)
+            self._tell(address, end)
+            flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED
+            _native.memory_map(address, end - address, 0, flags, -1, 0)
+            self._forget(address, end)
 
     def note(self, address: int, size: int, bits: int, name: str) -> None:
         """Take down what was mapped by other means."""
-        end = self._check(address, size)
-        self._forget(address, end)
-        self._add(Area(address, end, bits, name))
+        with self.lock:
+            end = self._check(address, size)
+            self._forget(address, end)
+            self._add(Area(address, end, bits, name))
 
     # -- its contents --------------------------------------------------------------------------------------------------
 

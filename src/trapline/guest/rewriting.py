@@ -112,7 +112,7 @@ class Rewriter:
     def __init__(self, arena: Arena, native: _native.Guest) -> None:
         self._arena = arena
         self._native = native
-        self._lock = threading.RLock()
+        self._lock = arena.lock  # what is forgotten when the arena changes is told under it
         self._gates = native.region + _GATES_START
         self._rooms: list[list[int]] = []  # start, first free
         self._patches: dict[int, _Patch] = {}

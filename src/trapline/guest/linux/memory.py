@@ -50,38 +50,40 @@ class Memory(Personality):
 
     @does("brk")
     def do_brk(self, thread: Thread, call: Call) -> int:
-        wanted = call.raw[0]
-        if not self._brk_start:
-            self._brk_start = self._brk = self.arena.gap(1 << 30)
-        if wanted < self._brk_start or wanted > self.arena.end:
-            return self._brk
-        old, new = pages(self._brk), pages(wanted)
-        if new > old:
-            if self.arena.overlapping(old, new):
+        with self.arena.lock:
+            wanted = call.raw[0]
+            if not self._brk_start:
+                self._brk_start = self._brk = self.arena.gap(1 << 30)
+            if wanted < self._brk_start or wanted > self.arena.end:
                 return self._brk
-            try:
-                self.arena.map(new - old, PROT_READ | PROT_WRITE, at=old, name="heap")
-            except OSError:
-                return self._brk
-        elif new < old:
-            self.arena.free(new, old - new)
-        self._brk = wanted
-        return wanted
+            old, new = pages(self._brk), pages(wanted)
+            if new > old:
+                if self.arena.overlapping(old, new):
+                    return self._brk
+                try:
+                    self.arena.map(new - old, PROT_READ | PROT_WRITE, at=old, name="heap")
+                except OSError:
+                    return self._brk
+            elif new < old:
+                self.arena.free(new, old - new)
+            self._brk = wanted
+            return wanted
 
     @does("mmap")
     def do_mmap(self, thread: Thread, call: Call) -> int:
-        address, size, bits, flags, fd, offset = call.raw
-        bits &= _PROT_MASK
-        flags &= 0xFFFFFFFF
-        if size == 0 or offset % PAGE:
-            raise _error(_EINVAL)
-        size = pages(size)
-        arena = self.arena
-        at = self._choose(address, size, flags)
-        fd = -1 if flags & MAP_ANONYMOUS else _int(fd)
-        name = "" if fd < 0 else _name_of(fd)
-        flags &= ~(MAP_FIXED | MAP_FIXED_NOREPLACE | _MAP_32BIT | _MAP_GROWSDOWN)
-        return arena.map(size, bits, at=at, fd=fd, offset=offset, flags=flags, name=name)
+        with self.arena.lock:
+            address, size, bits, flags, fd, offset = call.raw
+            bits &= _PROT_MASK
+            flags &= 0xFFFFFFFF
+            if size == 0 or offset % PAGE:
+                raise _error(_EINVAL)
+            size = pages(size)
+            arena = self.arena
+            at = self._choose(address, size, flags)
+            fd = -1 if flags & MAP_ANONYMOUS else _int(fd)
+            name = "" if fd < 0 else _name_of(fd)
+            flags &= ~(MAP_FIXED | MAP_FIXED_NOREPLACE | _MAP_32BIT | _MAP_GROWSDOWN)
+            return arena.map(size, bits, at=at, fd=fd, offset=offset, flags=flags, name=name)
 
     def _choose(self, address: int, size: int, flags: int) -> int:
         arena = self.arena
@@ -101,15 +103,16 @@ class Memory(Personality):
 
     @does("munmap")
     def do_munmap(self, thread: Thread, call: Call) -> int:
-        address, size = call.raw[:2]
-        if address % PAGE or size == 0:
-            raise _error(_EINVAL)
-        low, high = max(address, self.arena.start), min(address + pages(size), self.arena.end)
-        if low < high:
-            for area in self.arena.overlapping(low, high):
-                start, end = max(area.start, low), min(area.end, high)
-                self.arena.free(start, end - start)
-        return 0
+        with self.arena.lock:
+            address, size = call.raw[:2]
+            if address % PAGE or size == 0:
+                raise _error(_EINVAL)
+            low, high = max(address, self.arena.start), min(address + pages(size), self.arena.end)
+            if low < high:
+                for area in self.arena.overlapping(low, high):
+                    start, end = max(area.start, low), min(area.end, high)
+                    self.arena.free(start, end - start)
+            return 0
 
     @does("mprotect")
     def do_mprotect(self, thread: Thread, call: Call) -> int:
@@ -130,34 +133,35 @@ class Memory(Personality):
 
     @does("mremap")
     def do_mremap(self, thread: Thread, call: Call) -> int:
-        address, old_size, new_size, flags, wanted = call.raw[:5]
-        old_size, new_size = pages(old_size), pages(new_size)
-        arena = self.arena
-        area = arena.find(address)
-        if address % PAGE or not new_size or flags & ~7 or flags & _MREMAP_DONTUNMAP or not old_size:
-            raise _error(_EINVAL)
-        if area is None or area.end < address + old_size:
-            raise _error(_EFAULT)
-        if not flags & _MREMAP_FIXED:
-            if new_size <= old_size:
-                if new_size < old_size:
-                    arena.free(address + new_size, old_size - new_size)
-                return address
-            end = address + new_size
-            if end <= arena.end and not arena.overlapping(address + old_size, end):
-                _native.memory_grow(address, old_size, new_size)
-                arena.note(address + old_size, new_size - old_size, area.protection, area.name)
-                return address
-            if not flags & _MREMAP_MAYMOVE:
-                raise _error(_ENOMEM)
-            wanted = arena.gap(new_size)
-        elif wanted % PAGE or wanted < arena.start or wanted + new_size > arena.end:
-            raise _error(_EINVAL)
-        bits, name = area.protection, area.name
-        _native.memory_move(address, old_size, new_size, wanted)
-        arena.free(address, old_size)
-        arena.note(wanted, new_size, bits, name)
-        return wanted
+        with self.arena.lock:
+            address, old_size, new_size, flags, wanted = call.raw[:5]
+            old_size, new_size = pages(old_size), pages(new_size)
+            arena = self.arena
+            area = arena.find(address)
+            if address % PAGE or not new_size or flags & ~7 or flags & _MREMAP_DONTUNMAP or not old_size:
+                raise _error(_EINVAL)
+            if area is None or area.end < address + old_size:
+                raise _error(_EFAULT)
+            if not flags & _MREMAP_FIXED:
+                if new_size <= old_size:
+                    if new_size < old_size:
+                        arena.free(address + new_size, old_size - new_size)
+                    return address
+                end = address + new_size
+                if end <= arena.end and not arena.overlapping(address + old_size, end):
+                    _native.memory_grow(address, old_size, new_size)
+                    arena.note(address + old_size, new_size - old_size, area.protection, area.name)
+                    return address
+                if not flags & _MREMAP_MAYMOVE:
+                    raise _error(_ENOMEM)
+                wanted = arena.gap(new_size)
+            elif wanted % PAGE or wanted < arena.start or wanted + new_size > arena.end:
+                raise _error(_EINVAL)
+            bits, name = area.protection, area.name
+            _native.memory_move(address, old_size, new_size, wanted)
+            arena.free(address, old_size)
+            arena.note(wanted, new_size, bits, name)
+            return wanted
 
     @does("shmat", "shmdt", "remap_file_pages", "userfaultfd", "map_shadow_stack")
     def do_not(self, thread: Thread, call: Call) -> int:

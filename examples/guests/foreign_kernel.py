@@ -1,7 +1,7 @@
 """A kernel of its own: four calls with numbers, registers and errors that are nobody else's.
 
 Its programs put the number in rbx, arguments in r8 and r9, and enter by `int 0x80` or `syscall`; the result comes
-back in rdx, and an error sets the carry flag. Run it: ``python examples/foreign_kernel.py``.
+back in rdx, and an error sets the carry flag. Run it: ``python examples/guests/foreign_kernel.py``.
 """
 
 from typing import ClassVar
