@@ -18,6 +18,7 @@ enum {
     MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_RSEQ = 256,
     EEXIST = 17,
     EBUSY = 16,
+    RLIMIT_NOFILE = 7,
 };
 
 static bool is_ours_fd(int fd)
@@ -73,6 +74,14 @@ long tl_call_close_range(struct tl_thread *thread)
     return result;
 }
 
+static bool is_below_limit(int fd)
+{
+    uint64_t limit[2] = {0, 0};
+
+    tl_raw(__NR_prlimit64, 0, RLIMIT_NOFILE, 0, (long)limit, 0, 0);
+    return (uint64_t)fd < limit[0];
+}
+
 // dup2 over one of ours: it moves.
 long tl_call_dup2(struct tl_thread *thread)
 {
@@ -80,7 +89,7 @@ long tl_call_dup2(struct tl_thread *thread)
 
     if (is_ours_fd(from))
         return -EBADF;
-    if (is_ours_fd(wanted)) {
+    if (is_ours_fd(wanted) && is_below_limit(wanted)) {
         int32_t *ours =
             wanted == tl_process.start.socket_fd ? &tl_process.start.socket_fd : &tl_process.start.memory_fd;
         long moved = tl_call3(__NR_fcntl, wanted, F_DUPFD, wanted > 512 ? wanted - 256 : wanted + 1);

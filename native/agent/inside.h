@@ -189,7 +189,7 @@ struct tl_site {
     uint32_t question; // 0: not asked yet; else one more than its number, or one of these
 };
 
-enum { site_asking = 0xfffe, site_done = 0xffff };
+enum { site_asking = 0xfffe, site_done = 0xffff, syscall_bytes = 0x050f };
 
 // A page of blocks near code that the region is too far away from.
 struct tl_near {
@@ -279,24 +279,33 @@ uint32_t tl_bpf_run(const struct tl_thread *thread);
 
 // signal.c: what the kernel calls for every signal.
 void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *context);
-void tl_block_signals(struct tl_thread *thread);
-void tl_restore_signals(struct tl_thread *thread);
 _Noreturn void tl_deliver(struct tl_thread *thread);
 _Noreturn void tl_resume_with(struct tl_thread *thread, tl_sigset mask);
+void tl_send(struct tl_thread *thread, const struct tl_siginfo *info);
+void tl_force(struct tl_thread *thread, const struct tl_siginfo *info);
+long tl_call_rt_sigreturn(struct tl_thread *thread);
+
+// actions.c
+tl_sigset tl_all_signals(void);
+bool tl_needs_signal(int number); // the agent itself
+long tl_kernel_action(int number, const struct tl_action *action, struct tl_action *old);
+void tl_install_action(int number, const struct tl_action *wanted);
+bool tl_is_on_stack(const struct tl_stack *stack, uint64_t sp);
+void tl_block_signals(struct tl_thread *thread);
+void tl_restore_signals(struct tl_thread *thread);
 void tl_show_signals(struct tl_thread *thread, bool alone, tl_sigset mask);
 void tl_hide_signals(struct tl_thread *thread);
 void tl_install_handlers(struct tl_handlers *handlers, bool ask);
-bool tl_read(void *to, uint64_t from, size_t size);
-bool tl_write(uint64_t to, const void *from, size_t size);
-void tl_send(struct tl_thread *thread, const struct tl_siginfo *info);
-void tl_force(struct tl_thread *thread, const struct tl_siginfo *info);
 long tl_call_rt_sigaction(struct tl_thread *thread);
 long tl_change_action(struct tl_thread *thread, int number, const struct tl_action *wanted,
                       struct tl_action *old);
-long tl_call_rt_sigreturn(struct tl_thread *thread);
 long tl_call_sigaltstack(struct tl_thread *thread);
 long tl_change_stack(struct tl_thread *thread, const struct tl_stack *wanted);
 struct tl_stack tl_stack_seen(const struct tl_thread *thread, uint64_t sp);
+
+// memory.c: false where there is no such memory
+bool tl_read(void *to, uint64_t from, size_t size);
+bool tl_write(uint64_t to, const void *from, size_t size);
 
 // masks.c
 // Sends what has waited and is not in BLOCKED.
@@ -382,11 +391,15 @@ long tl_call_seccomp(struct tl_thread *thread);
 void tl_check_strict(struct tl_thread *thread);
 
 // patch.c
-void tl_site_trapped(uint64_t address);
+int tl_patch_commit(const struct tl_plan *plan, uint64_t site); // a reason, or -1
 const struct tl_patch *tl_patch_of_block(uint64_t gate);
 void tl_patches_forget(uint64_t start, uint64_t end);
 void tl_patches_undo(uint64_t start, uint64_t end);
 void tl_patches_stop(void);
+
+// sites.c
+void tl_site_trapped(uint64_t address);
+void tl_sites_forget(uint64_t start, uint64_t end);
 
 // patched.c: where the program is, seen from a block or from a window.
 bool tl_show_program(uint64_t at[registers]);

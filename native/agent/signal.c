@@ -13,14 +13,10 @@
 
 enum {
     SA_ONSTACK = 0x08000000,
-    SA_RESTORER = 0x04000000,
-    SA_SIGINFO = 4,
     SA_NODEFER = 0x40000000,
     SS_ONSTACK = 1,
     SS_DISABLE = 2,
-    SIG_BLOCK = 0,
     SIG_UNBLOCK = 1,
-    SIG_SETMASK = 2,
     user_dispatch_code = 2,
     seccomp_code = 1,
     trace_code = 2,
@@ -38,51 +34,6 @@ enum {
 };
 static const uint64_t plain_segments = 0x002b000000000033;
 static const uint64_t SA_RESETHAND = 0x80000000, SS_AUTODISARM = 0x80000000;
-static const uint64_t kept_flags = 0xdc000807; // those that the kernel knows
-
-// A fault in tl_copy must get through even while all else is blocked.
-static tl_sigset all_signals(void)
-{
-    return ~(tl_bit(SIGSEGV) | tl_bit(SIGBUS) | tl_bit(SIGSYS) | tl_bit(SIGTRAP) | tl_bit(SIGILL));
-}
-
-static bool is_ours(int number)
-{
-    return number == SIGSYS || number == SIGSEGV || number == SIGBUS || number == SIGTRAP || number == SIGILL;
-}
-
-// With these blocked a bad address would end the process, so the kernel has to copy.
-static bool may_not_fault(void)
-{
-    const struct tl_thread *thread = tl_this_thread();
-
-    return (thread->mask | thread->waiting) & (tl_bit(SIGSEGV) | tl_bit(SIGBUS));
-}
-
-static bool copy_by_kernel(int nr, uint64_t here, uint64_t there, size_t size)
-{
-    uint64_t local[2] = {here, size}, remote[2] = {there, size};
-    long result = tl_raw(nr, tl_this_thread()->pid, (long)local, 1, (long)remote, 1, 0);
-
-    return result == (long)size;
-}
-
-bool tl_read(void *to, uint64_t from, size_t size)
-{
-    if (may_not_fault())
-        return copy_by_kernel(__NR_process_vm_readv, (uint64_t)to, from, size);
-    return tl_copy(to, (const void *)from, size) == 0;
-}
-
-bool tl_write(uint64_t to, const void *from, size_t size)
-{
-    if (!may_not_fault())
-        return tl_copy((void *)to, from, size) == 0;
-    // A stack grows where the kernel itself writes, not where process_vm_writev does.
-    return copy_by_kernel(__NR_process_vm_writev, (uint64_t)from, to, size) ||
-           (tl_raw(__NR_rt_sigpending, (long)to, (long)(size < 8 ? size : 8), 0, 0, 0, 0) == 0 &&
-            copy_by_kernel(__NR_process_vm_writev, (uint64_t)from, to, size));
-}
 
 static bool is_within(uint64_t address, const char *start, const char *end)
 {
@@ -92,93 +43,6 @@ static bool is_within(uint64_t address, const char *start, const char *end)
 static bool is_in_agent(uint64_t address)
 {
     return is_within(address, tl_image, tl_region_end);
-}
-
-static long kernel_action(int number, const struct tl_action *action, struct tl_action *old)
-{
-    return tl_raw(__NR_rt_sigaction, number, (long)action, (long)old, 8, 0, 0);
-}
-
-static void install(int number, const struct tl_action *wanted)
-{
-    struct tl_action action = {
-        .handler = wanted->handler,
-        .flags = wanted->flags,
-        .restorer = (uint64_t)tl_restorer,
-        .mask = ~(tl_bit(SIGSEGV) | tl_bit(SIGBUS)),
-    };
-
-    if (is_ours(number) || wanted->handler > 1) {
-        action.handler = (uint64_t)tl_on_signal;
-        action.flags = (wanted->flags & ~(SA_NODEFER | SA_RESETHAND)) | SA_SIGINFO | SA_ONSTACK | SA_RESTORER;
-    }
-    kernel_action(number, &action, NULL);
-}
-
-// With ASK, what the kernel has is taken over: a new program inherits what is ignored.
-void tl_install_handlers(struct tl_handlers *handlers, bool ask)
-{
-    for (int number = 1; number <= signals; number++) {
-        struct tl_action *action = &handlers->action[number];
-        if (ask)
-            kernel_action(number, NULL, action);
-        if (is_ours(number) || action->handler > 1)
-            install(number, action);
-    }
-}
-
-// The kernel's state becomes what the program believes it to be, until tl_hide_signals; but for the mask.
-void tl_show_signals(struct tl_thread *thread, bool alone, tl_sigset mask)
-{
-    tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, 8, 0, 0);
-    tl_release_held(thread, 0);
-    for (int number = 1; number <= signals; number++) {
-        const struct tl_action *action = &thread->handlers->action[number];
-        if (is_ours(number) && action->handler == 1 && (alone || number != SIGSYS))
-            kernel_action(number, action, NULL);
-    }
-}
-
-void tl_hide_signals(struct tl_thread *thread)
-{
-    for (int number = 1; number <= signals; number++)
-        if (is_ours(number) && thread->handlers->action[number].handler == 1)
-            install(number, &thread->handlers->action[number]);
-    thread->held_pending = 0; // what waits in the kernel comes now
-    tl_restore_signals(thread);
-}
-
-void tl_block_signals(struct tl_thread *thread)
-{
-    tl_sigset mask = all_signals();
-
-    thread->mask_is_full = true;
-    tl_raw(__NR_rt_sigprocmask, SIG_BLOCK, (long)&mask, 0, 8, 0, 0); // what the program blocks stays blocked
-}
-
-void tl_restore_signals(struct tl_thread *thread)
-{
-    thread->mask_is_full = false;
-    if (!thread->pending)
-        tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&thread->mask, 0, 8, 0, 0);
-}
-
-static bool is_on_stack(const struct tl_stack *stack, uint64_t sp)
-{
-    return !((uint64_t)(uint32_t)stack->flags & SS_AUTODISARM) && sp - stack->sp - 1 < stack->size;
-}
-
-struct tl_stack tl_stack_seen(const struct tl_thread *thread, uint64_t sp)
-{
-    struct tl_stack seen = thread->stack;
-
-    seen.padding = 0;
-    seen.flags = (int32_t)((uint32_t)seen.flags & SS_AUTODISARM);
-    if (!seen.size)
-        seen.flags |= SS_DISABLE;
-    else if (is_on_stack(&thread->stack, sp))
-        seen.flags |= SS_ONSTACK;
-    return seen;
 }
 
 static size_t vector_size(const struct tl_context *context)
@@ -221,7 +85,7 @@ static void repeat_call(const struct tl_thread *thread, struct tl_context *conte
 
 static bool is_fault(int number, const struct tl_siginfo *info)
 {
-    return info->code > 0 && is_ours(number);
+    return info->code > 0 && tl_needs_signal(number);
 }
 
 // To this thread itself, which finds it at work.
@@ -238,7 +102,7 @@ static void fall_back(struct tl_thread *thread, const struct tl_siginfo *info)
     struct tl_action action = {0};
     tl_sigset mask = tl_bit(info->number);
 
-    kernel_action(info->number, &action, NULL);
+    tl_kernel_action(info->number, &action, NULL);
     // A fault is best repeated: a core then shows where it was. Nothing else comes again by itself.
     if (is_fault(info->number, info) && info->code != kernel_code && info->number != SIGTRAP &&
         info->number != SIGSYS)
@@ -296,7 +160,7 @@ static bool enter_handler(struct tl_thread *thread, int number, const struct tl_
             fall_back(thread, info);
         return false;
     }
-    if (action.flags & SA_ONSTACK && thread->stack.size && !is_on_stack(&thread->stack, sp))
+    if (action.flags & SA_ONSTACK && thread->stack.size && !tl_is_on_stack(&thread->stack, sp))
         sp = thread->stack.sp + thread->stack.size;
     else
         sp -= red_zone;
@@ -326,7 +190,7 @@ static bool enter_handler(struct tl_thread *thread, int number, const struct tl_
     thread->has_temporary_mask = false;
     if (action.flags & SA_RESETHAND) {
         thread->handlers->action[number].handler = 0;
-        install(number, &thread->handlers->action[number]);
+        tl_install_action(number, &thread->handlers->action[number]);
     }
     if ((uint64_t)(uint32_t)thread->stack.flags & SS_AUTODISARM)
         thread->stack = (struct tl_stack){0};
@@ -365,7 +229,7 @@ static void defer(struct tl_thread *thread, const struct tl_siginfo *info, struc
     __builtin_memcpy((void *)save, (const void *)context->fpstate, size);
     thread->deferred.context.fpstate = size ? save : 0;
     thread->pending = 1;
-    context->mask |= all_signals();
+    context->mask |= tl_all_signals();
     uint64_t *rip = &context->regs[RIP];
     if (*rip >= (uint64_t)tl_perform_window && *rip <= (uint64_t)tl_perform_call)
         *rip = (uint64_t)tl_perform_window; // sees that a signal is pending
@@ -490,44 +354,6 @@ _Noreturn void tl_resume_with(struct tl_thread *thread, tl_sigset mask)
     tl_sigreturn((uint64_t)context);
 }
 
-long tl_change_action(struct tl_thread *thread, int number, const struct tl_action *wanted,
-                      struct tl_action *old)
-{
-    if (number < 1 || number > signals || (wanted && (number == SIGKILL || number == SIGSTOP)))
-        return -EINVAL;
-    tl_block_signals(thread);
-    struct tl_action *action = &thread->handlers->action[number];
-    *old = *action;
-    if (wanted) {
-        struct tl_action new = *wanted;
-        new.flags &= kept_flags;
-        new.mask &= ~(tl_bit(SIGKILL) | tl_bit(SIGSTOP));
-        if (new.handler > 1)
-            *action = new;
-        install(number, &new);
-        *action = new;
-        if (new.handler == 1)
-            thread->held_pending &= ~tl_bit(number);
-    }
-    tl_restore_signals(thread);
-    return 0;
-}
-
-long tl_call_rt_sigaction(struct tl_thread *thread)
-{
-    uint64_t new_at = thread->args[1], old_at = thread->args[2];
-    struct tl_action wanted, old;
-
-    if (thread->args[3] != sizeof(tl_sigset))
-        return -EINVAL;
-    if (new_at && !tl_read(&wanted, new_at, sizeof wanted))
-        return -EFAULT;
-    long result = tl_change_action(thread, (int)thread->args[0], new_at ? &wanted : NULL, &old);
-    if (!result && old_at && !tl_write(old_at, &old, sizeof old))
-        return -EFAULT;
-    return result;
-}
-
 long tl_call_rt_sigreturn(struct tl_thread *thread)
 {
     uint64_t at = thread->regs[RSP];
@@ -550,7 +376,7 @@ long tl_call_rt_sigreturn(struct tl_thread *thread)
     thread->held_blocked = context.mask & tl_held_signals();
     context.mask &= ~(tl_held_signals() | tl_bit(SIGKILL) | tl_bit(SIGSTOP));
     thread->mask = context.mask;
-    if (!is_on_stack(&thread->stack, at)) {
+    if (!tl_is_on_stack(&thread->stack, at)) {
         stack.flags &= ~SS_ONSTACK;
         thread->stack = stack.flags & SS_DISABLE ? (struct tl_stack){0} : stack;
     }
@@ -571,38 +397,4 @@ long tl_call_rt_sigreturn(struct tl_thread *thread)
     tl_trace_returned(thread, context.mask | thread->held_blocked, (long)context.regs[RAX]);
     thread->deferred.context = context; // the frame is the program's, and may be read-only
     tl_sigreturn((uint64_t)&thread->deferred.context);
-}
-
-long tl_change_stack(struct tl_thread *thread, const struct tl_stack *wanted)
-{
-    uint32_t mode = (uint32_t)wanted->flags & ~(uint32_t)SS_AUTODISARM;
-    enum { minimum = 2048 };
-
-    if (thread->stack.size && is_on_stack(&thread->stack, thread->regs[RSP]))
-        return -EPERM;
-    if (mode > SS_DISABLE)
-        return -EINVAL;
-    if (mode != SS_DISABLE && wanted->size < minimum)
-        return -ENOMEM;
-    thread->stack = *wanted;
-    if (mode == SS_DISABLE)
-        thread->stack.size = thread->stack.sp = 0;
-    return 0;
-}
-
-long tl_call_sigaltstack(struct tl_thread *thread)
-{
-    uint64_t new_at = thread->args[0], old_at = thread->args[1];
-    struct tl_stack wanted, old = tl_stack_seen(thread, thread->regs[RSP]);
-
-    if (new_at) {
-        if (!tl_read(&wanted, new_at, sizeof wanted))
-            return -EFAULT;
-        long result = tl_change_stack(thread, &wanted);
-        if (result)
-            return result;
-    }
-    if (old_at && !tl_write(old_at, &old, sizeof old))
-        return -EFAULT;
-    return 0;
 }

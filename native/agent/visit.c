@@ -140,14 +140,16 @@ static void unmap(uint64_t start, uint64_t size)
         tl_call3(__NR_munmap, (long)start, (long)size, 0);
 }
 
-// All but the region, from which this runs; with no thread of this process in it any more.
+// All but the region, from which this runs; with no thread of this process in it any more. One that has come
+// by vfork shares its memory with its parent.
 static void give_back_all(struct tl_visit *visit)
 {
     struct tl_process *process = &tl_process;
+    int32_t pid = (int32_t)tl_call3(__NR_getpid, 0, 0, 0);
 
     for (uint32_t i = 0; i < process->thread_count; i++) {
         const struct tl_thread *thread = process->threads[i];
-        if (thread->state == TL_THREAD_LIVE && thread->pid != process->pid &&
+        if (thread->state == TL_THREAD_LIVE && thread->pid != pid &&
             tl_call3(__NR_tgkill, thread->pid, thread->tid, 0) == 0)
             visit->is_shared = 1;
     }

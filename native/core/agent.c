@@ -19,8 +19,25 @@ extern const unsigned char tl_agent_image[], tl_agent_image_end[];
 #define MFD_EXEC 0x0010U
 #endif
 
-// The kernel's table of descriptors grows with the highest one.
-enum { highest_number = 1024 };
+// The kernel's table of descriptors grows with the highest one: 8 bytes each, in every process.
+enum { highest_limit = 32768, usual_limit = 1024 };
+
+// Two numbers that the program cannot get by itself: the first ones beyond its limit, if we may go there.
+static int first_number(void)
+{
+    struct rlimit limit, more;
+
+    getrlimit(RLIMIT_NOFILE, &limit);
+    more = limit;
+    more.rlim_cur += 2;
+    if (more.rlim_max < more.rlim_cur)
+        more.rlim_max = more.rlim_cur;
+    if (limit.rlim_cur <= highest_limit && setrlimit(RLIMIT_NOFILE, &more) == 0) {
+        setrlimit(RLIMIT_NOFILE, &limit);
+        return (int)limit.rlim_cur;
+    }
+    return (limit.rlim_cur < usual_limit ? (int)limit.rlim_cur : usual_limit) - 2;
+}
 
 static struct tl_error *fill(struct tl_agent *agent)
 {
@@ -57,11 +74,8 @@ static struct tl_error *fill(struct tl_agent *agent)
     // Says who sends, in our numbers.
     if (setsockopt(agent->socket, SOL_SOCKET, SO_PASSCRED, &(int){1}, sizeof(int)) < 0)
         return tl_error_new(errno, "setsockopt(SO_PASSCRED)");
-    struct rlimit limit;
-    getrlimit(RLIMIT_NOFILE, &limit);
-    int highest = limit.rlim_cur < highest_number ? (int)limit.rlim_cur : highest_number;
-    agent->socket_number = highest - 2;
-    agent->memory_number = highest - 1;
+    agent->socket_number = first_number();
+    agent->memory_number = agent->socket_number + 1;
     return NULL;
 }
 

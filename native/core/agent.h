@@ -70,12 +70,12 @@ struct tl_error *tl_agent_follow_exec(const struct tl_agent *agent, const struct
 bool tl_agent_release(pid_t tid, pid_t command, bool for_good);
 
 // Puts the agent into a process that runs already, and into each of its threads, which stay stopped until
-// the same thread of ours calls tl_agent_go().
-struct tl_hold;
-struct tl_error *tl_agent_attach(struct tl_agent *agent, pid_t pid, struct tl_hold **hold);
-void tl_agent_go(struct tl_hold *hold);
+// tl_agent_go().
+struct tl_attachment;
+struct tl_error *tl_agent_attach(struct tl_agent *agent, pid_t pid, struct tl_attachment **attachment);
+void tl_agent_go(struct tl_attachment *attachment);
 // Takes it out of every process that has it. How many could not be left.
-unsigned tl_agent_detach(struct tl_agent *agent, pid_t command);
+unsigned tl_agent_detach(const struct tl_agent *agent, pid_t command);
 
 // Gives the caller that waits in BOX its answer.
 void tl_mailbox_answer(struct tl_mailbox *box, enum tl_answer answer);
@@ -84,6 +84,8 @@ void tl_mailbox_answer(struct tl_mailbox *box, enum tl_answer answer);
 struct tl_transport;
 struct tl_error *tl_agent_transport_new(struct tl_agent *agent, const struct tl_agent_events *events,
                                         struct tl_transport **transport);
+// Waits, once it is closed, until no agent is on its way into a program any more.
+void tl_agent_transport_settle(struct tl_transport *transport);
 void tl_agent_transport_set_command(struct tl_transport *transport, pid_t command);
 
 // Waits for the next question about a site, for at most so long (-1: as long as it takes): its number, or -1.

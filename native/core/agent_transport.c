@@ -1,10 +1,8 @@
 // The transport of the in-process engines: calls come from mailboxes in memory that the program shares.
-#include <dirent.h>
 #include <errno.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -133,60 +131,6 @@ static struct tl_mailbox *take_posted(struct agent_transport *a)
     return NULL;
 }
 
-// The thread of PID that has this number in the innermost namespace that it is in.
-static pid_t find_thread(pid_t pid, pid_t inner)
-{
-    char path[64], line[256];
-    pid_t found = pid;
-
-    snprintf(path, sizeof path, "/proc/%d/task", pid);
-    DIR *tasks = opendir(path);
-    for (struct dirent *task; tasks && (task = readdir(tasks));) {
-        snprintf(path, sizeof path, "/proc/%d/task/%.20s/status", pid, task->d_name);
-        FILE *file = fopen(path, "re");
-        while (file && fgets(line, sizeof line, file)) {
-            const char *last = strncmp(line, "NSpid:", 6) == 0 ? strrchr(line, '\t') : NULL;
-            if (last && atoi(last) == inner)
-                found = atoi(task->d_name);
-        }
-        if (file)
-            fclose(file);
-    }
-    if (tasks)
-        closedir(tasks);
-    return found;
-}
-
-// Who posts here? Each such post comes with a message, which the kernel signs.
-static void find_out(struct agent_transport *a, struct tl_mailbox *box)
-{
-    uint32_t wanted = (uint32_t)(box - a->session->mailboxes), number;
-    pid_t pid = 0;
-
-    pthread_mutex_lock(&a->lock);
-    for (;;) {
-        char control[CMSG_SPACE(sizeof(struct ucred))] __attribute__((aligned(8)));
-        struct iovec vector = {&number, sizeof number};
-        struct msghdr message = {
-            .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
-        struct ucred sender;
-        if (recvmsg(a->transport.fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != sizeof number)
-            break;
-        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-        if (number < tl_mailboxes && header && header->cmsg_type == SCM_CREDENTIALS) {
-            memcpy(&sender, CMSG_DATA(header), sizeof sender);
-            a->senders[number] = sender.pid;
-        }
-    }
-    pid = a->senders[wanted];
-    a->senders[wanted] = 0;
-    pthread_mutex_unlock(&a->lock);
-    bool is_first = box->pid == box->tid;
-    box->args[0] = (uint64_t)(pid ? pid : box->pid);
-    box->args[1] = (uint64_t)(!pid ? box->tid : is_first ? pid : find_thread(pid, box->tid));
-    tl_mailbox_answer(box, TL_ANSWER_GO_ON);
-}
-
 // True when the mailbox holds a call; what else there is has been seen to.
 static bool is_call(struct agent_transport *a, struct tl_mailbox *box)
 {
@@ -201,7 +145,7 @@ static bool is_call(struct agent_transport *a, struct tl_mailbox *box)
         tl_agent_start_exec(a, box);
         return false;
     case TL_REQUEST_WHO:
-        find_out(a, box);
+        tl_agent_find_out(a, box);
         return false;
     case TL_REQUEST_WARNING:
         tl_agent_warn(a, box, (enum tl_unhooked)box->args[1], (int)box->args[2]);
@@ -479,7 +423,7 @@ static void agent_release(struct tl_transport *t)
     (void)t; // the agent's owner gives back its descriptors
 }
 
-static void agent_free(struct tl_transport *t)
+void tl_agent_transport_settle(struct tl_transport *t)
 {
     struct agent_transport *a = as_agent(t);
 
@@ -487,6 +431,13 @@ static void agent_free(struct tl_transport *t)
     while (a->execs)
         pthread_cond_wait(&a->change, &a->lock);
     pthread_mutex_unlock(&a->lock);
+}
+
+static void agent_free(struct tl_transport *t)
+{
+    struct agent_transport *a = as_agent(t);
+
+    tl_agent_transport_settle(t);
     pthread_mutex_destroy(&a->lock);
     pthread_cond_destroy(&a->change);
     free(a);

@@ -30,6 +30,9 @@ struct agent_transport {
 // Answers, and waits until the caller has come back for more. 0 or an errno.
 int tl_agent_ask_back(struct agent_transport *a, struct tl_mailbox *box, enum tl_answer answer);
 
+// agent_who.c: answers a mailbox that asks who posts in it
+void tl_agent_find_out(struct agent_transport *a, struct tl_mailbox *box);
+
 // agent_exec.c
 void tl_agent_start_exec(struct agent_transport *a, struct tl_mailbox *box);
 // Tells that a program runs without hooks. Without a BOX: the one that PID executes.

@@ -28,6 +28,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -110,13 +111,32 @@ static void child_place_stdio(struct tl_spawn *spawn)
         if (result < 0)
             child_fail(spawn, step_stdio, result);
     }
+}
+
+// Their numbers may be beyond the limit.
+static void child_place_passed(struct tl_spawn *spawn)
+{
+    const int *pass = spawn->options->pass, *pass_as = spawn->options->pass_as;
+    struct {
+        uint64_t soft, hard;
+    } limit, more;
+
+    raw(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit, 0);
+    more = limit;
+    for (int i = 0; i < 2; i++)
+        if (pass[i] >= 0 && (uint64_t)pass_as[i] >= more.soft)
+            more.soft = (uint64_t)pass_as[i] + 1;
+    if (more.hard < more.soft)
+        more.hard = more.soft;
+    if (more.soft != limit.soft)
+        raw(SYS_prlimit64, 0, RLIMIT_NOFILE, &more, NULL, 0);
     for (int i = 0; i < 2; i++) {
-        long result = spawn->options->pass[i] < 0
-                          ? 0
-                          : raw(SYS_dup3, spawn->options->pass[i], spawn->options->pass_as[i], 0, 0, 0);
+        long result = pass[i] < 0 ? 0 : raw(SYS_dup3, pass[i], pass_as[i], 0, 0, 0);
         if (result < 0)
             child_fail(spawn, step_stdio, result);
     }
+    if (more.soft != limit.soft)
+        raw(SYS_prlimit64, 0, RLIMIT_NOFILE, &limit, NULL, 0);
 }
 
 static int courier(void *argument)
@@ -208,6 +228,7 @@ static int leader(void *argument)
     if (options->cwd && (result = raw(SYS_chdir, options->cwd, 0, 0, 0, 0)) < 0)
         child_fail(spawn, step_cwd, result);
     child_place_stdio(spawn);
+    child_place_passed(spawn);
     if (options->hold)
         child_wait(spawn);
     // glibc's clone() touches errno only when it fails, and then this child is over anyway.

@@ -17,7 +17,7 @@ struct agent_object {
     struct tl_transport *transport;   // owned by its listener
     struct tl_capture_reader *reader; // copies what agents record, or NULL
     pid_t attached;                   // to this process, or 0
-    struct tl_hold *hold;             // of its threads, until begin()
+    struct tl_attachment *held;       // its threads, until begin()
     PyObject *on_unhooked;            // (pid, reason, errno, name): a program runs without hooks
 };
 
@@ -33,8 +33,8 @@ static void agent_dealloc(PyObject *object)
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
 
     tl_capture_free(self->reader);
-    if (self->hold)
-        tl_agent_go(self->hold);
+    if (self->held)
+        tl_agent_go(self->held);
     // Who forgets to let go of a process does not leave it without anybody to answer.
     if (self->attached && self->agent.socket >= 0 && self->agent.session->supervisor == getpid())
         tl_agent_detach(&self->agent, self->attached);
@@ -314,7 +314,7 @@ static PyObject *agent_attach(PyObject *object, PyObject *args)
         return NULL;
     self->agent.session->flags |= TL_ENGINE_VISITS;
     Py_BEGIN_ALLOW_THREADS;
-    error = tl_agent_attach(&self->agent, pid, &self->hold);
+    error = tl_agent_attach(&self->agent, pid, &self->held);
     Py_END_ALLOW_THREADS;
     if (error)
         return tl_raise(error);
@@ -325,13 +325,13 @@ static PyObject *agent_attach(PyObject *object, PyObject *args)
 static PyObject *agent_begin(PyObject *object, PyObject *unused)
 {
     struct agent_object *self = as_agent(object);
-    struct tl_hold *hold = self->hold;
+    struct tl_attachment *held = self->held;
 
     (void)unused;
-    self->hold = NULL;
-    if (hold) {
+    self->held = NULL;
+    if (held) {
         Py_BEGIN_ALLOW_THREADS;
-        tl_agent_go(hold);
+        tl_agent_go(held);
         Py_END_ALLOW_THREADS;
     }
     Py_RETURN_NONE;
@@ -346,6 +346,8 @@ static PyObject *agent_detach(PyObject *object, PyObject *unused)
 
     Py_XDECREF(begun);
     Py_BEGIN_ALLOW_THREADS;
+    if (self->transport)
+        tl_agent_transport_settle(self->transport);
     left = tl_agent_detach(&self->agent, self->attached);
     Py_END_ALLOW_THREADS;
     tl_agent_close(&self->agent);

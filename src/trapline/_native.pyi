@@ -355,7 +355,7 @@ class Agent:
         """
 
     def begin(self) -> None:
-        """Let the threads go on, from the thread that has called :meth:`attach`."""
+        """Let the threads go on."""
 
     def detach(self) -> int:
         """Take the agent out of every process that has it, which go on as before; it is of no use afterwards.

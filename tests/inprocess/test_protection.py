@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 import pytest
 
 RULE = ("getppid:retval=77",)
@@ -13,6 +15,18 @@ def test_whatever_the_program_does_to_what_is_not_its_own_its_hooks_stay(under, 
     assert done.stderr == ""
     assert done.stdout.splitlines()[-2:] == ["ok", "77"]
     assert done.returncode == 0
+
+
+def test_every_descriptor_that_the_limit_allows_is_the_programs(under, build):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard <= 1024:
+        pytest.skip("the hard limit of descriptors is too low to have a soft one below it")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        done = under([build("protect/descriptors")], rules=RULE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (done.stderr, done.stdout.splitlines()[-2:]) == ("", ["ok", "77"])
 
 
 def test_limits_can_be_lowered_and_memory_locked(exact):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,10 +14,10 @@ from typing import Any
 import pytest
 
 import trapline
-from conftest import ENGINES
 from trapline import on
+from trapline.engines.base import STARTABLE
 
-AGENTS = [name for name in ("sud", "rewrite") if name in ENGINES]
+AGENTS = [name for name in ("sud", "rewrite") if name in STARTABLE]
 ECHO = "print('ready', flush=True)\nfor line in open(0): print({}, flush=True)"
 
 Start = Callable[..., "subprocess.Popen[bytes]"]

@@ -3,6 +3,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +25,8 @@ enum {
     restart_by_block = 516, // -ERESTART_RESTARTBLOCK
     syscall_bytes = 0x050f,
     highest_number = 1024,
-    passes = 20, // over all processes, while new ones are found
+    nap_ns = 10 * 1000 * 1000,
+    tries_max = 100,
 };
 
 static bool is_safe(const struct tl_hold *hold, const struct tl_held *held)
@@ -305,16 +309,11 @@ static struct tl_error *enter(struct entry *entry)
     return error;
 }
 
-struct tl_error *tl_agent_attach(struct tl_agent *agent, pid_t pid, struct tl_hold **hold_out)
+static struct tl_error *attach(struct tl_agent *agent, pid_t pid, struct tl_hold *hold)
 {
-    struct tl_hold *hold = calloc(1, sizeof *hold);
     struct entry entry = {.agent = agent, .hold = hold, .pid = pid, .socket_fd = -1, .memory_fd = -1};
-
-    if (!hold)
-        return tl_error_new(ENOMEM, "cannot hold threads");
-    hold->command = pid;
-    hold->is_safe = is_safe;
     struct tl_error *error = tl_hold_all(hold, pid);
+
     if (!error && hold->region)
         error = tl_error_new(EALREADY, "it has an agent");
     for (size_t i = 0; i < hold->count && !entry.caller; i++)
@@ -326,25 +325,90 @@ struct tl_error *tl_agent_attach(struct tl_agent *agent, pid_t pid, struct tl_ho
         error = tl_error_new(ENOENT, "the program has no system call instruction");
     if (!error && (errno = tl_held_take(entry.caller)))
         error = tl_error_new(errno, "ptrace");
-    if (!error) {
-        error = enter(&entry);
-        tl_held_put_back(hold, entry.caller);
-        if (error && entry.caller->base)
-            tl_hold_leave(hold, true);
-    }
-    if (error) {
-        tl_agent_go(hold);
+    if (error)
         return error;
+    error = enter(&entry);
+    tl_held_put_back(hold, entry.caller);
+    if (error && entry.caller->base)
+        tl_hold_leave(hold, true);
+    return error;
+}
+
+// Its thread is the tracer, and ends when it has let go: the kernel then lets go of a thread that could not
+// be stopped, and nobody else can.
+struct tl_attachment {
+    struct tl_agent *agent;
+    pid_t pid;
+    struct tl_error *error;
+    pthread_t thread;
+    sem_t is_done, may_go;
+};
+
+static void wait_for(sem_t *semaphore)
+{
+    while (sem_wait(semaphore) < 0 && errno == EINTR)
+        continue;
+}
+
+static void *attach_main(void *argument)
+{
+    struct tl_attachment *attachment = argument;
+    struct tl_hold hold = {.command = attachment->pid, .is_safe = is_safe};
+
+    attachment->error = attach(attachment->agent, attachment->pid, &hold);
+    if (!attachment->error) {
+        sem_post(&attachment->is_done);
+        wait_for(&attachment->may_go);
     }
-    tl_agent_close_peer(agent);
-    *hold_out = hold;
+    tl_hold_end(&hold);
+    sem_post(&attachment->is_done);
     return NULL;
 }
 
-void tl_agent_go(struct tl_hold *hold)
+// Signals are for other threads.
+static int start(pthread_t *thread, void *(*main)(void *), void *argument)
 {
-    tl_hold_end(hold);
-    free(hold);
+    sigset_t all, before;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(thread, NULL, main, argument);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error;
+}
+
+struct tl_error *tl_agent_attach(struct tl_agent *agent, pid_t pid, struct tl_attachment **made)
+{
+    struct tl_attachment *attachment = calloc(1, sizeof *attachment);
+
+    if (!attachment)
+        return tl_error_new(ENOMEM, "cannot attach");
+    *attachment = (struct tl_attachment){.agent = agent, .pid = pid};
+    sem_init(&attachment->is_done, 0, 0);
+    sem_init(&attachment->may_go, 0, 0);
+    int failed = start(&attachment->thread, attach_main, attachment);
+    if (failed) {
+        free(attachment);
+        return tl_error_new(failed, "cannot start a thread to attach from");
+    }
+    wait_for(&attachment->is_done);
+    struct tl_error *error = attachment->error;
+    if (error) {
+        tl_agent_go(attachment);
+        return error;
+    }
+    tl_agent_close_peer(agent);
+    *made = attachment;
+    return NULL;
+}
+
+void tl_agent_go(struct tl_attachment *attachment)
+{
+    sem_post(&attachment->may_go);
+    pthread_join(attachment->thread, NULL);
+    sem_destroy(&attachment->is_done);
+    sem_destroy(&attachment->may_go);
+    free(attachment);
 }
 
 // Does a process have this memory?
@@ -364,32 +428,71 @@ static bool has_memory(pid_t pid, const struct stat *memory)
     return found;
 }
 
-unsigned tl_agent_detach(struct tl_agent *agent, pid_t command)
+static unsigned leave_each(const struct tl_agent *agent, pid_t command, const struct stat *memory,
+                           unsigned *left)
+{
+    DIR *processes = opendir("/proc");
+    struct dirent *entry;
+    unsigned found = 0;
+
+    *left = 0;
+    while (processes && (entry = readdir(processes))) {
+        pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
+        if (pid <= 0 || pid == agent->session->supervisor || !has_memory(pid, memory))
+            continue;
+        if (tl_agent_release(pid, command, true))
+            found++;
+        else
+            *left += has_memory(pid, memory);
+    }
+    if (processes)
+        closedir(processes);
+    return found;
+}
+
+// Programs fork while others are left, and one that is about to execute another is not to be had for a
+// moment.
+static unsigned detach(const struct tl_agent *agent, pid_t command)
 {
     struct pollfd end = {agent->socket, 0, 0};
+    const struct timespec nap = {0, nap_ns};
     struct stat memory;
-    unsigned left = 0, found = 1;
+    unsigned left = 0;
 
     if (fstat(agent->memory, &memory) < 0)
         return 0;
-    // Programs fork while others are left.
-    for (int pass = 0; pass < passes && found; pass++) {
-        struct dirent *entry;
-        if (poll(&end, 1, 0) > 0 && end.revents & POLLHUP)
-            return 0;
-        DIR *processes = opendir("/proc");
-        found = left = 0;
-        while (processes && (entry = readdir(processes))) {
-            pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
-            if (pid <= 0 || pid == getpid() || !has_memory(pid, &memory))
-                continue;
-            if (tl_agent_release(pid, command, true))
-                found++;
-            else
-                left += has_memory(pid, &memory);
-        }
-        if (processes)
-            closedir(processes);
+    for (unsigned tries = 0; tries < tries_max && !(poll(&end, 1, 0) > 0 && end.revents & POLLHUP);) {
+        if (leave_each(agent, command, &memory, &left))
+            continue;
+        if (!left)
+            break;
+        nanosleep(&nap, NULL);
+        tries++;
     }
     return left;
+}
+
+struct detaching {
+    const struct tl_agent *agent;
+    pid_t command;
+    unsigned left;
+};
+
+static void *detach_main(void *argument)
+{
+    struct detaching *detaching = argument;
+
+    detaching->left = detach(detaching->agent, detaching->command);
+    return NULL;
+}
+
+unsigned tl_agent_detach(const struct tl_agent *agent, pid_t command)
+{
+    struct detaching detaching = {agent, command, 0};
+    pthread_t thread;
+
+    if (start(&thread, detach_main, &detaching))
+        return detach(agent, command);
+    pthread_join(thread, NULL);
+    return detaching.left;
 }

@@ -36,7 +36,8 @@ int main(void)
         same(ended(grandchild), 0);
         if (all & GET_REGISTRATIONS)
             same(call(SYS_membarrier, GET_REGISTRATIONS, 0),
-                 MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE | MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
+                 MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE |
+                     MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
         _exit(failures != 0);
     }
     same(ended(child), 0);

@@ -1,5 +1,5 @@
-// Tracers of threads that make one call after the other, so that they are hardly ever between two of them: what
-// the tracer finds is the program's stack, and whoever it has traced goes on.
+// Tracers of threads that make one call after the other, so that they are hardly ever between two of them:
+// what the tracer finds is the program's stack, and whoever it has traced goes on.
 
 #include <sys/prctl.h>
 #include <sys/user.h>

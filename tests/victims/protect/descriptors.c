@@ -74,7 +74,9 @@ static void replace_each(void)
         same(call(SYS_write, fd, "x", 1), 1);
     go_on();
     same(call(SYS_fcntl, null, F_DUPFD, last), -EINVAL);
-    same(call(SYS_dup2, null, last), -EBADF);
+    for (int fd = last; fd < last + 3; fd++)
+        same(call(SYS_dup2, null, fd), -EBADF);
+    go_on();
     same(call(SYS_close_range, FIRST, ~0u, 0), 0);
 }
 
@@ -122,6 +124,10 @@ int main(int argc, char **argv __attribute__((unused)))
     ranges();
     replace_each();
     go_on();
+    struct rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur <= 32768 && limit.rlim_cur < limit.rlim_max)
+        run_out((long)limit.rlim_cur);
     setrlimit(RLIMIT_NOFILE, &(struct rlimit){500, 4096});
     replace_each();
     run_out(100);
