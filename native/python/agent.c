@@ -14,11 +14,11 @@ enum { i386 = 0x40000003 }; // AUDIT_ARCH_I386
 struct agent_object {
     PyObject_HEAD
     struct tl_agent agent;
-    struct tl_transport *transport; // owned by its listener
+    struct tl_transport *transport;   // owned by its listener
     struct tl_capture_reader *reader; // copies what agents record, or NULL
-    pid_t attached;                 // to this process, or 0
-    struct tl_attachment *held;     // its threads, until begin()
-    PyObject *on_unhooked;          // (pid, reason, errno, name): a program runs without hooks
+    pid_t attached;                   // to this process, or 0
+    struct tl_attachment *held;       // its threads, until begin()
+    PyObject *on_unhooked;            // (pid, reason, errno, name): a program runs without hooks
 };
 
 static struct agent_object *as_agent(PyObject *object)
@@ -488,7 +488,7 @@ static PyMethodDef agent_methods[] = {
     {"attach", agent_attach, METH_VARARGS, NULL},
     {"begin", agent_begin, METH_NOARGS, NULL},
     {"detach", agent_detach, METH_NOARGS, NULL},
-    {"gate", agent_gate, METH_NOARGS | METH_STATIC, NULL},
+    {"gate", agent_gate, METH_NOARGS, NULL},
     {"next_plan", agent_next_plan, METH_VARARGS, NULL},
     {"end_plans", agent_end_plans, METH_NOARGS, NULL},
     {"answer_plan", agent_answer_plan, METH_VARARGS, NULL},

@@ -80,6 +80,13 @@ class Capture:
         return b"".join(plans)
 
 
+def operations(name: str, paths: bool) -> list[tuple[int, ...]]:
+    """Return what is kept of a call: kind, argument, when, the other argument, size and value of each."""
+    if not abi.exists(name, "x86_64"):
+        return []
+    return [_OP.unpack(one) for one in _operations(abi.signature(name, "x86_64"), paths)[:_OPS]]
+
+
 def first_call(executable: bytes, argv: Sequence[bytes], environment: Sequence[bytes], ticks: int) -> bytes:
     """Return the record of the execve that starts a program, which no agent has seen."""
     path, array, variables = 0x7FFF_0000_0000, 0x7FFF_0001_0000, 0x7FFF_0002_0000

@@ -130,6 +130,23 @@ def test_the_file_of_a_killed_tracer_can_be_read(victim, trapline, tmp_path):
     assert counts(read(str(path)))["getppid"] > 0
 
 
+def test_ptrace_records_the_same(record):
+    script = "import os; r, w = os.pipe(); os.write(w, b'q' * 100); os.read(r, 60); os.execv('/bin/true', ['true'])"
+    found = []
+    for engine in ("ptrace", "rewrite"):
+        events = [event for event in record(engine, PYTHON, "-Sc", script) if event.kind == CALL]
+        # What it maps depends on addresses.
+        found.append(
+            [(event.name, event.error) for event in events if event.name not in ("mmap", "munmap", "brk")]
+        )
+        write = next(event for event in events if event.name == "write")
+        assert write.read(write.args[1], 100) == b"q" * 33
+        assert [event.result for event in events if event.name == "execve"] == [0, 0]
+        assert events[-1].name == "exit_group"
+        assert events[-1].result is None
+    assert found[0] == found[1]
+
+
 def test_only_what_is_asked_for_is_recorded(recording, record):
     events = record(recording, "cat", "/etc/hostname", names=("openat", "close"))
     assert set(counts(events)) == {"openat", "close"}

@@ -11,8 +11,7 @@ import subprocess
 import threading
 
 import pytest
-
-from conftest import by_thread, normal  # type: ignore[attr-defined]
+from traced_lines import by_thread, normal
 
 # A signal that the program leaves to the kernel is seen by tracers alone; so is the end that one brings.
 UNSEEN = re.compile(r"^--- SIGCHLD .*---$|^--- SIG(TERM|KILL) .*---$|^\+\+\+ killed by .*\+\+\+$")

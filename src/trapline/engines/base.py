@@ -71,7 +71,7 @@ ENGINES: dict[str, frozenset[str]] = {
     "rewrite": frozenset({"result", "change_args", "attach", "capture"}),
     "sud": frozenset({"result", "change_args", "attach", "capture"}),
     "trap": frozenset({"result", "change_args", "capture"}),
-    "ptrace": frozenset({"result", "change_args", "attach"}),
+    "ptrace": frozenset({"result", "change_args", "attach", "capture"}),
 }
 #: Module and class of the engines that this version can start, in the order of ENGINES.
 _CLASSES = {

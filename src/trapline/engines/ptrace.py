@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trapline.engines.base import Command, Plan
+    from trapline.engines.recorder import Recorder
     from trapline.process import ProcessTree
 
 __all__ = ["PtraceEngine"]
@@ -35,6 +36,12 @@ class PtraceEngine:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self._recorder: Recorder | None = None
+        if plan.capture is not None:
+            from trapline.engines.recorder import Recorder
+
+            self._recorder = Recorder(plan.capture)
+            plan.hooks = (*plan.hooks, *self._recorder.hooks)
         self.tables = CallTables(plan, action.RET_TRACE)
 
     def _tracer(self, *, filtered: bool) -> _native.Tracer:
@@ -77,6 +84,11 @@ class PtraceEngine:
     def start(self, program: Program, tree: ProcessTree, defer: Callable[..., None]) -> None:
         """Start to answer, and let go a command that is held."""
         assert isinstance(program, _Traced)
+        if self._recorder is not None:
+            try:
+                self._recorder.begin()
+            except OSError as error:
+                raise EngineStartError(error.errno or 0, f"cannot record calls: {error.strerror}") from None
         self.tables.listen(program.tracer.transport(), tree, defer).start()
         program.release()
 
@@ -84,8 +96,8 @@ class PtraceEngine:
         """Nothing is rewritten."""
 
     def end_capture(self, pid: int, status: int) -> int:
-        """Nothing is recorded by this engine."""
-        return 0
+        """Write what is left of the record, and how the command has ended."""
+        return 0 if self._recorder is None else self._recorder.end(pid, status)
 
     def close(self) -> None:
         """The listener owns what there is."""

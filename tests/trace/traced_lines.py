@@ -1,0 +1,52 @@
+"""Lines of a trace, as far as they do not differ from one run to the next."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["by_thread", "normal"]
+
+
+def by_thread(text: str) -> list[list[str]]:
+    """Lines of each thread, in the order in which threads first appear; interrupted lines are put together."""
+    threads: dict[str, list[str]] = {}
+    begun: dict[str, str] = {}
+    for line in text.splitlines():
+        found = re.match(r"(\d+)\s+(.*)", line)
+        if found is None:
+            continue
+        tid, line = found.groups()
+        lines = threads.setdefault(tid, [])
+        if line.endswith("<unfinished ...>"):
+            begun[tid] = line.removesuffix("<unfinished ...>").rstrip()
+        elif line.startswith("<... "):
+            rest = re.sub(r"^<\.\.\. \w+ resumed>", "", line)
+            lines.append(begun.pop(tid, "") + (" " if begun and rest[:1] not in ",)" else "") + rest)
+        else:
+            lines.append(line)
+    for tid, line in begun.items():
+        threads[tid].append(line + " <unfinished ...>) = ?")
+    names = {tid: f"TID{index}" for index, tid in enumerate(threads)}
+    return [
+        [re.sub(r"\b\d+\b", lambda number: names.get(number[0], number[0]), line) for line in lines]
+        for lines in threads.values()
+    ]
+
+
+def normal(line: str) -> str:
+    """Without what differs from one run to the next, and with flags in one order."""
+    line = re.sub(r"0x[0-9a-f]{5,}", "ADDRESS", line)
+    line = re.sub(r"\s+= ", " = ", line)
+    line = re.sub(r",\s*", ", ", line)
+    line = re.sub(r"\}\s+=>", "} =>", line)
+    line = re.sub(r"tv_(u|n)?sec=\d+", "tv", line)
+    line = re.sub(r'getrandom\("[^"]*"', "getrandom(RANDOM", line)
+    line = re.sub(r"/tmp/cc\w{6}\b", "/tmp/TEMPORARY", line)
+    line = re.sub(r"htons\(\d{5}\)", "htons(PORT)", line)
+    line = re.sub(r"[A-Z0-9_]+(\|[A-Z0-9_]+)+", lambda words: "|".join(sorted(words[0].split("|"))), line)
+    line = re.sub(r"si_[us]time=\d+( /\* [^*]* \*/)?", "si_time", line)
+    line = re.sub(
+        r"^(getppid\(\)|getpgrp\(\)|getpgid\(0\)|getsid\(0\)|times\(.*\)) = \d+$", r"\1 = NUMBER", line
+    )
+    line = re.sub(r"^(sysinfo\(\{).*(\}\) = 0)$", r"\1...\2", line)
+    return re.sub(r"f_(bfree|bavail|ffree)=\d+", r"f_\1=N", line)
