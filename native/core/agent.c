@@ -132,7 +132,8 @@ void tl_agent_fix_place(struct tl_agent *agent)
 
     if (getrandom(random, sizeof random, GRND_NONBLOCK) < 0)
         random[0] = random[1] = (uint32_t)getpid();
-    // Just below where the kernel puts mappings: sanitizers allow it, and nothing large is split.
-    agent->session->base = 0x7e9000000000ull + ((uint64_t)(random[0] % 0x40000) << 20);
+    // Just below where the kernel puts mappings: sanitizers allow it, and nothing large is split. A multiple
+    // of the region's size, since the filter takes the image for one piece of the lower half of an address.
+    agent->session->base = 0x7e9000000000ull + (uint64_t)(random[0] % 0x4000) * tl_region_size;
     agent->session->secret = 1 + random[1] % 0xfffffffe; // programs have 0 and -1 there
 }

@@ -45,10 +45,14 @@ RUNS = ["native", *[f"{engine}-{way}" for engine in ENGINES for way in WAYS.get(
 FILTERING = ("trap", "ptrace")
 SECCOMP = re.compile(r"^((?:.* )?seccomp(?:_filters)?:?\s+0*)[12]\b", re.IGNORECASE | re.MULTILINE)
 
+#: A process has one tracer only, and the filter of ``trap`` cannot be left, so that a tracer would meet every trap.
+NO_TRACERS = ("ptrace", "trap")
+
 BUILD = ["gcc", "-std=gnu11", "-O1", "-Wall", "-pthread", "-D_GNU_SOURCE", f"-I{TESTS / 'victims'}"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "traces: traces programs, or is traced")
     config.addinivalue_line("markers", "not_on(engine, reason): what this engine cannot do, and need not")
     config.addinivalue_line(
         "markers", "limit(engine, reason): what this engine should do, and does not do yet"
@@ -70,7 +74,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if "/inprocess/" not in str(item.path):
             continue
         engine = engine_of(item)
-        if any(engine == mark.args[0] for mark in item.iter_markers("not_on")):
+        traces = engine in NO_TRACERS and item.get_closest_marker("traces")
+        if traces or any(engine == mark.args[0] for mark in item.iter_markers("not_on")):
             left_out.append(item)
         for mark in item.iter_markers("limit"):
             if engine == mark.args[0]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
-
-from conftest import TESTS  # type: ignore[attr-defined]
 
 HOOKED = "77"
 RULE = ("getppid:retval=77",)
@@ -36,7 +35,7 @@ def goroutines(public_folder):
         pytest.skip("Go is not here (golang)")
     target = public_folder / "goroutines"
     env = {**os.environ, "GOCACHE": str(public_folder / "gocache"), "GO111MODULE": "off", "CGO_ENABLED": "0"}
-    source = TESTS / "victims" / "exec" / "goroutines.go"
+    source = Path(__file__).parent.parent / "victims" / "exec" / "goroutines.go"
     subprocess.run(["go", "build", "-o", str(target), str(source)], check=True, env=env)
     shutil.rmtree(public_folder / "gocache")
     return str(target)

@@ -5,20 +5,17 @@ from __future__ import annotations
 import pytest
 
 
-@pytest.mark.not_on("ptrace", "a process has one tracer only")
-@pytest.mark.not_on("trap", "a filter cannot be left, so a tracer meets every trap")
+@pytest.mark.traces
 def test_a_child_may_attach_to_the_busy_threads_of_its_parent(exact):
     exact("own/attached")
 
 
-@pytest.mark.not_on("ptrace", "a process has one tracer only")
-@pytest.mark.not_on("trap", "a filter cannot be left, so a tracer meets every trap")
+@pytest.mark.traces
 def test_a_thread_that_only_makes_calls_may_be_traced(exact):
     exact("own/yielding")
 
 
-@pytest.mark.not_on("ptrace", "a process has one tracer only")
-@pytest.mark.not_on("trap", "a filter cannot be left, so a tracer meets every trap")
+@pytest.mark.traces
 def test_a_traced_program_is_said_to_run_without_hooks_once(under, build):
     done = under([build("own/attached")], rules=("ustat:error=EPERM",))
     assert done.stdout == "ok\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import re
+import subprocess
 
 import pytest
 
@@ -143,8 +144,6 @@ def unknown(call): return call.reply(call.raw[0] + call.raw[5])
 
 
 def test_one_hooks_file_does_the_same_on_every_engine(trapline, victim, tmp_path):
-    from conftest import run
-
     (tmp_path / "hooks.py").write_text(f"from trapline import arg, on\n{MATRIX}")
     words = [
         "sys 102",
@@ -168,6 +167,12 @@ def test_one_hooks_file_does_the_same_on_every_engine(trapline, victim, tmp_path
             "-e",
             "getppid:retval=9",
         ]
-        done = run([*command, "--", victim("caller"), *words])
+        done = subprocess.run(
+            [*command, "--", victim("caller"), *words],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=120,
+        )
         answers[(done.returncode, done.stdout, done.stderr)].append(engine)
     assert len(answers) == 1, answers

@@ -5,15 +5,6 @@ from __future__ import annotations
 import pytest
 
 
-def traced(test):
-    for engine, reason in (
-        ("ptrace", "a process has one tracer only"),
-        ("trap", "a filter cannot be left, so a tracer meets every trap"),
-    ):
-        test = pytest.mark.not_on(engine, reason)(test)
-    return test
-
-
 def test_a_filter_of_its_own_traps_to_its_own_handler(exact):
     exact("own/trap_filter")
 
@@ -47,11 +38,11 @@ def test_restartable_sequences_stay_whole(exact):
     exact("own/rseq", asked=("2000",))
 
 
-@traced
+@pytest.mark.traces
 def test_it_may_trace_the_calls_of_a_child(exact):
     exact("own/tracer_calls")
 
 
-@traced
+@pytest.mark.traces
 def test_it_may_break_step_and_follow_a_child(exact):
     exact("own/tracer_events")

@@ -26,7 +26,8 @@ static void alarms(long microseconds)
     setitimer(ITIMER_REAL, &timer, NULL);
 }
 
-// What a call takes, in microseconds: where Python is asked about each, a faster timer would leave no time for any.
+// What a call takes, in microseconds: where Python is asked about each, a faster timer would leave no time
+// for any.
 static long microseconds_of_a_call(void)
 {
     struct timespec began, ended;
