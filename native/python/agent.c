@@ -488,7 +488,7 @@ static PyMethodDef agent_methods[] = {
     {"attach", agent_attach, METH_VARARGS, NULL},
     {"begin", agent_begin, METH_NOARGS, NULL},
     {"detach", agent_detach, METH_NOARGS, NULL},
-    {"gate", agent_gate, METH_NOARGS, NULL},
+    {"gate", agent_gate, METH_NOARGS | METH_STATIC, NULL},
     {"next_plan", agent_next_plan, METH_VARARGS, NULL},
     {"end_plans", agent_end_plans, METH_NOARGS, NULL},
     {"answer_plan", agent_answer_plan, METH_VARARGS, NULL},
