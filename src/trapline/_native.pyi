@@ -505,3 +505,38 @@ def memory_move(address: int, old_size: int, new_size: int, to: int, /) -> None:
 def write_window(address: int, data: bytes, boundaries: int, restores: bool, /) -> None: ...
 def system_call(nr: int, *args: int) -> int: ...
 def unshare_files() -> None: ...
+
+
+class TraceText:
+    """Writes events as lines.
+
+    :param plans: ``struct tl_text_plan`` for each number; see native/core/trace_text.h.
+    :param keeps: what *line* returns depends on the record alone, and is kept.
+    :param named: ``named(nr, index, value)`` returns the text of an argument, a result (6) or a mode (7).
+    :param line: returns a line but for its beginning and end, or None.
+    :param write: gets the text, piece by piece.
+    """
+
+    def __new__(
+        cls, plans: bytes, limit: int, always_pid: bool, stamp: int, durations: bool, keeps: bool, event_type: type[Event],
+        named: Callable[[int, int, int], str], line: Callable[[Event], str | None], write: Callable[[bytes], object], /,
+    ) -> Self: ...
+
+class TraceReader:
+    """Reads a recorded file piece by piece; see native/agent/capture.h."""
+
+    def __new__(cls, event_type: type[Event], /) -> Self: ...
+    def feed(self, data: bytes, /) -> None:
+        """Take the next bytes, behind the file's header."""
+
+    def next(self, everything: bool, /) -> Event | None:
+        """Return the next event that nothing can come before any more, or with *everything* the next there is."""
+
+    def counts(self) -> list[tuple[int, int, int, int, int, tuple[int, int, int, int, int, int]]]:
+        """Return (number, whether of i386, whether failed, calls, nanoseconds, calls by time) of the calls so far.
+
+        Those by time took under 1, 10, 100 microseconds, 1, 10 milliseconds, or longer.
+        """
+
+    def write(self, everything: bool, text: TraceText | None, also: Callable[[Event], object] | None, /) -> None:
+        """Write all such events as lines; *also* is called with each."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from trapline.session import Session
     from trapline.trace.file import Event, TraceFile
     from trapline.trace.select import Selection
+    from trapline.trace.text import TextWriter
 
 __all__ = ["add_parser", "main"]
 
@@ -100,22 +101,44 @@ def _selection(options: Options) -> Selection:
     return Selection.parse(options.all("--expr"), options.all("--trace-path"))
 
 
-def _consumer(
-    options: Options, selection: Selection, out: IO[str]
-) -> tuple[Callable[[Event], None], Callable[[], None]]:
-    """Return what takes events, and what ends it."""
-    from trapline.trace.summary import Summary
+class _Consumer:
+    """What becomes of events.
+
+    :param take: gets each one, or None.
+    :param text: writes them as lines, or None.
+    :param end: is called behind the last one.
+    """
+
+    def __init__(
+        self,
+        take: Callable[[Event], object] | None,
+        text: TextWriter | None,
+        end: Callable[[TraceFile | None], object],
+    ) -> None:
+        self._take, self._text = take, text
+        self.end = end
+
+    def feed(self, trace: TraceFile, *, final: bool) -> None:
+        """Take what is there."""
+        trace.write(self._text, self._take, final=final)
+
+
+def _consumer(options: Options, selection: Selection, out: IO[str]) -> _Consumer:
+    """Return what takes events."""
     from trapline.trace.text import TextWriter
 
     name = _format(options)
     if name != "text":
         from trapline.trace import formats
 
-        return formats.consumer(name, out, options.last("--output", ""), selection, _number(options))
-    summary = Summary(selection)
+        take, end = formats.consumer(name, out, options.last("--output", ""), selection, _number(options))
+        return _Consumer(take, None, lambda _: end())
+    take, end = _summary(options, selection, out)
+    if options.has("--summary-only"):
+        return _Consumer(take, None, end)
     stamps = len(options.all("--timestamps"))
     writer = TextWriter(
-        out.write,
+        lambda data: _write(out, data),
         limit=_number(options),
         always_pid=bool(options.all("--output")),
         stamp="r" if options.has("--relative") else "t" * min(stamps, 3),
@@ -123,21 +146,31 @@ def _consumer(
         paths=options.has("--decode-fds"),
         selection=selection,
     )
-    if options.has("--summary-only"):
-        return summary.take, lambda: _end(out, summary)
-    if not options.has("--summary"):
-        return writer.take, out.flush
-
-    def both(event: Event) -> None:
-        writer.take(event)
-        summary.take(event)
-
-    return both, lambda: _end(out, summary)
+    return _Consumer(take, writer, end)
 
 
-def _end(out: IO[str], summary: Any) -> None:
-    out.write(summary.text())
-    out.flush()
+def _summary(
+    options: Options, selection: Selection, out: IO[str]
+) -> tuple[Callable[[Event], object] | None, Callable[[TraceFile | None], object]]:
+    """Return what counts events, if that is to be done here, and what is done at their end."""
+    from trapline.trace.summary import Summary
+
+    if not options.has("--summary") and not options.has("--summary-only"):
+        return None, lambda _: None
+    summary = Summary(selection)
+
+    def end(trace: TraceFile | None) -> None:
+        if trace is not None and not selection.needs_files:
+            summary.add(trace.counts())
+        out.write(summary.text())
+        out.flush()
+
+    return summary.take if selection.needs_files else None, end
+
+
+def _write(out: IO[str], data: bytes) -> None:
+    out.buffer.write(data)
+    out.buffer.flush()
 
 
 def _output(options: Options) -> IO[str]:
@@ -155,15 +188,14 @@ def _output(options: Options) -> IO[str]:
 def _report(options: Options) -> int:
     if len(options.command) != 1:
         raise UsageError("trace report: name one recorded file")
-    from trapline.trace.file import read
+    from trapline.trace.file import opened
 
     if _format(options) == "raw":
         raise UsageError("trace report: the file is raw already; choose another format")
-    with _output(options) as out:
-        take, end = _consumer(options, _selection(options), out)
-        for event in read(options.command[0]):
-            take(event)
-        end()
+    with opened(options.command[0]) as trace, _output(options) as out:
+        consumer = _consumer(options, _selection(options), out)
+        consumer.feed(trace, final=True)
+        consumer.end(trace)
     return 0
 
 
@@ -210,7 +242,7 @@ def _record(options: Options) -> int:
         if raw:
             status = go()
         else:
-            with _output(options) as out, Follower(reading, *_consumer(options, selection, out)):
+            with _output(options) as out, Follower(reading, _consumer(options, selection, out)):
                 status = go()
         if session.capture_error:
             say(
@@ -262,14 +294,13 @@ class Follower:
     """Reads what is recorded while it is recorded, in a thread of its own.
 
     :param fd: of the record, at its start.
-    :param take: gets each event, *end* is called behind the last one.
     """
 
-    def __init__(self, fd: int, take: Callable[[Event], None], end: Callable[[], None]) -> None:
+    def __init__(self, fd: int, consumer: _Consumer) -> None:
         import threading
 
         self._file = open(os.dup(fd), "rb", buffering=0)  # noqa: SIM115
-        self._take, self._end = take, end
+        self._consumer = consumer
         self._finished = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="trapline-trace", daemon=True)
@@ -298,11 +329,10 @@ class Follower:
                 if trace is None and os.fstat(self._file.fileno()).st_size >= 24:
                     trace = TraceFile(self._file)
                 if trace is not None:
-                    for event in trace.events(final=final):
-                        self._take(event)
+                    self._consumer.feed(trace, final=final)
                 if final:
                     break
-            self._end()
+            self._consumer.end(trace)
         except BaseException as error:
             self._failure = error
         finally:

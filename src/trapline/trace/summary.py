@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from trapline import abi
 from trapline.trace.file import CALL, Event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from trapline.trace.select import Selection
 
 __all__ = ["Summary"]
@@ -39,6 +42,16 @@ class Summary:
         found[2] += taken
         place = next((index for index, (end, _) in enumerate(_BINS) if taken < end), len(_BINS))
         found[3 + place] += 1
+
+    def add(self, counts: Iterable[tuple[int, int, int, int, int, Sequence[int]]]) -> None:
+        """Count what :meth:`trapline.trace.file.TraceFile.counts` returns."""
+        for nr, is_i386, has_failed, calls, nanoseconds, places in counts:
+            name = abi.name(nr, "i386" if is_i386 else "x86_64")
+            if self._selection is not None and not self._selection.wants_outcome(name, bool(has_failed)):
+                continue
+            found = self.calls.setdefault(name, [0] * (4 + len(_BINS)))
+            for index, more in enumerate((calls, calls * has_failed, nanoseconds, *places)):
+                found[index] += more
 
     def text(self) -> str:
         """Write the table, the most time first."""

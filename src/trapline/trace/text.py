@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import time
-
+from trapline import _native
 from trapline.decode.values import signal_text
 from trapline.trace.file import CALL, DROPPED, GONE, SIGNAL, STATUS, Event
 from trapline.trace.files import Files
+from trapline.trace.plans import named, no_plans, plans
+from trapline.trace.select import Selection
 from trapline.trace.strace import call_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trapline.trace.select import Selection
-
 __all__ = ["TextWriter"]
 
 _EXITS = ("exit", "exit_group")
 _COLUMN = 40
+_STAMPS = ("", "r", "t", "tt", "ttt")  # enum tl_text_stamp
 
 
 class TextWriter:
-    """Writes events as lines.
+    """Writes events as lines: most calls by plans and without Python, see :mod:`trapline.trace.plans`.
 
     :param write: gets each piece of text.
     :param limit: bytes of a buffer that are shown.
@@ -35,7 +35,7 @@ class TextWriter:
 
     def __init__(
         self,
-        write: Callable[[str], object],
+        write: Callable[[bytes], object],
         *,
         limit: int = 32,
         always_pid: bool = False,
@@ -44,76 +44,50 @@ class TextWriter:
         paths: bool = False,
         selection: Selection | None = None,
     ) -> None:
-        self._write = write
         self._limit = limit
-        self._always_pid = always_pid
-        self._stamp = stamp
-        self._durations = durations
-        self._selection = selection
-        self._files = Files() if paths or (selection is not None and selection.needs_files) else None
+        self._selection = Selection() if selection is None else selection
+        self._files = Files() if paths or self._selection.needs_files else None
         self._show_paths = paths
-        self._threads: set[int] = set()
         self._status: dict[int, int] = {}
         self._group: dict[int, int] = {}
-        self._last = 0
+        # What descriptors stand for is told by the calls before.
+        names = self._selection.names if self._files is None else ()
+        known = plans(names, self._selection.status) if self._files is None else no_plans()
+        #: What :class:`trapline.trace.file.TraceFile` writes to.
+        self.native = _native.TraceText(
+            known, limit, always_pid, _STAMPS.index(stamp), durations, self._files is None,
+            Event, named, self._line, write,
+        )  # fmt: skip
 
-    def take(self, event: Event) -> None:
-        """Write one event, if it is to be written."""
+    def _line(self, event: Event) -> str | None:
         if event.kind == CALL:
-            self._call(event)
+            line = self._call(event)
             if self._files is not None:
                 self._files.learn(event)
-        elif event.kind == SIGNAL:
-            if self._selection is None or self._selection.wants_signals:
-                self._line(event, f"--- {signal_line(event)} ---")
-        elif event.kind == GONE:
-            self._threads.discard(event.tid)
+            return line
+        if event.kind == SIGNAL:
+            return f"--- {signal_line(event)} ---" if self._selection.wants_signals else None
+        if event.kind == GONE:
             status = self._status.pop(event.tid, self._group.get(event.pid))
-            if status is not None:
-                self._line(event, f"+++ exited with {status} +++")
-        elif event.kind == STATUS and event.result is not None and event.result < 0:
-            self._line(event, f"+++ killed by {signal_text(-event.result)} +++")
-        elif event.kind == DROPPED:
-            self._line(event, f"+++ {event.result} calls were dropped +++")
+            return None if status is None else f"+++ exited with {status} +++"
+        if event.kind == STATUS and event.result is not None and event.result < 0:
+            return f"+++ killed by {signal_text(-event.result)} +++"
+        return f"+++ {event.result} calls were dropped +++" if event.kind == DROPPED else None
 
-    def _call(self, event: Event) -> None:
+    def _call(self, event: Event) -> str | None:
         if event.result is None and event.name in _EXITS:
             status = event.args[0] & 0xFF if event.args else 0
             self._status[event.tid] = status
             if event.name == "exit_group":
                 self._group[event.pid] = status
-        if self._selection is not None and not self._selection.wants(event, self._files):
-            return
+        if not self._selection.wants(event, self._files):
+            return None
         files = self._files if self._show_paths else None
         path_of = None if files is None else lambda fd: files.path(event, fd)
         call, result = call_line(event, self._limit, path_of)
         if event.result is None and event.name not in _EXITS:
             call = call[:-1] + " <unfinished ...>)"
-        text = f"{call:<{_COLUMN - 1}} = {result}"
-        if self._durations and event.result is not None:
-            text += f" <{(event.end - event.start) / 1e9:.6f}>"
-        self._line(event, text)
-
-    def _line(self, event: Event, text: str) -> None:
-        self._threads.add(event.tid)
-        prefix = ""
-        if self._always_pid:
-            prefix = f"{event.tid:<5} "
-        elif len(self._threads) > 1:
-            prefix = f"[pid {event.tid:>5}] "
-        self._write(f"{prefix}{self._time(event)}{text}\n")
-
-    def _time(self, event: Event) -> str:
-        if not self._stamp:
-            return ""
-        if self._stamp == "r":
-            since, self._last = event.start - (self._last or event.start), event.start
-            return f"{since / 1e9:>12.6f} "
-        seconds, rest = divmod(event.start, 10**9)
-        if self._stamp == "ttt":
-            return f"{seconds}.{rest // 1000:06d} "
-        clock = time.strftime("%H:%M:%S", time.localtime(seconds))
-        return f"{clock}.{rest // 1000:06d} " if self._stamp == "tt" else f"{clock} "
+        return f"{call:<{_COLUMN - 1}} = {result}"
 
 
 def signal_line(event: Event) -> str:
