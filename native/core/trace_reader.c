@@ -157,15 +157,16 @@ static void take_records(struct tl_trace_reader *r, struct tl_trace_block *block
         if (record.args > 6 || record.size < sizeof record + 8u * record.args || record.size > end - at)
             return; // the program has written over its ring
         bool is_complete = !(record.flags & TL_RECORD_UNFINISHED);
+        bool is_call = !(record.flags & TL_RECORD_SIGNAL);
         // Otherwise it stands where the thread had come to, behind all that it has done.
         uint64_t ticks = is_complete ? record.end : record.start;
         note_newest(r, chunk->tid, ticks);
         hold(r, block,
              (struct tl_trace_event){
-                 .kind = record.type == TL_RECORD_CALL ? TL_TRACE_CALL : TL_TRACE_SIGNAL,
+                 .kind = is_call ? TL_TRACE_CALL : TL_TRACE_SIGNAL,
                  .pid = chunk->pid,
                  .tid = chunk->tid,
-                 .has_result = is_complete && record.type == TL_RECORD_CALL,
+                 .has_result = is_complete && is_call,
                  .result = record.result,
                  .data = at,
                  .size = record.size,
@@ -358,27 +359,25 @@ bool tl_trace_blob(const struct tl_trace_event *event, uint32_t *at, struct tl_t
 {
     struct tl_record record = head_of(event);
     uint32_t here = *at ? *at : (uint32_t)sizeof record + 8u * record.args;
+    uint32_t used = sizeof(struct tl_blob);
     struct tl_blob head;
 
-    if (event->size - here < sizeof head || here > event->size)
+    if (here > event->size || event->size - here < used)
         return false;
     memcpy(&head, event->data + here, sizeof head);
-    here += sizeof head;
     blob->arg = head.arg;
     blob->flags = head.flags;
     blob->size = head.size;
     blob->address = tl_trace_argument(event, head.arg);
     if (head.flags & TL_BLOB_NESTED) {
-        if (event->size - here < sizeof blob->address)
+        if (event->size - here < used + sizeof blob->address)
             return false;
-        memcpy(&blob->address, event->data + here, sizeof blob->address);
-        here += sizeof blob->address;
+        memcpy(&blob->address, event->data + here + used, sizeof blob->address);
+        used += sizeof blob->address;
     }
-    if (event->size - here < head.size)
+    if (event->size - here < used + head.size)
         return false;
-    blob->data = event->data + here;
-    // Whole words; the last one may be cut.
-    uint32_t padded = (head.size + 7) & ~7u;
-    *at = padded > event->size - here ? event->size : here + padded;
+    blob->data = event->data + here + used;
+    *at = here + ((used + head.size + 7) & ~7u);
     return true;
 }

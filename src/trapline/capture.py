@@ -17,6 +17,7 @@ __all__ = ["Capture"]
 
 # native/agent/capture.h
 _OP, _OPS = struct.Struct("<BBBBHH"), 12
+_PLAN = struct.Struct("<BBHHxx")
 _CALLS = 1024
 _STRING, _BUFFER, _ARRAY, _FIXED, _COUNTED, _VECTOR, _MESSAGE, _STRINGS, _IOCTL, _PATH, _IF = range(1, 12)
 _BEFORE, _AFTER, _FILLED = 1, 2, 4
@@ -100,15 +101,17 @@ def first_call(executable: bytes, argv: Sequence[bytes], environment: Sequence[b
     blobs.append((2, 0, 0, b"\1" * 8 * min(len(environment), 512) + bytes(8)))
     body = struct.pack("<3Q", path, array, variables)
     for arg, flags, address, data in blobs:
-        body += struct.pack("<BBxxI", arg, flags, len(data))
-        body += address.to_bytes(8, "little") if flags else b""
-        body += data + bytes(-len(data) % 8)
-    return struct.pack("<IBBBxQQqixxxx", 40 + len(body), 1, 0, 3, ticks, ticks, 0, 59) + body
+        blob = struct.pack("<BBH", arg, flags, len(data))
+        blob += (address.to_bytes(8, "little") if flags else b"") + data
+        body += blob + bytes(-len(blob) % 8)
+    return struct.pack("<HBBiQQq", 32 + len(body), 0, 3, 59, ticks, ticks, 0) + body
 
 
 def _plan(wanted: bool, args: int, operations: list[bytes]) -> bytes:
     kept = operations[:_OPS]
-    return bytes((wanted, args, len(kept), 0)) + b"".join(kept).ljust(_OP.size * _OPS, b"\0")
+    before = sum(1 << place for place, one in enumerate(kept) if _OP.unpack(one)[2] & _BEFORE)
+    after = sum(1 << place for place, one in enumerate(kept) if _OP.unpack(one)[2] & _AFTER)
+    return _PLAN.pack(wanted, args, before, after) + b"".join(kept).ljust(_OP.size * _OPS, b"\0")
 
 
 def _operations(signature: Signature, paths: bool) -> list[bytes]:

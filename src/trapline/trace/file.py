@@ -19,7 +19,7 @@ __all__ = ["Event", "TraceFile", "opened", "read"]
 
 CALL, SIGNAL, BEGUN, GONE, DROPPED, STATUS = range(1, 7)
 _MAGIC = b"tltrace\n"
-_VERSION = 1
+_VERSION = 2
 _FILE = struct.Struct("<8sIIII")
 _PIECE = 1 << 22
 
