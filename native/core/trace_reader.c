@@ -64,7 +64,6 @@ void tl_trace_reader_free(struct tl_trace_reader *reader)
 }
 
 // -- the clock
-// -----------------------------------------------------------------------------------------------
 
 static void tell(struct tl_trace_reader *r, struct moment moment)
 {
@@ -86,7 +85,6 @@ static int64_t time_of(const struct tl_trace_reader *r, uint64_t ticks)
 }
 
 // -- when each thread has ended its last call
-// ------------------------------------------------------------------
 
 static struct newest *find(struct newest *table, size_t room, int32_t tid)
 {
@@ -126,7 +124,6 @@ static void note_newest(struct tl_trace_reader *r, int32_t tid, uint64_t ticks)
 }
 
 // -- chunks
-// ----------------------------------------------------------------------------------------------------
 
 static void hold(struct tl_trace_reader *r, struct tl_trace_block *block, struct tl_trace_event event)
 {
@@ -270,7 +267,6 @@ bool tl_trace_feed(struct tl_trace_reader *r, const void *data, size_t size)
 }
 
 // -- order
-// -----------------------------------------------------------------------------------------------------
 
 static struct tl_record head_of(const struct tl_trace_event *event)
 {
@@ -343,7 +339,6 @@ const struct tl_trace_event *tl_trace_next(struct tl_trace_reader *r, bool every
 }
 
 // -- what is in a record
-// -----------------------------------------------------------------------------------------
 
 uint64_t tl_trace_argument(const struct tl_trace_event *event, unsigned index)
 {

@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "text_buffer.h"
+
 enum {
     column = 39, // where a result begins, if its call is no longer
     lines_kept = 4096,
@@ -34,9 +36,7 @@ struct tl_text {
     struct tl_text_options options;
     struct tl_text_ask ask;
     void *context;
-    char *bytes;
-    size_t size, room;
-    bool has_failed;
+    struct tl_text_buffer out;
     struct kept_line lines[lines_kept];
     struct kept_word words[words_kept];
     // Threads that are running, for as long as that matters.
@@ -71,124 +71,22 @@ void tl_text_free(struct tl_text *t)
         free(t->words[i].text);
     free(t->options.plans);
     free(t->threads);
-    free(t->bytes);
+    free(t->out.bytes);
     free(t);
 }
 
 const char *tl_text_bytes(const struct tl_text *t, size_t *size)
 {
-    *size = t->size;
-    return t->bytes;
+    *size = t->out.size;
+    return t->out.bytes;
 }
 
 void tl_text_clear(struct tl_text *t)
 {
-    t->size = 0;
-}
-
-// -- writing
-// ---------------------------------------------------------------------------------------------------
-
-static char *make_room(struct tl_text *t, size_t size)
-{
-    if (t->room - t->size < size) {
-        size_t room = 2 * t->room + size + 4096;
-        char *bytes = realloc(t->bytes, room);
-        if (!bytes) {
-            t->has_failed = true;
-            return NULL;
-        }
-        t->bytes = bytes;
-        t->room = room;
-    }
-    return t->bytes + t->size;
-}
-
-static void put(struct tl_text *t, const char *text, size_t size)
-{
-    char *at = make_room(t, size);
-
-    if (at) {
-        memcpy(at, text, size);
-        t->size += size;
-    }
-}
-
-static void put_string(struct tl_text *t, const char *text)
-{
-    put(t, text, strlen(text));
-}
-
-static void put_decimal(struct tl_text *t, uint64_t value, bool is_negative)
-{
-    char digits[24], *at = digits + sizeof digits;
-
-    do
-        *--at = (char)('0' + value % 10);
-    while (value /= 10);
-    if (is_negative)
-        *--at = '-';
-    put(t, at, (size_t)(digits + sizeof digits - at));
-}
-
-static void put_signed(struct tl_text *t, int64_t value)
-{
-    put_decimal(t, value < 0 ? -(uint64_t)value : (uint64_t)value, value < 0);
-}
-
-static void put_address(struct tl_text *t, uint64_t value)
-{
-    char digits[20], *at = digits + sizeof digits;
-
-    if (!value) {
-        put_string(t, "NULL");
-        return;
-    }
-    do
-        *--at = "0123456789abcdef"[value & 15];
-    while (value >>= 4);
-    *--at = 'x';
-    *--at = '0';
-    put(t, at, (size_t)(digits + sizeof digits - at));
-}
-
-// As a C string: printable ASCII as it is, the rest escaped, and ... behind what was cut.
-static void put_quoted(struct tl_text *t, const unsigned char *data, size_t size, size_t limit)
-{
-    size_t shown = size < limit ? size : limit;
-    char *start = make_room(t, 4 * shown + 8), *at = start;
-
-    if (!at)
-        return;
-    *at++ = '"';
-    for (size_t i = 0; i < shown; i++) {
-        unsigned char byte = data[i];
-        const char *known = byte ? memchr("\t\n\v\f\r\"\\", byte, 7) : NULL;
-        if (known) {
-            static const char *const plain = "\t\n\v\f\r\"\\";
-            *at++ = '\\';
-            *at++ = "tnvfr\"\\"[strchr(plain, byte) - plain];
-        } else if (byte >= 32 && byte < 127) {
-            *at++ = (char)byte;
-        } else {
-            // Three digits where a digit follows, or it would become a part of the escape.
-            bool is_followed = i + 1 < shown && data[i + 1] >= '0' && data[i + 1] <= '9';
-            *at++ = '\\';
-            if (byte >= 64 || is_followed)
-                *at++ = (char)('0' + (byte >> 6));
-            if (byte >= 8 || is_followed)
-                *at++ = (char)('0' + (byte >> 3 & 7));
-            *at++ = (char)('0' + (byte & 7));
-        }
-    }
-    *at++ = '"';
-    t->size += (size_t)(at - start);
-    if (shown < size)
-        put_string(t, "...");
+    t->out.size = 0;
 }
 
 // -- what is asked for
-// -----------------------------------------------------------------------------------------
 
 static bool put_named(struct tl_text *t, int32_t nr, unsigned index, int64_t value)
 {
@@ -205,7 +103,7 @@ static bool put_named(struct tl_text *t, int32_t nr, unsigned index, int64_t val
         if (!word->text)
             return false;
     }
-    put_string(t, word->text);
+    tl_put_string(&t->out, word->text);
     return true;
 }
 
@@ -243,7 +141,7 @@ static bool ask_line(struct tl_text *t, const struct tl_trace_event *event, bool
         if (line->bytes && line->hash == hash && line->record_size == event->size &&
             memcmp(line->bytes, record, event->size) == 0) {
             *is_shown = line->text_size != 0;
-            put(t, line->bytes + line->record_size, line->text_size);
+            tl_put(&t->out, line->bytes + line->record_size, line->text_size);
             return true;
         }
     }
@@ -251,11 +149,12 @@ static bool ask_line(struct tl_text *t, const struct tl_trace_event *event, bool
         return false;
     *is_shown = text != NULL;
     if (text)
-        put(t, text, size);
+        tl_put(&t->out, text, size);
     if (!line)
         return true;
     free(line->bytes);
-    *line = (struct kept_line){hash, event->size, text ? (uint32_t)size : 0, malloc(event->size + size + 1)};
+    *line = (struct kept_line){hash, event->size, text ? (uint32_t)size : 0,
+                               malloc(event->size + size + 1)};
     if (line->bytes) {
         memcpy(line->bytes, record, event->size);
         if (text)
@@ -265,7 +164,6 @@ static bool ask_line(struct tl_text *t, const struct tl_trace_event *event, bool
 }
 
 // -- arguments
-// -------------------------------------------------------------------------------------------------
 
 static int64_t narrow(uint64_t value, unsigned bits, bool is_signed)
 {
@@ -300,11 +198,11 @@ static void put_string_at(struct tl_text *t, const struct tl_trace_event *event,
     struct tl_trace_blob blob;
 
     if (!find_memory(event, address, &blob)) {
-        put_address(t, address);
+        tl_put_address(&t->out, address);
         return;
     }
     size_t size = strnlen((const char *)blob.data, blob.size);
-    put_quoted(t, blob.data, size, size);
+    tl_put_quoted(&t->out, blob.data, size, size);
 }
 
 static void put_buffer(struct tl_text *t, const struct tl_trace_event *event, const struct tl_text_op *op,
@@ -316,18 +214,18 @@ static void put_buffer(struct tl_text *t, const struct tl_trace_event *event, co
 
     if (is_huge)
         size = INT64_MAX;
+    else if (size < 0)
+        size = 0;
     if (op->flags & TL_TEXT_FILLED && event->result < size)
         size = event->result;
-    if (size < 0)
-        size = 0;
-    bool is_found = size && find_memory(event, address, &blob);
+    bool is_found = size > 0 && find_memory(event, address, &blob);
     if (!is_found && size) {
-        put_address(t, address);
+        tl_put_address(&t->out, address);
         return;
     }
     // One byte more than is shown tells that there are more.
     size_t kept = blob.size < (uint64_t)size ? blob.size : (size_t)size;
-    put_quoted(t, blob.data, kept, t->options.limit);
+    tl_put_quoted(&t->out, blob.data, kept, t->options.limit);
 }
 
 static void put_entries(struct tl_text *t, const struct tl_trace_event *event, uint64_t address)
@@ -336,7 +234,7 @@ static void put_entries(struct tl_text *t, const struct tl_trace_event *event, u
     unsigned long long count = 0;
     uint16_t length;
 
-    put_address(t, address);
+    tl_put_address(&t->out, address);
     if (!find_memory(event, address, &blob) && event->result)
         return;
     for (size_t at = 0; at + dirent_length + sizeof length <= blob.size; at += length) {
@@ -345,9 +243,9 @@ static void put_entries(struct tl_text *t, const struct tl_trace_event *event, u
         if (!length)
             break;
     }
-    put_string(t, " /* ");
-    put_decimal(t, count, false);
-    put_string(t, count == 1 ? " entry */" : " entries */");
+    tl_put_string(&t->out, " /* ");
+    tl_put_decimal(&t->out, count, false);
+    tl_put_string(&t->out, count == 1 ? " entry */" : " entries */");
 }
 
 static bool put_stat(struct tl_text *t, const struct tl_trace_event *event, const struct tl_text_op *op,
@@ -358,7 +256,7 @@ static bool put_stat(struct tl_text *t, const struct tl_trace_event *event, cons
     int64_t size;
 
     if (!find_memory(event, address, &blob) || blob.size < op->length) {
-        put_address(t, address);
+        tl_put_address(&t->out, address);
         return true;
     }
     memcpy(&mode, blob.data + op->mode, sizeof mode);
@@ -366,12 +264,12 @@ static bool put_stat(struct tl_text *t, const struct tl_trace_event *event, cons
     *is_covered = !S_ISCHR(mode) && !S_ISBLK(mode);
     if (!*is_covered)
         return true;
-    put_string(t, "{st_mode=");
+    tl_put_string(&t->out, "{st_mode=");
     if (!put_named(t, nr, tl_text_mode, mode))
         return false;
-    put_string(t, ", st_size=");
-    put_signed(t, size);
-    put_string(t, ", ...}");
+    tl_put_string(&t->out, ", st_size=");
+    tl_put_signed(&t->out, size);
+    tl_put_string(&t->out, ", ...}");
     return true;
 }
 
@@ -384,19 +282,19 @@ static bool put_argument(struct tl_text *t, const struct tl_trace_event *event, 
     switch (op->kind) {
     case TL_TEXT_HANDLE:
         if (value == AT_FDCWD) {
-            put_string(t, "AT_FDCWD");
+            tl_put_string(&t->out, "AT_FDCWD");
             return true;
         }
-        put_signed(t, value);
+        tl_put_signed(&t->out, value);
         return true;
     case TL_TEXT_NUMBER:
         if (op->flags & TL_TEXT_SIGNED)
-            put_signed(t, value);
+            tl_put_signed(&t->out, value);
         else
-            put_decimal(t, (uint64_t)value, false);
+            tl_put_decimal(&t->out, (uint64_t)value, false);
         return true;
     case TL_TEXT_ADDRESS:
-        put_address(t, (uint64_t)value);
+        tl_put_address(&t->out, (uint64_t)value);
         return true;
     case TL_TEXT_NAMED:
         return put_named(t, nr, op->index, value);
@@ -404,7 +302,7 @@ static bool put_argument(struct tl_text *t, const struct tl_trace_event *event, 
         break;
     }
     if (!value || (op->flags & TL_TEXT_OUT && tl_trace_has_failed(event))) {
-        put_address(t, (uint64_t)value);
+        tl_put_address(&t->out, (uint64_t)value);
         return true;
     }
     if (op->kind == TL_TEXT_STRING)
@@ -424,41 +322,44 @@ static bool put_result(struct tl_text *t, const struct tl_trace_event *event, co
     if (tl_trace_has_failed(event) || plan->result == TL_TEXT_NAMED)
         return put_named(t, nr, tl_text_result, event->result);
     if (plan->result == TL_TEXT_NOTHING)
-        put_string(t, "?");
+        tl_put_string(&t->out, "?");
     else if (plan->result == TL_TEXT_ADDRESS)
-        put_address(t, (uint64_t)event->result);
+        tl_put_address(&t->out, (uint64_t)event->result);
     else if (plan->result_is_signed)
-        put_signed(t, event->result);
+        tl_put_signed(&t->out, event->result);
     else
-        put_decimal(t, (uint64_t)event->result, false);
+        tl_put_decimal(&t->out, (uint64_t)event->result, false);
     return true;
 }
 
 static bool put_call(struct tl_text *t, const struct tl_trace_event *event, const struct tl_text_plan *plan,
                      int32_t nr, bool *is_covered)
 {
-    size_t start = t->size;
+    size_t start = t->out.size;
 
-    put_string(t, plan->name);
-    put_string(t, "(");
+    tl_put_string(&t->out, plan->name);
+    tl_put_string(&t->out, "(");
     for (int i = 0; i < plan->ops && *is_covered; i++) {
         const struct tl_text_op *op = &plan->op[i];
         if (op->mask && !(tl_trace_argument(event, op->of) & op->mask))
             continue;
         if (i)
-            put_string(t, ", ");
+            tl_put_string(&t->out, ", ");
         if (!put_argument(t, event, op, nr, is_covered))
             return false;
     }
-    put_string(t, ")");
-    while (t->size - start < column && !t->has_failed)
-        put_string(t, " ");
-    put_string(t, " = ");
+    tl_put_string(&t->out, ")");
+    size_t size = t->out.size - start;
+    char *blank = tl_make_room(&t->out, column);
+    if (blank && size < column) {
+        memset(blank, ' ', column - size);
+        t->out.size += column - size;
+    }
+    tl_put_string(&t->out, " = ");
     return put_result(t, event, plan, nr);
 }
 
 // -- lines
-// -----------------------------------------------------------------------------------------------------
 
 static void note_thread(struct tl_text *t, int32_t tid)
 {
@@ -469,7 +370,7 @@ static void note_thread(struct tl_text *t, int32_t tid)
         size_t room = 2 * t->thread_room + 16;
         int32_t *threads = realloc(t->threads, room * sizeof *threads);
         if (!threads) {
-            t->has_failed = true;
+            t->out.has_failed = true;
             return;
         }
         t->threads = threads;
@@ -492,7 +393,19 @@ static void put_padded(struct tl_text *t, const char *format, long long value, l
     char shown[tl_text_shown];
     int size = snprintf(shown, sizeof shown, format, value, rest);
 
-    put(t, shown, (size_t)size);
+    tl_put(&t->out, shown, (size_t)size);
+}
+
+static void put_thread(struct tl_text *t, int32_t tid)
+{
+    size_t start = t->out.size;
+
+    if (t->options.always_pid) {
+        tl_put_signed(&t->out, tid);
+        tl_put(&t->out, "     ", t->out.size - start < 5 ? 6 - (t->out.size - start) : 1);
+    } else if (t->thread_count > 1) {
+        put_padded(t, "[pid %5lld] ", tid, 0);
+    }
 }
 
 static void put_stamp(struct tl_text *t, int64_t start)
@@ -507,7 +420,7 @@ static void put_stamp(struct tl_text *t, int64_t start)
         return;
     case TL_TEXT_RELATIVE: {
         char shown[tl_text_shown];
-        put(t, shown, (size_t)snprintf(shown, sizeof shown, "%12.6f ", (double)since / 1e9));
+        tl_put(&t->out, shown, (size_t)snprintf(shown, sizeof shown, "%12.6f ", (double)since / 1e9));
         return;
     }
     case TL_TEXT_EPOCH:
@@ -521,10 +434,10 @@ static void put_stamp(struct tl_text *t, int64_t start)
         localtime_r(&t->second, &broken);
         strftime(t->clock, sizeof t->clock, "%H:%M:%S", &broken);
     }
-    put_string(t, t->clock);
+    tl_put_string(&t->out, t->clock);
     if (t->options.stamp == TL_TEXT_MICROSECONDS)
         put_padded(t, ".%06lld", rest, 0);
-    put_string(t, " ");
+    tl_put_string(&t->out, " ");
 }
 
 static const struct tl_text_plan *plan_of(const struct tl_text *t, const struct tl_trace_event *event,
@@ -543,7 +456,7 @@ static const struct tl_text_plan *plan_of(const struct tl_text *t, const struct 
 
 bool tl_text_add(struct tl_text *t, const struct tl_trace_event *event)
 {
-    size_t before = t->size;
+    size_t before = t->out.size;
     int64_t last = t->last;
     int32_t nr = -1;
     const struct tl_text_plan *plan = plan_of(t, event, &nr);
@@ -551,7 +464,7 @@ bool tl_text_add(struct tl_text *t, const struct tl_trace_event *event)
 
     if (event->kind == TL_TRACE_BEGUN) {
         note_thread(t, event->tid);
-        return !t->has_failed;
+        return !t->out.has_failed;
     }
     if (plan && plan->is_ready && event->has_result) {
         is_shown = plan->shown & (tl_trace_has_failed(event) ? TL_TEXT_FAILED : TL_TEXT_SUCCESSFUL);
@@ -559,31 +472,28 @@ bool tl_text_add(struct tl_text *t, const struct tl_trace_event *event)
     }
     if (is_shown) {
         note_thread(t, event->tid);
-        if (t->options.always_pid)
-            put_padded(t, "%-5lld ", event->tid, 0);
-        else if (t->thread_count > 1)
-            put_padded(t, "[pid %5lld] ", event->tid, 0);
+        put_thread(t, event->tid);
         put_stamp(t, event->start);
-        size_t start = t->size;
+        size_t start = t->out.size;
         if (is_covered && !put_call(t, event, plan, nr, &is_covered))
             return false;
         if (!is_covered) {
-            t->size = start;
+            t->out.size = start;
             if (!ask_line(t, event, &is_shown))
                 return false;
         }
         if (is_shown && t->options.durations && event->has_result && event->kind == TL_TRACE_CALL) {
             char shown[tl_text_shown];
             double taken = (double)(event->end - event->start) / 1e9;
-            put(t, shown, (size_t)snprintf(shown, sizeof shown, " <%.6f>", taken));
+            tl_put(&t->out, shown, (size_t)snprintf(shown, sizeof shown, " <%.6f>", taken));
         }
-        put_string(t, "\n");
+        tl_put_string(&t->out, "\n");
     }
     if (!is_shown) {
-        t->size = before;
+        t->out.size = before;
         t->last = last;
     }
     if (event->kind == TL_TRACE_GONE)
         forget_thread(t, event->tid);
-    return !t->has_failed;
+    return !t->out.has_failed;
 }

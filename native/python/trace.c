@@ -9,7 +9,6 @@
 enum { written_at_once = 1 << 16 };
 
 // -- events
-// ----------------------------------------------------------------------------------------------------
 
 struct reader_object {
     PyObject_HEAD
@@ -86,7 +85,6 @@ static PyObject *event_new(PyObject *type, const struct tl_trace_event *event)
 }
 
 // -- lines
-// -----------------------------------------------------------------------------------------------------
 
 struct text_object {
     PyObject_HEAD
@@ -251,7 +249,6 @@ static PyType_Spec text_spec = {
 };
 
 // -- the reader
-// --------------------------------------------------------------------------------------------------
 
 static int reader_traverse(PyObject *object, visitproc visit, void *arg)
 {

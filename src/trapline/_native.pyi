@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Self, final
 
+from trapline.trace.file import Event
+
 @final
 class Decision:
     """What a hook returns to say that it has decided its call."""
@@ -507,7 +509,6 @@ def write_window(address: int, data: bytes, boundaries: int, restores: bool, /) 
 def system_call(nr: int, *args: int) -> int: ...
 def unshare_files() -> None: ...
 
-
 class TraceText:
     """Writes events as lines.
 
@@ -519,8 +520,18 @@ class TraceText:
     """
 
     def __new__(
-        cls, plans: bytes, limit: int, always_pid: bool, stamp: int, durations: bool, keeps: bool, event_type: type[Event],
-        named: Callable[[int, int, int], str], line: Callable[[Event], str | None], write: Callable[[bytes], object], /,
+        cls,
+        plans: bytes,
+        limit: int,
+        always_pid: bool,
+        stamp: int,
+        durations: bool,
+        keeps: bool,
+        event_type: type[Event],
+        named: Callable[[int, int, int], str],
+        line: Callable[[Event], str | None],
+        write: Callable[[bytes], object],
+        /,
     ) -> Self: ...
 
 class TraceReader:
@@ -539,5 +550,7 @@ class TraceReader:
         Those by time took under 1, 10, 100 microseconds, 1, 10 milliseconds, or longer.
         """
 
-    def write(self, everything: bool, text: TraceText | None, also: Callable[[Event], object] | None, /) -> None:
+    def write(
+        self, everything: bool, text: TraceText | None, also: Callable[[Event], object] | None, /
+    ) -> None:
         """Write all such events as lines; *also* is called with each."""

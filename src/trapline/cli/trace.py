@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
-    from typing import IO, Any
+    from typing import Any, TextIO
 
     from trapline.cli.run import Options
     from trapline.session import Session
@@ -123,7 +123,7 @@ class _Consumer:
         trace.write(self._text, self._take, final=final)
 
 
-def _consumer(options: Options, selection: Selection, out: IO[str]) -> _Consumer:
+def _consumer(options: Options, selection: Selection, out: TextIO) -> _Consumer:
     """Return what takes events."""
     from trapline.trace.text import TextWriter
 
@@ -131,8 +131,8 @@ def _consumer(options: Options, selection: Selection, out: IO[str]) -> _Consumer
     if name != "text":
         from trapline.trace import formats
 
-        take, end = formats.consumer(name, out, options.last("--output", ""), selection, _number(options))
-        return _Consumer(take, None, lambda _: end())
+        given = formats.consumer(name, out, options.last("--output", ""), selection, _number(options))
+        return _Consumer(given[0], None, lambda _: given[1]())
     take, end = _summary(options, selection, out)
     if options.has("--summary-only"):
         return _Consumer(take, None, end)
@@ -150,7 +150,7 @@ def _consumer(options: Options, selection: Selection, out: IO[str]) -> _Consumer
 
 
 def _summary(
-    options: Options, selection: Selection, out: IO[str]
+    options: Options, selection: Selection, out: TextIO
 ) -> tuple[Callable[[Event], object] | None, Callable[[TraceFile | None], object]]:
     """Return what counts events, if that is to be done here, and what is done at their end."""
     from trapline.trace.summary import Summary
@@ -168,12 +168,12 @@ def _summary(
     return summary.take if selection.needs_files else None, end
 
 
-def _write(out: IO[str], data: bytes) -> None:
+def _write(out: TextIO, data: bytes) -> None:
     out.buffer.write(data)
     out.buffer.flush()
 
 
-def _output(options: Options) -> IO[str]:
+def _output(options: Options) -> TextIO:
     path = options.last("--output", "")
     if _format(options) in ("raw", "parquet"):
         path = os.devnull
