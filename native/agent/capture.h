@@ -85,13 +85,15 @@ enum tl_capture_kind {
     TL_CAPTURE_BUFFER,     // as many bytes as another argument says, at most `limit`
     TL_CAPTURE_ARRAY, // as many elements of `size` bytes as another argument says, at most `tl_capture_items`
     TL_CAPTURE_FIXED, // `size` bytes
-    TL_CAPTURE_COUNTED, // as many bytes as the 4 bytes say to which another argument points, at most `size`
-    TL_CAPTURE_VECTOR,  // struct iovec, as many as another argument says, and what they point to
-    TL_CAPTURE_MESSAGE, // struct msghdr and what it points to
-    TL_CAPTURE_STRINGS, // an array of pointers up to a null pointer, and the first `size` strings
-    TL_CAPTURE_IOCTL,   // as many bytes as the request in the argument before says, if it knows
-    TL_CAPTURE_PATH,    // the path of the descriptor that is returned
-    TL_CAPTURE_IF,      // `size` bytes, if another argument is `value`
+    TL_CAPTURE_COUNTED,  // as many bytes as the 4 bytes say to which another argument points, at most `size`
+    TL_CAPTURE_VECTOR,   // struct iovec, as many as another argument says, and what they point to
+    TL_CAPTURE_MESSAGE,  // struct msghdr and what it points to
+    TL_CAPTURE_STRINGS,  // an array of pointers up to a null pointer, and the first `size` strings
+    TL_CAPTURE_IOCTL,    // as many bytes as the request in the argument before says, if it knows
+    TL_CAPTURE_PATH,     // the path of the descriptor that is returned
+    TL_CAPTURE_IF,       // `size` bytes, if another argument is `value`
+    TL_CAPTURE_BEHIND,   // `size` bytes behind the pointer that is at offset `value`
+    TL_CAPTURE_MESSAGES, // struct mmsghdr, as many as another argument says, and what they point to
 };
 
 enum tl_capture_when {

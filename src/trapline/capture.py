@@ -19,6 +19,7 @@ __all__ = ["Capture"]
 _OP, _OPS = struct.Struct("<BBBBHH"), 12
 _CALLS = 1024
 _STRING, _BUFFER, _ARRAY, _FIXED, _COUNTED, _VECTOR, _MESSAGE, _STRINGS, _IOCTL, _PATH, _IF = range(1, 12)
+_BEHIND, _MESSAGES = 12, 13
 _BEFORE, _AFTER, _FILLED = 1, 2, 4
 _WHEN = {"in": _BEFORE, "out": _AFTER, "inout": _BEFORE | _AFTER}
 _SOCKADDR = 128
@@ -29,8 +30,29 @@ _PATH_MAX = 4096
 #: What an argument points to if another has a value: argument, when, the other, its value, bytes.
 _CONDITIONAL = {
     "prctl": ((1, 1, 0, 15, 16), (1, 2, 0, 16, 16), (1, 2, 0, 2, 4), (1, 2, 0, 37, 4)),
+    "arch_prctl": ((1, 2, 0, 0x1003, 8), (1, 2, 0, 0x1004, 8)),
+    "seccomp": ((2, 1, 0, 1, 16), (2, 1, 0, 2, 4)),
+    # Of operations with a timeout, the same with FUTEX_PRIVATE_FLAG, and with FUTEX_CLOCK_REALTIME.
+    "futex": tuple([(3, 1, 1, word, 16) for word in (0, 128, 9, 137, 265, 393, 6, 134, 13, 141)]),
     "fcntl": ((2, 2, 1, 5, 32), *[(2, 1, 1, command, 32) for command in (6, 7, 37, 38)], (2, 2, 1, 36, 32)),
 }
+#: More of what arguments point to: kind, argument, when, the other argument, size and value.
+_MORE = {
+    "capget": ((_FIXED, 1, _AFTER, 0, 24, 0),),
+    "capset": ((_FIXED, 1, _BEFORE, 0, 24, 0),),
+    "clone3": ((_BEHIND, 0, _AFTER, 0, 4, 8),),
+    "mincore": ((_FIXED, 2, _AFTER, 0, 32, 0),),
+    "msgsnd": ((_FIXED, 1, _BEFORE, 0, 41, 0),),
+    "msgrcv": ((_FIXED, 1, _AFTER, 0, 41, 0),),
+    "process_vm_readv": ((_ARRAY, 3, _BEFORE, 4, 16, 0),),
+    "process_vm_writev": ((_ARRAY, 3, _BEFORE, 4, 16, 0),),
+    "pselect6": ((_FIXED, 5, _BEFORE, 0, 16, 0), (_BEHIND, 5, _BEFORE, 0, 8, 0)),
+    "recvmmsg": ((_MESSAGES, 1, _AFTER | _FILLED, 2, 0, 0),),
+    "sendmmsg": ((_MESSAGES, 1, _BEFORE, 2, 0, 0),),
+}
+#: Pointers to numbers: how long these are.
+_NUMBERS = {"uid_t *": 4, "gid_t *": 4, "int *": 4, "unsigned *": 4, "unsigned int *": 4, "timer_t *": 4, "loff_t *": 8,
+            "off_t *": 8, "size_t *": 8, "struct robust_list_head * *": 8}  # fmt: skip
 #: Nobody wants to see what these point to.
 _OPAQUE = frozenset({"set_robust_list", "rseq", "futex", "set_tid_address"})
 
@@ -123,6 +145,8 @@ def _operations(signature: Signature, paths: bool) -> list[bytes]:
         found.insert(0, _OP.pack(_PATH, 0, _AFTER, 0, 0, 0))
     for arg, when, of, value, size in _CONDITIONAL.get(signature.name, ()):
         found.append(_OP.pack(_IF, arg, when, of, size, value))
+    for kind, arg, when, of, size, value in _MORE.get(signature.name, ()):
+        found.append(_OP.pack(kind, arg, when, of, size, value))
     return found
 
 
@@ -150,6 +174,8 @@ def _operation(signature: Signature, param: Param, is_size: bool) -> tuple[int, 
         return _STRINGS, when, 0, 0 if param.name == "envp" else 32
     if param.kind == "fds":
         return _FIXED, when, 0, 8
+    if param.name == "rvec":
+        return None  # another process's
     if param.kind == "iovec" and count_of is not None:
         return _VECTOR, when, count_of.index, 0
     if param.struct == "msghdr":
@@ -163,7 +189,10 @@ def _operation(signature: Signature, param: Param, is_size: bool) -> tuple[int, 
     if is_size:
         return _FIXED, when, 0, 4
     if shape is None:
-        return (_FIXED, when, 0, 4) if param.ctype == "int *" else None
+        width = _NUMBERS.get(param.ctype)
+        if width is None:
+            return None
+        return (_ARRAY, when, count_of.index, width) if count_of is not None else (_FIXED, when, 0, width)
     if param.kind == "array":
         return (_ARRAY, when, count_of.index, shape.size) if count_of else (_FIXED, when, 0, 2 * shape.size)
     if shape.extensible and size_of is not None:

@@ -7,6 +7,7 @@ import time
 from trapline.decode.values import signal_text
 from trapline.trace.file import CALL, DROPPED, GONE, SIGNAL, STATUS, Event
 from trapline.trace.files import Files
+from trapline.trace.siginfo import siginfo_text
 from trapline.trace.strace import call_line
 
 TYPE_CHECKING = False
@@ -118,63 +119,5 @@ class TextWriter:
 
 def signal_line(event: Event) -> str:
     """Write a signal and where it is from: ``SIGCHLD {si_signo=SIGCHLD, si_code=CLD_EXITED, ...}``."""
-    name = signal_text(event.nr)
-    data = event.memory[0][1] if event.memory else b""
-    if len(data) < 32:
-        return name
-    code = int.from_bytes(data[8:12], "little", signed=True)
-    pid, uid = (int.from_bytes(data[at : at + 4], "little") for at in (16, 20))
-    shown = [f"si_signo={name}", f"si_code={_code(event.nr, code)}"]
-    if event.nr == 17 and code > 0:
-        status = int.from_bytes(data[24:28], "little", signed=True)
-        shown += [f"si_pid={pid}", f"si_uid={uid}"]
-        shown.append(f"si_status={status if code == 1 else signal_text(status)}")
-        shown += [
-            f"si_utime={int.from_bytes(data[32:40], 'little')}",
-            f"si_stime={int.from_bytes(data[40:48], 'little')}",
-        ]
-    elif code > 0 and code != 0x80:
-        shown.append(f"si_addr={int.from_bytes(data[16:24], 'little'):#x}")
-    elif code == -2:
-        shown += [f"si_timerid={pid:#x}", f"si_overrun={uid}"]
-    elif code <= 0:
-        shown += [f"si_pid={pid}", f"si_uid={uid}"]
-    return f"{name} {{{', '.join(shown)}}}"
-
-
-_CODES = {
-    0: "SI_USER", -1: "SI_QUEUE", -2: "SI_TIMER", -3: "SI_MESGQ", -4: "SI_ASYNCIO", -5: "SI_SIGIO", -6: "SI_TKILL",
-    0x80: "SI_KERNEL",
-}  # fmt: skip
-_OWN_CODES = {
-    17: ("CLD_EXITED", "CLD_KILLED", "CLD_DUMPED", "CLD_TRAPPED", "CLD_STOPPED", "CLD_CONTINUED"),
-    11: ("SEGV_MAPERR", "SEGV_ACCERR", "SEGV_BNDERR", "SEGV_PKUERR"),
-    8: (
-        "FPE_INTDIV",
-        "FPE_INTOVF",
-        "FPE_FLTDIV",
-        "FPE_FLTOVF",
-        "FPE_FLTUND",
-        "FPE_FLTRES",
-        "FPE_FLTINV",
-        "FPE_FLTSUB",
-    ),
-    7: ("BUS_ADRALN", "BUS_ADRERR", "BUS_OBJERR"),
-    4: (
-        "ILL_ILLOPC",
-        "ILL_ILLOPN",
-        "ILL_ILLADR",
-        "ILL_ILLTRP",
-        "ILL_PRVOPC",
-        "ILL_PRVREG",
-        "ILL_COPROC",
-        "ILL_BADSTK",
-    ),
-}
-
-
-def _code(number: int, code: int) -> str:
-    own = _OWN_CODES.get(number, ())
-    if 0 < code <= len(own):
-        return own[code - 1]
-    return _CODES.get(code, str(code))
+    text = siginfo_text(event.memory[0][1]) if event.memory else ""
+    return f"{signal_text(event.nr)} {text}".rstrip()
