@@ -11,29 +11,25 @@
 //
 // A thread writes each record at the head of its own ring: what it knows before the call, then the rest, and
 // then it moves the head behind it. So a call that never returns is there too, though not behind the head.
+// A read or write of a few bytes is one line of the processor's cache: 32 + 3 * 8 + 4 + 4.
 #ifndef TL_CAPTURE_H
 #define TL_CAPTURE_H
 
 #include <stdint.h>
 
-enum tl_record_type {
-    TL_RECORD_CALL = 1,
-    TL_RECORD_SIGNAL, // entered a handler: one blob with its siginfo; nr is its number
-};
-
 enum tl_record_flag {
     TL_RECORD_I386 = 1,       // by the 32-bit convention
     TL_RECORD_UNFINISHED = 2, // has not returned, and never will: result and end are nothing
     TL_RECORD_CUT = 4,        // there was no room for all of its memory
+    TL_RECORD_SIGNAL = 8,     // no call: entered a handler; one blob with its siginfo, nr is its number
 };
 
 struct tl_record {
-    uint32_t size;
-    uint8_t type, flags, args, reserved;
+    uint16_t size;
+    uint8_t flags, args;
+    int32_t nr;
     uint64_t start, end; // of the time stamp counter
     int64_t result;      // -1 to -4095 is an error
-    int32_t nr;
-    uint32_t reserved2;
 };
 
 enum tl_blob_flag {
@@ -45,11 +41,10 @@ enum tl_blob_flag {
 
 struct tl_blob {
     uint8_t arg, flags;
-    uint16_t reserved;
-    uint32_t size;
+    uint16_t size;
 };
 
-enum { tl_capture_version = 1 };
+enum { tl_capture_version = 2 };
 
 struct tl_capture_file {
     char magic[8]; // "tltrace\n"
@@ -111,7 +106,9 @@ enum { tl_capture_ops = 12, tl_capture_calls = 1024, tl_capture_items = 32, tl_c
 
 // What is kept of a call.
 struct tl_capture_plan {
-    uint8_t wanted, args, ops, reserved;
+    uint8_t wanted, args;
+    uint16_t before, after; // bit per operation that is due then
+    uint16_t reserved;
     struct tl_capture_op op[tl_capture_ops];
 };
 
@@ -125,16 +122,17 @@ enum {
 
 enum tl_ring_state { TL_RING_FREE, TL_RING_LIVE };
 
-// A ring's owner; its bytes are elsewhere. head and tail count bytes and never turn back.
+// A ring's owner; its bytes are elsewhere. head and tail count bytes and never turn back. The first half is
+// its thread's, the second the supervisor's: neither waits for the other's line of the cache.
 struct tl_ring {
-    uint32_t state; // enum tl_ring_state
+    _Alignas(64) uint64_t head; // all before it are whole records
+    uint32_t begun;             // size of the record behind the head that has begun, or 0
+    uint32_t state;             // enum tl_ring_state
     int32_t pid, tid;
-    uint32_t ending;  // the thread may be gone soon
-    uint64_t head;    // all before it are whole records
-    uint64_t tail;    // the supervisor has copied what is before
-    uint32_t begun;   // size of the record behind the head that has begun, or 0
-    uint32_t waiting; // the thread waits for room, on this futex
-    uint64_t dropped;
+    uint32_t ending;            // the thread may be gone soon
+    uint32_t waiting;           // the thread waits for room, on this futex
+    uint64_t dropped;           // so many calls found no room
+    _Alignas(64) uint64_t tail; // the supervisor has copied what is before
     uint64_t generation;
 };
 
@@ -145,9 +143,10 @@ struct tl_capture {
     uint32_t highest; // rings that were ever used
     uint32_t ended;   // nobody copies any more
     uint32_t signals;
+    uint64_t ticks; // the time stamp counter of a moment ago, for who may not read it
     struct tl_capture_plan plans[tl_capture_calls];
     struct tl_capture_plan other; // of all other calls
-    _Alignas(64) struct tl_ring rings[tl_rings];
+    struct tl_ring rings[tl_rings];
 };
 
 #endif

@@ -97,6 +97,7 @@ static void tell_time(struct tl_capture_reader *r)
 {
     const struct tl_chunk_clock clock = {__rdtsc(), (int64_t)now_ns(CLOCK_REALTIME)};
 
+    r->capture->ticks = clock.tsc;
     tl_capture_append(r, TL_CHUNK_CLOCK, 0, 0, &clock, sizeof clock);
 }
 
@@ -175,7 +176,7 @@ static void finish_call(struct tl_capture_reader *r, uint32_t index)
         for (uint32_t i = 0; i < size; i++)
             whole[i] = bytes[(ring->head + i) % tl_ring_size];
         struct tl_record *record = (struct tl_record *)(void *)whole;
-        record->size = size;
+        record->size = (uint16_t)size;
         record->flags |= TL_RECORD_UNFINISHED;
         announce(r, index);
         tl_capture_append(r, TL_CHUNK_RECORDS, ring->pid, ring->tid, whole, size);

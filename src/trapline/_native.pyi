@@ -327,9 +327,10 @@ class Agent:
         :returns: False when there is no room for more.
         """
 
-    def capture(self, fd: int, limit: int, drop: bool, signals: bool, plans: bytes, /) -> None:
+    def capture(self, fd: int, limit: int, drop: bool, signals: bool, alone: bool, plans: bytes, /) -> None:
         """Have agents record calls, before the program begins.
 
+        :param alone: no hook and no rule is about any call.
         :param plans: ``struct tl_capture_plan`` for each number and one for all others; see native/agent/capture.h.
         """
 

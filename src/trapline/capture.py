@@ -17,6 +17,7 @@ __all__ = ["Capture"]
 
 # native/agent/capture.h
 _OP, _OPS = struct.Struct("<BBBBHH"), 12
+_PLAN = struct.Struct("<BBHHxx")
 _CALLS = 1024
 _STRING, _BUFFER, _ARRAY, _FIXED, _COUNTED, _VECTOR, _MESSAGE, _STRINGS, _IOCTL, _PATH, _IF = range(1, 12)
 _BEHIND, _MESSAGES = 12, 13
@@ -32,8 +33,8 @@ _CONDITIONAL = {
     "prctl": ((1, 1, 0, 15, 16), (1, 2, 0, 16, 16), (1, 2, 0, 2, 4), (1, 2, 0, 37, 4)),
     "arch_prctl": ((1, 2, 0, 0x1003, 8), (1, 2, 0, 0x1004, 8)),
     "seccomp": ((2, 1, 0, 1, 16), (2, 1, 0, 2, 4)),
-    # Of operations with a timeout, the same with FUTEX_PRIVATE_FLAG, and with FUTEX_CLOCK_REALTIME.
-    "futex": tuple([(3, 1, 1, word, 16) for word in (0, 128, 9, 137, 265, 393, 6, 134, 13, 141)]),
+    # FUTEX_WAIT and FUTEX_WAIT_BITSET, with FUTEX_PRIVATE_FLAG, with FUTEX_CLOCK_REALTIME, with both.
+    "futex": tuple([(3, 1, 1, word, 16) for word in (0, 128, 9, 137, 265, 393)]),
     "fcntl": ((2, 2, 1, 5, 32), *[(2, 1, 1, command, 32) for command in (6, 7, 37, 38)], (2, 2, 1, 36, 32)),
 }
 #: More of what arguments point to: kind, argument, when, the other argument, size and value.
@@ -122,15 +123,17 @@ def first_call(executable: bytes, argv: Sequence[bytes], environment: Sequence[b
     blobs.append((2, 0, 0, b"\1" * 8 * min(len(environment), 512) + bytes(8)))
     body = struct.pack("<3Q", path, array, variables)
     for arg, flags, address, data in blobs:
-        body += struct.pack("<BBxxI", arg, flags, len(data))
-        body += address.to_bytes(8, "little") if flags else b""
-        body += data + bytes(-len(data) % 8)
-    return struct.pack("<IBBBxQQqixxxx", 40 + len(body), 1, 0, 3, ticks, ticks, 0, 59) + body
+        blob = struct.pack("<BBH", arg, flags, len(data))
+        blob += (address.to_bytes(8, "little") if flags else b"") + data
+        body += blob + bytes(-len(blob) % 8)
+    return struct.pack("<HBBiQQq", 32 + len(body), 0, 3, 59, ticks, ticks, 0) + body
 
 
 def _plan(wanted: bool, args: int, operations: list[bytes]) -> bytes:
     kept = operations[:_OPS]
-    return bytes((wanted, args, len(kept), 0)) + b"".join(kept).ljust(_OP.size * _OPS, b"\0")
+    before = sum(1 << place for place, one in enumerate(kept) if _OP.unpack(one)[2] & _BEFORE)
+    after = sum(1 << place for place, one in enumerate(kept) if _OP.unpack(one)[2] & _AFTER)
+    return _PLAN.pack(wanted, args, before, after) + b"".join(kept).ljust(_OP.size * _OPS, b"\0")
 
 
 def _operations(signature: Signature, paths: bool) -> list[bytes]:

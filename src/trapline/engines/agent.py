@@ -146,7 +146,14 @@ class AgentEngine:
         from trapline.capture import first_call
 
         try:
-            self.agent.capture(capture.fd, capture.limit, capture.drop, capture.signals, capture.plans())
+            self.agent.capture(
+                capture.fd,
+                capture.limit,
+                capture.drop,
+                capture.signals,
+                not self.plan.hooks and not self.plan.rules,
+                capture.plans(),
+            )
         except OSError as error:
             raise EngineStartError(error.errno or 0, f"cannot record calls: {error.strerror}") from None
         command = self._command

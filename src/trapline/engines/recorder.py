@@ -21,7 +21,7 @@ __all__ = ["Recorder"]
 
 # native/agent/capture.h
 _FILE, _CHUNK, _CLOCK = struct.Struct("<8sIIII"), struct.Struct("<IIii"), struct.Struct("<Qq")
-_RECORD, _BLOB = struct.Struct("<IBBBxQQqixxxx"), struct.Struct("<BBxxI")
+_RECORD, _BLOB = struct.Struct("<HBBiQQq"), struct.Struct("<BBH")
 _RECORDS, _TIME, _GONE, _STATUS = 1, 2, 3, 6
 _AFTER, _NESTED, _PATH = 1, 2, 4
 _STRING, _BUFFER, _ARRAY, _FIXED, _COUNTED, _VECTOR, _MESSAGE, _STRINGS, _IOCTL, _DESCRIPTOR, _IF = range(
@@ -31,7 +31,9 @@ _BEHIND, _MESSAGES = 12, 13
 _MMSGHDR, _MSGHDR, _MOST_MESSAGES = 64, 56, 8
 _WHEN_BEFORE, _WHEN_AFTER, _WHEN_FILLED = 1, 2, 4
 _ITEMS, _VECTORS, _POINTERS, _LONGEST = 32, 16, 512, 4096
-_I386, _UNFINISHED = 1, 2
+_I386, _UNFINISHED, _CUT = 1, 2, 4
+#: tl_record_max without what is there besides memory.
+_ROOM = 0x8000 - 128
 _PERIOD_NS = 50_000_000
 _ENDS = frozenset({"exit", "exit_group"})
 
@@ -75,7 +77,7 @@ class Recorder:
 
         :raises OSError: that cannot be done.
         """
-        data = _FILE.pack(b"tltrace\n", 1, _FILE.size, abi.AUDIT_ARCH["x86_64"], self._capture.limit)
+        data = _FILE.pack(b"tltrace\n", 2, _FILE.size, abi.AUDIT_ARCH["x86_64"], self._capture.limit)
         data += self._clock(-1_000_000) + self._clock()
         os.write(self._capture.fd, data)
 
@@ -110,7 +112,7 @@ class Recorder:
         registers = struct.pack(f"<{len(begun.registers)}Q", *begun.registers)
         size = _RECORD.size + len(registers) + len(begun.blobs)
         head = _RECORD.pack(
-            size, 1, begun.flags | flags, len(begun.registers), begun.start, end, result, begun.nr
+            size, begun.flags | flags, len(begun.registers), begun.nr, begun.start, end, result
         )
         self._put(_CHUNK.pack(_RECORDS, size, begun.pid, tid) + head + registers + begun.blobs)
 
@@ -121,7 +123,7 @@ class Recorder:
         begun = self._begun[call.tid] = _Begun(call)
         if begun.name in _ENDS:
             self._ended[call.tid] = call.pid
-        if not begun.flags:
+        if not begun.flags & _I386:
             self._keep(call, begun, after=False, result=0)
 
     def _after(self, call: Call) -> None:
@@ -130,7 +132,7 @@ class Recorder:
         if begun is None or begun.nr != call.nr:
             return
         result = call.result
-        if not begun.flags and not -4095 <= result < 0:
+        if not begun.flags & _I386 and not -4095 <= result < 0:
             self._keep(call, begun, after=True, result=result)
         self._write(call.tid, begun, end, result)
 
@@ -157,7 +159,15 @@ class _Keeper:
         """Append a blob."""
         flags |= self.flags | (_NESTED if address is not None else 0)
         place = address.to_bytes(8, "little") if address is not None else b""
-        self.begun.blobs += _BLOB.pack(self.arg, flags, len(data)) + place + data + bytes(-len(data) % 8)
+        left = _ROOM - len(self.begun.blobs) - len(place)
+        if left <= 0:
+            self.begun.flags |= _CUT
+            return data
+        if len(data) > left:
+            self.begun.flags |= _CUT
+            data = data[:left]
+        blob = _BLOB.pack(self.arg, flags, len(data)) + place + data
+        self.begun.blobs += blob + bytes(-len(blob) % 8)
         return data
 
     def copy(self, address: int, size: int, *, nested: bool = False) -> bytes:

@@ -16,11 +16,11 @@ __all__ = ["Event", "TraceFile", "read"]
 
 CALL, SIGNAL, BEGUN, GONE, DROPPED, STATUS = range(1, 7)
 _MAGIC = b"tltrace\n"
-_VERSION = 1
+_VERSION = 2
 _FILE, _CHUNK, _CLOCK = struct.Struct("<8sIIII"), struct.Struct("<IIii"), struct.Struct("<Qq")
-_RECORD, _BLOB = struct.Struct("<IBBBxQQqixxxx"), struct.Struct("<BBxxI")
+_RECORD, _BLOB = struct.Struct("<HBBiQQq"), struct.Struct("<BBH")
 _CHUNK_RECORDS, _CHUNK_CLOCK, _CHUNK_GONE, _CHUNK_DROPPED, _CHUNK_BEGUN, _CHUNK_STATUS = range(1, 7)
-_I386, _UNFINISHED = 1, 2
+_I386, _UNFINISHED, _SIGNAL = 1, 2, 8
 _AFTER, _NESTED, _PATH = 1, 2, 4
 _WORDS = [struct.Struct(f"<{count}Q") for count in range(7)]
 
@@ -217,10 +217,10 @@ class TraceFile:
 
     def _records(self, pid: int, tid: int, data: bytes, at: int, end: int) -> None:
         while at + _RECORD.size <= end:
-            size, kind, flags, count, start, stop, result, nr = _RECORD.unpack_from(data, at)
+            size, flags, count, nr, start, stop, result = _RECORD.unpack_from(data, at)
             if size < _RECORD.size or at + size > end or count > 6:
                 return  # the program has written over its ring
-            event = Event(kind, pid, tid, start)
+            event = Event(SIGNAL if flags & _SIGNAL else CALL, pid, tid, start)
             event.nr = nr
             event.args = _WORDS[count].unpack_from(data, at + _RECORD.size)
             if flags & _I386:
@@ -228,7 +228,7 @@ class TraceFile:
             if flags & _UNFINISHED:
                 # It stands where the thread had come to, behind all that it has done.
                 stop = start
-            elif kind == CALL:
+            elif not flags & _SIGNAL:
                 event.result = result
             event.end = stop
             self._memory(event, data, at + _RECORD.size + 8 * count, at + size)
@@ -239,6 +239,7 @@ class TraceFile:
     def _memory(self, event: Event, data: bytes, at: int, end: int) -> None:
         while at + _BLOB.size <= end:
             arg, flags, size = _BLOB.unpack_from(data, at)
+            following = at + ((_BLOB.size + (8 if flags & _NESTED else 0) + size + 7) & ~7)
             at += _BLOB.size
             if flags & _NESTED:
                 address = int.from_bytes(data[at : at + 8], "little")
@@ -252,7 +253,7 @@ class TraceFile:
                 event.path = kept.decode(errors="surrogateescape")
             else:
                 event.memory.append((address, kept, bool(flags & _AFTER)))
-            at += (size + 7) & ~7
+            at = following
 
 
 def read(path: str) -> Iterator[Event]:
