@@ -159,6 +159,13 @@ void tl_keep_here(struct tl_record *record, unsigned flags, const void *from, si
     keep_bytes(record, &whole, flags, (uint64_t)from, size);
 }
 
+void tl_keep_of(struct tl_record *record, enum tl_blob_of what, uint64_t address, size_t size)
+{
+    const struct tl_capture_op op = {.arg = (uint8_t)what};
+
+    keep_bytes(record, &op, what == TL_BLOB_OF_STACK ? TL_BLOB_NESTED : 0, address, size);
+}
+
 void tl_keep(struct tl_record *record, const struct tl_capture_op *op, bool after, long result)
 {
     const uint64_t *args = (const uint64_t *)(record + 1);

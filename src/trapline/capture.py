@@ -17,7 +17,7 @@ __all__ = ["Capture"]
 
 # native/agent/capture.h
 _OP, _OPS = struct.Struct("<BBBBHH"), 12
-_PLAN = struct.Struct("<BBHHxx")
+_PLAN = struct.Struct("<BBHHBB")
 _CALLS = 1024
 _STRING, _BUFFER, _ARRAY, _FIXED, _COUNTED, _VECTOR, _MESSAGE, _STRINGS, _IOCTL, _PATH, _IF = range(1, 12)
 _BEHIND, _MESSAGES = 12, 13
@@ -54,6 +54,8 @@ _MORE = {
 #: Pointers to numbers: how long these are.
 _NUMBERS = {"uid_t *": 4, "gid_t *": 4, "int *": 4, "unsigned *": 4, "unsigned int *": 4, "timer_t *": 4, "loff_t *": 8,
             "off_t *": 8, "size_t *": 8, "struct robust_list_head * *": 8}  # fmt: skip
+#: They may bring code to other places, which an unwinder has to know.
+_PLACES = frozenset({"mmap", "mprotect", "pkey_mprotect", "mremap"})
 #: Nobody wants to see what these point to.
 _OPAQUE = frozenset({"set_robust_list", "rseq", "futex", "set_tid_address"})
 
@@ -67,9 +69,10 @@ class Capture:
     :param drop: do not hold up a thread whose ring is full; count what is lost.
     :param signals: record that a handler is entered.
     :param paths: record what new descriptors stand for.
+    :param stack: record so many KB of each caller's stack, and its registers.
     """
 
-    __slots__ = ("drop", "fd", "limit", "names", "paths", "signals")
+    __slots__ = ("drop", "fd", "limit", "names", "paths", "signals", "stack")
 
     def __init__(
         self,
@@ -80,6 +83,7 @@ class Capture:
         drop: bool = False,
         signals: bool = True,
         paths: bool = False,
+        stack: int = 0,
     ) -> None:
         if not 0 <= limit <= 16384:
             raise UsageError(f"of a buffer 0 to 16384 bytes can be kept, not {limit}")
@@ -89,17 +93,21 @@ class Capture:
         self.drop = drop
         self.signals = signals
         self.paths = paths
+        self.stack = stack
 
     def plans(self) -> bytes:
         """Return ``struct tl_capture_plan`` for each number, and one for all others."""
         every = "*" in self.names
-        plans = [_plan(every, 6, []) for _ in range(_CALLS + 1)]
+        plans = [_plan(every, 6, [], self.stack) for _ in range(_CALLS + 1)]
         for name in abi.names("x86_64"):
             nr = abi.number(name, "x86_64")
             signature = abi.signature(name, "x86_64")
-            if nr < _CALLS and (every or name in self.names):
+            wanted = every or name in self.names
+            places = self.stack and name in _PLACES
+            if nr < _CALLS and (wanted or places):
                 args = len(signature.params) if signature.known else 6
-                plans[nr] = _plan(True, args, _operations(signature, self.paths))
+                stack = self.stack if wanted else 0
+                plans[nr] = _plan(True, args, _operations(signature, self.paths), stack, bool(places))
         return b"".join(plans)
 
 
@@ -129,11 +137,11 @@ def first_call(executable: bytes, argv: Sequence[bytes], environment: Sequence[b
     return struct.pack("<HBBiQQq", 32 + len(body), 0, 3, 59, ticks, ticks, 0) + body
 
 
-def _plan(wanted: bool, args: int, operations: list[bytes]) -> bytes:
+def _plan(wanted: bool, args: int, operations: list[bytes], stack: int = 0, maps: bool = False) -> bytes:
     kept = operations[:_OPS]
     before = sum(1 << place for place, one in enumerate(kept) if _OP.unpack(one)[2] & _BEFORE)
     after = sum(1 << place for place, one in enumerate(kept) if _OP.unpack(one)[2] & _AFTER)
-    return _PLAN.pack(wanted, args, before, after) + b"".join(kept).ljust(_OP.size * _OPS, b"\0")
+    return _PLAN.pack(wanted, args, before, after, stack, maps) + b"".join(kept).ljust(_OP.size * _OPS, b"\0")
 
 
 def _operations(signature: Signature, paths: bool) -> list[bytes]:
