@@ -240,7 +240,7 @@ class Plan:
         """Return the capabilities that are needed, each with the first hook or rule that needs it."""
         found: dict[str, str] = {}
         if self.capture is not None:
-            found["capture"] = "what is to be recorded"
+            found["capture"] = "the record"
         for hook in self.hooks:
             if hook.on_return or hook.performs:
                 found.setdefault("result", f"hook {hook.name!r}")

@@ -29,7 +29,7 @@ _STRING, _BUFFER, _ARRAY, _FIXED, _COUNTED, _VECTOR, _MESSAGE, _STRINGS, _IOCTL,
 )
 _WHEN_BEFORE, _WHEN_AFTER, _WHEN_FILLED = 1, 2, 4
 _ITEMS, _VECTORS, _POINTERS, _LONGEST = 32, 16, 512, 4096
-_I386, _UNFINISHED, _CUT = 1, 2, 4
+_I386, _UNFINISHED, _CUT, _SIGNAL = 1, 2, 4, 8
 #: tl_record_max without what is there besides memory.
 _ROOM = 0x8000 - 128
 _PERIOD_NS = 50_000_000
@@ -90,6 +90,15 @@ class Recorder:
         )
         return self._error
 
+    def signal(self, tid: int, number: int, info: bytes) -> None:
+        """Write that a thread enters a handler."""
+        now = time.monotonic_ns()
+        blob = _BLOB.pack(0, 0, len(info)) + info
+        blob += bytes(-len(blob) % 8)
+        size = _RECORD.size + len(blob)
+        head = _RECORD.pack(size, _SIGNAL, 0, number, now, now, 0)
+        self._put(_CHUNK.pack(_RECORDS, size, _process_of(tid), tid) + head + blob)
+
     def _clock(self, shift: int = 0) -> bytes:
         now, real = time.monotonic_ns() + shift, time.time_ns() + shift
         return _CHUNK.pack(_TIME, _CLOCK.size, 0, 0) + _CLOCK.pack(now, real)
@@ -143,6 +152,14 @@ class Recorder:
                 keeper = _Keeper(call, begun, arg, after, self._capture.limit)
                 filled = result if after and when & _WHEN_FILLED else 1 << 62
                 keeper.keep(kind, of, size, value, filled, result)
+
+
+def _process_of(tid: int) -> int:
+    try:
+        with open(f"/proc/{tid}/status", "rb") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith(b"Tgid:"))
+    except (OSError, StopIteration):
+        return tid
 
 
 class _Keeper:
