@@ -122,9 +122,9 @@ struct tl_capture_plan {
 
 enum {
     tl_rings = 4096,
-    tl_ring_size = 0x40000,  // and its alignment in the file of the session's memory
+    tl_ring_size = 0x80000,  // and its alignment in the file of the session's memory
     tl_record_max = 0x8000,  // no record is longer
-    tl_ring_alarm = 0x14000, // with so much in it the supervisor is woken
+    tl_ring_alarm = 0x30000, // with so much in it the supervisor is woken
     tl_capture_string_max = 4096,
 };
 

@@ -252,9 +252,6 @@ static void *work(void *context)
     struct tl_capture_reader *r = context;
     const struct timespec nap = {0, nap_ns};
 
-    // With two times, all that follows can be told.
-    nanosleep(&nap, NULL);
-    tell_time(r);
     while (!atomic_load(&r->ending)) {
         uint32_t bell = __atomic_load_n(&r->capture->bell, __ATOMIC_SEQ_CST);
         uint64_t now = now_ns(CLOCK_MONOTONIC);

@@ -236,12 +236,20 @@ class Job:
 class Tracer:
     """The thread that traces one program, for the ptrace engine."""
 
-    def __new__(cls, filter: bytes, filtered: bool, on_unhidden: Callable[[int], None] | None, /) -> Tracer:
+    def __new__(
+        cls,
+        filter: bytes,
+        filtered: bool,
+        on_unhidden: Callable[[int], None] | None,
+        on_signal: Callable[[int, int, bytes], None] | None,
+        /,
+    ) -> Tracer:
         """Start the thread.
 
         :param filter: which calls are for us, as instructions that the kernel reads.
         :param filtered: the program has that filter itself; else each of its calls stops, and the thread looks.
         :param on_unhidden: ``(errno)``: a program has kept its vDSO; None: it is to keep it.
+        :param on_signal: ``(tid, number, siginfo)``: a thread is about to enter a handler.
         """
 
     def seize(self, pid: int, /) -> None:

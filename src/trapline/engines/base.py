@@ -241,7 +241,7 @@ class Plan:
         """Return the capabilities that are needed, each with the first hook or rule that needs it."""
         found: dict[str, str] = {}
         if self.capture is not None:
-            found["capture"] = "what is to be recorded"
+            found["capture"] = "the record"
             if self.capture.stack:
                 found["stack"] = "-k"
         for hook in self.hooks:

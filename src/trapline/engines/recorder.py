@@ -31,7 +31,7 @@ _BEHIND, _MESSAGES = 12, 13
 _MMSGHDR, _MSGHDR, _MOST_MESSAGES = 64, 56, 8
 _WHEN_BEFORE, _WHEN_AFTER, _WHEN_FILLED = 1, 2, 4
 _ITEMS, _VECTORS, _POINTERS, _LONGEST = 32, 16, 512, 4096
-_I386, _UNFINISHED, _CUT = 1, 2, 4
+_I386, _UNFINISHED, _CUT, _SIGNAL = 1, 2, 4, 8
 #: tl_record_max without what is there besides memory.
 _ROOM = 0x8000 - 128
 _PERIOD_NS = 50_000_000
@@ -92,6 +92,15 @@ class Recorder:
         )
         return self._error
 
+    def signal(self, tid: int, number: int, info: bytes) -> None:
+        """Write that a thread enters a handler."""
+        now = time.monotonic_ns()
+        blob = _BLOB.pack(0, 0, len(info)) + info
+        blob += bytes(-len(blob) % 8)
+        size = _RECORD.size + len(blob)
+        head = _RECORD.pack(size, _SIGNAL, 0, number, now, now, 0)
+        self._put(_CHUNK.pack(_RECORDS, size, _process_of(tid), tid) + head + blob)
+
     def _clock(self, shift: int = 0) -> bytes:
         now, real = time.monotonic_ns() + shift, time.time_ns() + shift
         return _CHUNK.pack(_TIME, _CLOCK.size, 0, 0) + _CLOCK.pack(now, real)
@@ -145,6 +154,14 @@ class Recorder:
                 keeper = _Keeper(call, begun, arg, after, self._capture.limit)
                 filled = result if after and when & _WHEN_FILLED else 1 << 62
                 keeper.keep(kind, of, size, value, filled, result)
+
+
+def _process_of(tid: int) -> int:
+    try:
+        with open(f"/proc/{tid}/status", "rb") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith(b"Tgid:"))
+    except (OSError, StopIteration):
+        return tid
 
 
 class _Keeper:
