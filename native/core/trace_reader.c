@@ -22,6 +22,11 @@ struct newest {
     uint64_t ticks;
 };
 
+struct process {
+    int32_t pid; // 0: nobody
+    struct tl_trace_maps *maps;
+};
+
 struct tl_trace_reader {
     unsigned char *rest; // of a chunk that is not complete
     size_t rest_size;
@@ -31,6 +36,8 @@ struct tl_trace_reader {
     struct newest *newest; // when each thread has ended its last call
     size_t newest_count, newest_room;
     uint64_t newest_of_all;
+    struct process *processes; // of which it is known where code is
+    size_t process_count;
     struct moment first, last;
     unsigned moments;
     double rate;
@@ -44,11 +51,19 @@ struct tl_trace_reader *tl_trace_reader_new(void)
     return calloc(1, sizeof(struct tl_trace_reader));
 }
 
+static void drop_maps(struct tl_trace_maps *maps)
+{
+    if (maps && --maps->users == 0)
+        free(maps);
+}
+
 static void release(struct tl_trace_event *event)
 {
     if (event->block && --event->block->events == 0)
         free(event->block);
     event->block = NULL;
+    drop_maps(event->maps);
+    event->maps = NULL;
 }
 
 void tl_trace_reader_free(struct tl_trace_reader *reader)
@@ -57,6 +72,9 @@ void tl_trace_reader_free(struct tl_trace_reader *reader)
         return;
     for (size_t i = reader->given ? reader->given - 1 : 0; i < reader->held_count; i++)
         release(&reader->held[i]);
+    for (size_t i = 0; i < reader->process_count; i++)
+        drop_maps(reader->processes[i].maps);
+    free(reader->processes);
     free(reader->held);
     free(reader->newest);
     free(reader->rest);
@@ -123,6 +141,43 @@ static void note_newest(struct tl_trace_reader *r, int32_t tid, uint64_t ticks)
         r->newest_of_all = ticks;
 }
 
+// -- where code is
+
+static struct tl_trace_maps *maps_of(const struct tl_trace_reader *r, int32_t pid)
+{
+    for (size_t i = 0; i < r->process_count; i++)
+        if (r->processes[i].pid == pid)
+            return r->processes[i].maps;
+    return NULL;
+}
+
+static void note_maps(struct tl_trace_reader *r, int32_t pid, const unsigned char *text, uint32_t size)
+{
+    struct tl_trace_maps *maps = malloc(sizeof *maps + size);
+    struct process *process = NULL;
+
+    for (size_t i = 0; i < r->process_count; i++)
+        if (r->processes[i].pid == pid)
+            process = &r->processes[i];
+    if (!process) {
+        struct process *processes = realloc(r->processes, (r->process_count + 1) * sizeof *processes);
+        if (processes) {
+            r->processes = processes;
+            process = &processes[r->process_count++];
+            *process = (struct process){.pid = pid};
+        }
+    }
+    if (!maps || !process) {
+        free(maps);
+        r->is_out_of_memory = true;
+        return;
+    }
+    *maps = (struct tl_trace_maps){.users = 1, .size = size};
+    memcpy(maps->text, text, size);
+    drop_maps(process->maps);
+    process->maps = maps;
+}
+
 // -- chunks
 
 static void hold(struct tl_trace_reader *r, struct tl_trace_block *block, struct tl_trace_event event)
@@ -140,6 +195,8 @@ static void hold(struct tl_trace_reader *r, struct tl_trace_block *block, struct
     event.count = r->count++;
     event.block = block;
     block->events++;
+    if (event.maps)
+        event.maps->users++;
     r->held[r->held_count++] = event;
 }
 
@@ -147,6 +204,7 @@ static void take_records(struct tl_trace_reader *r, struct tl_trace_block *block
                          const struct tl_chunk *chunk, const unsigned char *at)
 {
     const unsigned char *end = at + chunk->size;
+    struct tl_trace_maps *maps = maps_of(r, chunk->pid);
     struct tl_record record;
 
     while ((size_t)(end - at) >= sizeof record) {
@@ -169,6 +227,7 @@ static void take_records(struct tl_trace_reader *r, struct tl_trace_block *block
                  .size = record.size,
                  .ticks = ticks,
                  .from = record.start,
+                 .maps = maps,
              });
         at += record.size;
     }
@@ -194,6 +253,9 @@ static void take_chunk(struct tl_trace_reader *r, struct tl_trace_block *block, 
         // What had ended when the supervisor looked before is all there; this time it has only begun to look.
         r->sure = last;
         tell(r, (struct moment){clock.tsc, clock.realtime_ns});
+        return;
+    case TL_CHUNK_MAPS:
+        note_maps(r, chunk->pid, at, chunk->size);
         return;
     case TL_CHUNK_BEGUN:
         event.kind = TL_TRACE_BEGUN;

@@ -32,6 +32,13 @@ struct tl_trace_event {
     uint32_t size;
     uint64_t ticks, from, count; // its end and its start by the time stamp counter, and its place in the file
     struct tl_trace_block *block;
+    struct tl_trace_maps *maps; // where code was in its process, or NULL
+};
+
+struct tl_trace_maps {
+    size_t users;
+    uint32_t size;
+    char text[];
 };
 
 // Memory that an argument points to.

@@ -11,7 +11,6 @@
 #include "text_buffer.h"
 
 enum {
-    column = 39, // where a result begins, if its call is no longer
     lines_kept = 4096,
     words_kept = 4096,
     record_most = 512,  // of a line that is kept
@@ -37,6 +36,7 @@ struct tl_text {
     struct tl_text_ask ask;
     void *context;
     struct tl_text_buffer out;
+    char *behind; // lines that follow the one that is written
     struct kept_line lines[lines_kept];
     struct kept_word words[words_kept];
     // Threads that are running, for as long as that matters.
@@ -69,6 +69,7 @@ void tl_text_free(struct tl_text *t)
         free(t->lines[i].bytes);
     for (int i = 0; i < words_kept; i++)
         free(t->words[i].text);
+    free(t->behind);
     free(t->options.plans);
     free(t->threads);
     free(t->out.bytes);
@@ -153,8 +154,7 @@ static bool ask_line(struct tl_text *t, const struct tl_trace_event *event, bool
     if (!line)
         return true;
     free(line->bytes);
-    *line = (struct kept_line){hash, event->size, text ? (uint32_t)size : 0,
-                               malloc(event->size + size + 1)};
+    *line = (struct kept_line){hash, event->size, text ? (uint32_t)size : 0, malloc(event->size + size + 1)};
     if (line->bytes) {
         memcpy(line->bytes, record, event->size);
         if (text)
@@ -175,15 +175,17 @@ static int64_t narrow(uint64_t value, unsigned bits, bool is_signed)
     return (int64_t)value;
 }
 
-// The memory at an address, as the call has left it.
-static bool find_memory(const struct tl_trace_event *event, uint64_t address, struct tl_trace_blob *found)
+// The memory at an address: as the call has left it, or if it is only read as it was before.
+static bool find_memory(const struct tl_trace_event *event, uint64_t address, bool is_read,
+                        struct tl_trace_blob *found)
 {
     struct tl_trace_blob blob;
     uint32_t at = 0;
     bool is_found = false;
 
     while (tl_trace_blob(event, &at, &blob)) {
-        if (blob.flags & TL_BLOB_PATH || address - blob.address >= blob.size)
+        if (blob.flags & TL_BLOB_PATH || address < blob.address || address - blob.address >= blob.size ||
+            (is_read && (is_found || blob.flags & TL_BLOB_AFTER)))
             continue;
         *found = blob;
         found->data += address - blob.address;
@@ -197,7 +199,7 @@ static void put_string_at(struct tl_text *t, const struct tl_trace_event *event,
 {
     struct tl_trace_blob blob;
 
-    if (!find_memory(event, address, &blob)) {
+    if (!find_memory(event, address, true, &blob)) {
         tl_put_address(&t->out, address);
         return;
     }
@@ -218,7 +220,7 @@ static void put_buffer(struct tl_text *t, const struct tl_trace_event *event, co
         size = 0;
     if (op->flags & TL_TEXT_FILLED && event->result < size)
         size = event->result;
-    bool is_found = size > 0 && find_memory(event, address, &blob);
+    bool is_found = size > 0 && find_memory(event, address, op->flags & TL_TEXT_IN, &blob);
     if (!is_found && size) {
         tl_put_address(&t->out, address);
         return;
@@ -235,7 +237,7 @@ static void put_entries(struct tl_text *t, const struct tl_trace_event *event, u
     uint16_t length;
 
     tl_put_address(&t->out, address);
-    if (!find_memory(event, address, &blob) && event->result)
+    if (!find_memory(event, address, false, &blob) && event->result)
         return;
     for (size_t at = 0; at + dirent_length + sizeof length <= blob.size; at += length) {
         memcpy(&length, blob.data + at + dirent_length, sizeof length);
@@ -255,7 +257,7 @@ static bool put_stat(struct tl_text *t, const struct tl_trace_event *event, cons
     uint32_t mode;
     int64_t size;
 
-    if (!find_memory(event, address, &blob) || blob.size < op->length) {
+    if (!find_memory(event, address, false, &blob) || blob.size < op->length) {
         tl_put_address(&t->out, address);
         return true;
     }
@@ -350,6 +352,7 @@ static bool put_call(struct tl_text *t, const struct tl_trace_event *event, cons
     }
     tl_put_string(&t->out, ")");
     size_t size = t->out.size - start;
+    size_t column = t->options.column ? t->options.column - 1 : 0;
     char *blank = tl_make_room(&t->out, column);
     if (blank && size < column) {
         memset(blank, ' ', column - size);
@@ -400,10 +403,10 @@ static void put_thread(struct tl_text *t, int32_t tid)
 {
     size_t start = t->out.size;
 
-    if (t->options.always_pid) {
+    if (t->options.pids == TL_TEXT_ALWAYS) {
         tl_put_signed(&t->out, tid);
         tl_put(&t->out, "     ", t->out.size - start < 5 ? 6 - (t->out.size - start) : 1);
-    } else if (t->thread_count > 1) {
+    } else if (t->options.pids == TL_TEXT_SEVERAL && t->thread_count > 1) {
         put_padded(t, "[pid %5lld] ", tid, 0);
     }
 }
@@ -454,6 +457,26 @@ static const struct tl_text_plan *plan_of(const struct tl_text *t, const struct 
     return &t->options.plans[head.nr];
 }
 
+// Takes away what is behind a NUL in the line that begins at START, and returns its size.
+static size_t cut_off(struct tl_text *t, size_t start)
+{
+    const char *line = t->out.bytes + start, *end = t->out.bytes + t->out.size;
+    const char *nul = t->out.bytes ? memchr(line, 0, (size_t)(end - line)) : NULL;
+
+    if (!nul)
+        return 0;
+    free(t->behind);
+    t->behind = malloc((size_t)(end - nul));
+    if (!t->behind) {
+        t->out.has_failed = true;
+        return 0;
+    }
+    size_t size = (size_t)(end - nul) - 1;
+    memcpy(t->behind, nul + 1, size);
+    t->out.size = (size_t)(nul - t->out.bytes);
+    return size;
+}
+
 bool tl_text_add(struct tl_text *t, const struct tl_trace_event *event)
 {
     size_t before = t->out.size;
@@ -462,10 +485,6 @@ bool tl_text_add(struct tl_text *t, const struct tl_trace_event *event)
     const struct tl_text_plan *plan = plan_of(t, event, &nr);
     bool is_shown = true, is_covered = false;
 
-    if (event->kind == TL_TRACE_BEGUN) {
-        note_thread(t, event->tid);
-        return !t->out.has_failed;
-    }
     if (plan && plan->is_ready && event->has_result) {
         is_shown = plan->shown & (tl_trace_has_failed(event) ? TL_TEXT_FAILED : TL_TEXT_SUCCESSFUL);
         is_covered = true;
@@ -477,10 +496,12 @@ bool tl_text_add(struct tl_text *t, const struct tl_trace_event *event)
         size_t start = t->out.size;
         if (is_covered && !put_call(t, event, plan, nr, &is_covered))
             return false;
+        size_t behind = 0;
         if (!is_covered) {
             t->out.size = start;
             if (!ask_line(t, event, &is_shown))
                 return false;
+            behind = cut_off(t, start);
         }
         if (is_shown && t->options.durations && event->has_result && event->kind == TL_TRACE_CALL) {
             char shown[tl_text_shown];
@@ -488,6 +509,8 @@ bool tl_text_add(struct tl_text *t, const struct tl_trace_event *event)
             tl_put(&t->out, shown, (size_t)snprintf(shown, sizeof shown, " <%.6f>", taken));
         }
         tl_put_string(&t->out, "\n");
+        if (behind)
+            tl_put(&t->out, t->behind, behind);
     }
     if (!is_shown) {
         t->out.size = before;

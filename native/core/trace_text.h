@@ -21,6 +21,7 @@ enum tl_text_flag {
     TL_TEXT_SIGNED = 1,
     TL_TEXT_OUT = 2,    // the kernel writes behind the pointer
     TL_TEXT_FILLED = 4, // the result says how much
+    TL_TEXT_IN = 8,     // the kernel only reads it
 };
 
 struct tl_text_op {
@@ -52,15 +53,20 @@ struct tl_text_ask {
     // The text of an argument of a call by its value; as many as its result (tl_text_result), or a mode
     // (tl_text_mode).
     bool (*named)(void *context, int32_t nr, unsigned index, int64_t value, const char **text, size_t *size);
-    // A whole line but for its beginning and end, or NULL when there is to be none.
+    // A whole line but for its beginning and end, or NULL when there is to be none; behind a NUL in it are
+    // more lines.
     bool (*line)(void *context, const struct tl_trace_event *event, const char **text, size_t *size);
 };
 enum { tl_text_result = 6, tl_text_mode = 7 };
 
+enum tl_text_pids { TL_TEXT_SEVERAL, TL_TEXT_ALWAYS, TL_TEXT_NEVER };
+
 struct tl_text_options {
     struct tl_text_plan *plans; // tl_text_calls of them
     uint32_t limit;             // bytes of a buffer that are shown
-    bool always_pid, durations;
+    uint32_t column;            // where results begin, counted from one
+    bool durations;
+    enum tl_text_pids pids;
     bool keeps; // what is asked for depends on a record alone
     enum tl_text_stamp stamp;
 };

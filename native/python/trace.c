@@ -30,9 +30,35 @@ static PyObject *arguments_of(const struct tl_trace_event *event, unsigned count
     return args;
 }
 
-// [(address, bytes, whether it was read after the call)], and the path that was kept with it, in *PATH.
-static PyObject *memory_of(const struct tl_trace_event *event, PyObject **path)
+// Takes the registers, and with them a piece of the stack: (registers, address, bytes, where code was).
+static bool take_stack(const struct tl_trace_event *event, const struct tl_trace_blob *blob,
+                       PyObject **registers, PyObject **stack)
 {
+    if (blob->arg == TL_BLOB_OF_REGISTERS) {
+        Py_ssize_t count = blob->size / 8;
+        Py_XDECREF(*registers);
+        *registers = PyTuple_New(count);
+        for (Py_ssize_t i = 0; *registers && i < count; i++) {
+            unsigned long long word;
+            memcpy(&word, blob->data + 8 * i, sizeof word);
+            PyTuple_SetItem(*registers, i, PyLong_FromUnsignedLongLong(word));
+        }
+        return *registers != NULL;
+    }
+    if (!*registers || *stack)
+        return true;
+    PyObject *maps = PyUnicode_DecodeFSDefaultAndSize(event->maps ? event->maps->text : "",
+                                                      event->maps ? event->maps->size : 0);
+    if (maps)
+        *stack = Py_BuildValue("(OKy#N)", *registers, (unsigned long long)blob->address,
+                               (const char *)blob->data, (Py_ssize_t)blob->size, maps);
+    return *stack != NULL;
+}
+
+// [(address, bytes, whether it was read after the call)], and the path and the stack that were kept with it.
+static PyObject *memory_of(const struct tl_trace_event *event, PyObject **path, PyObject **stack)
+{
+    PyObject *registers = NULL;
     PyObject *memory = PyList_New(0);
     struct tl_trace_blob blob;
     uint32_t at = 0;
@@ -45,40 +71,49 @@ static PyObject *memory_of(const struct tl_trace_event *event, PyObject **path)
                 Py_CLEAR(memory);
             continue;
         }
+        if (blob.arg == TL_BLOB_OF_REGISTERS || blob.arg == TL_BLOB_OF_STACK) {
+            if (!take_stack(event, &blob, &registers, stack))
+                Py_CLEAR(memory);
+            continue;
+        }
         PyObject *one = Py_BuildValue("(Ky#N)", (unsigned long long)blob.address, (const char *)blob.data,
                                       (Py_ssize_t)blob.size, PyBool_FromLong(blob.flags & TL_BLOB_AFTER));
         if (!one || PyList_Append(memory, one) < 0)
             Py_CLEAR(memory);
         Py_XDECREF(one);
     }
+    Py_XDECREF(registers);
     return memory;
 }
 
-// Event(kind, pid, tid, start, end, nr, is i386, args, result, memory, path, text)
+// Event(kind, pid, tid, start, end, nr, is i386, args, result, memory, path, text, stack)
 static PyObject *event_new(PyObject *type, const struct tl_trace_event *event)
 {
     bool has_record = event->kind == TL_TRACE_CALL || event->kind == TL_TRACE_SIGNAL;
     struct tl_record record = {.nr = -1};
-    PyObject *path = NULL;
+    PyObject *path = NULL, *stack = NULL;
 
     if (has_record)
         memcpy(&record, event->data, sizeof record);
-    PyObject *memory = has_record ? memory_of(event, &path) : PyList_New(0);
+    PyObject *memory = has_record ? memory_of(event, &path, &stack) : PyList_New(0);
     if (!path && memory)
         path = PyUnicode_FromString("");
     PyObject *text = event->kind == TL_TRACE_BEGUN
                          ? PyUnicode_DecodeFSDefaultAndSize((const char *)event->data, event->size)
                          : PyUnicode_FromString("");
+    if (!stack)
+        stack = Py_NewRef(Py_None);
     PyObject *result = event->has_result ? PyLong_FromLongLong(event->result) : Py_NewRef(Py_None);
     PyObject *args = arguments_of(event, record.args);
     PyObject *made = NULL;
     if (path && memory && text && result && args)
-        made = PyObject_CallFunction(type, "iiiLLiiOOOOO", event->kind, event->pid, event->tid,
+        made = PyObject_CallFunction(type, "iiiLLiiOOOOOO", event->kind, event->pid, event->tid,
                                      (long long)event->start, (long long)event->end, record.nr,
-                                     record.flags & TL_RECORD_I386, args, result, memory, path, text);
+                                     record.flags & TL_RECORD_I386, args, result, memory, path, text, stack);
     Py_XDECREF(path);
     Py_XDECREF(memory);
     Py_XDECREF(text);
+    Py_XDECREF(stack);
     Py_XDECREF(result);
     Py_XDECREF(args);
     return made;
@@ -91,6 +126,8 @@ struct text_object {
     struct tl_text *text;
     PyObject *event_type, *named, *line, *write;
     PyObject *answer; // what was returned last, whose text is in use
+    bool is_separate; // each piece of text is of one thread
+    int32_t tid;      // whose text is in the buffer, then
 };
 
 static PyObject *text_type;
@@ -152,7 +189,7 @@ static bool write_out(struct text_object *self)
 
     if (!size)
         return true;
-    PyObject *result = PyObject_CallFunction(self->write, "y#", bytes, (Py_ssize_t)size);
+    PyObject *result = PyObject_CallFunction(self->write, "iy#", self->tid, bytes, (Py_ssize_t)size);
     tl_text_clear(self->text);
     Py_XDECREF(result);
     return result != NULL;
@@ -194,19 +231,19 @@ static void text_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-// TraceText(plans, limit, always_pid, stamp, durations, keeps, event_type, named, line, write)
+// TraceText(plans, limit, column, pids, stamp, durations, keeps, event_type, named, line, write)
 static PyObject *text_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     static const struct tl_text_ask ask = {ask_named, ask_line};
     struct tl_text_options options = {0};
     PyObject *event_type, *named, *line, *write;
-    int always_pid, durations, keeps, stamp;
+    int pids, durations, keeps, stamp;
     const char *plans;
     Py_ssize_t size;
 
     (void)keywords;
-    if (!PyArg_ParseTuple(args, "y#IpippOOOO:TraceText", &plans, &size, &options.limit, &always_pid, &stamp,
-                          &durations, &keeps, &event_type, &named, &line, &write))
+    if (!PyArg_ParseTuple(args, "y#IIiippOOOO:TraceText", &plans, &size, &options.limit, &options.column,
+                          &pids, &stamp, &durations, &keeps, &event_type, &named, &line, &write))
         return NULL;
     if ((size_t)size != tl_text_calls * sizeof *options.plans)
         return PyErr_Format(PyExc_ValueError, "%d plans of %zu bytes are needed, not %zd bytes",
@@ -219,7 +256,8 @@ static PyObject *text_new(PyTypeObject *type, PyObject *args, PyObject *keywords
     self->named = Py_NewRef(named);
     self->line = Py_NewRef(line);
     self->write = Py_NewRef(write);
-    options.always_pid = always_pid;
+    options.pids = (enum tl_text_pids)pids;
+    self->is_separate = pids == TL_TEXT_NEVER;
     options.durations = durations;
     options.keeps = keeps;
     options.stamp = (enum tl_text_stamp)stamp;
@@ -341,6 +379,11 @@ static PyObject *reader_write(PyObject *object, PyObject *args)
     struct text_object *text = target == Py_None ? NULL : as_text(target);
     while ((event = tl_trace_next(as_reader(object)->reader, everything))) {
         size_t size = 0;
+        if (text && text->is_separate && text->tid != event->tid) {
+            if (!write_out(text))
+                return NULL;
+            text->tid = event->tid;
+        }
         if (text && !tl_text_add(text->text, event))
             return PyErr_Occurred() ? NULL : PyErr_NoMemory();
         if (also != Py_None && !tell(as_reader(object), event, also))

@@ -238,12 +238,20 @@ class Job:
 class Tracer:
     """The thread that traces one program, for the ptrace engine."""
 
-    def __new__(cls, filter: bytes, filtered: bool, on_unhidden: Callable[[int], None] | None, /) -> Tracer:
+    def __new__(
+        cls,
+        filter: bytes,
+        filtered: bool,
+        on_unhidden: Callable[[int], None] | None,
+        on_signal: Callable[[int, int, bytes], None] | None,
+        /,
+    ) -> Tracer:
         """Start the thread.
 
         :param filter: which calls are for us, as instructions that the kernel reads.
         :param filtered: the program has that filter itself; else each of its calls stops, and the thread looks.
         :param on_unhidden: ``(errno)``: a program has kept its vDSO; None: it is to keep it.
+        :param on_signal: ``(tid, number, siginfo)``: a thread is about to enter a handler.
         """
 
     def seize(self, pid: int, /) -> None:
@@ -515,22 +523,23 @@ class TraceText:
     :param plans: ``struct tl_text_plan`` for each number; see native/core/trace_text.h.
     :param keeps: what *line* returns depends on the record alone, and is kept.
     :param named: ``named(nr, index, value)`` returns the text of an argument, a result (6) or a mode (7).
-    :param line: returns a line but for its beginning and end, or None.
-    :param write: gets the text, piece by piece.
+    :param line: returns a line but for its beginning and end, or None; behind a NUL in it are lines that follow.
+    :param write: gets a thread, if each has its own text, and the text, piece by piece.
     """
 
     def __new__(
         cls,
         plans: bytes,
         limit: int,
-        always_pid: bool,
+        column: int,
+        pids: int,
         stamp: int,
         durations: bool,
         keeps: bool,
         event_type: type[Event],
         named: Callable[[int, int, int], str],
         line: Callable[[Event], str | None],
-        write: Callable[[bytes], object],
+        write: Callable[[int, bytes], object],
         /,
     ) -> Self: ...
 

@@ -68,7 +68,9 @@ def record(
 
 def lines(data: bytes, **options: Any) -> str:
     written: list[bytes] = []
-    TraceFile(io.BytesIO(HEADER + data)).write(TextWriter(written.append, **options), final=True)
+    TraceFile(io.BytesIO(HEADER + data)).write(
+        TextWriter(lambda _, text: written.append(text), **options), final=True
+    )
     return b"".join(written).decode()
 
 
@@ -194,7 +196,7 @@ def test_lines_name_their_thread_while_there_are_several():
     )
     shown = lines(data)
     assert [line.split("getpid")[0] for line in shown.splitlines()] == ["", "[pid     2] ", ""]
-    assert lines(data, always_pid=True).splitlines()[1].startswith("2     getpid() ")
+    assert lines(data, pids="always").splitlines()[1].startswith("2     getpid() ")
 
 
 def test_unwanted_calls_are_not_written_but_counted():
@@ -202,7 +204,10 @@ def test_unwanted_calls_are_not_written_but_counted():
     good, bad = record(read, [3, 0, 0], 0, [], 2000, 500), record(write, [3, 0, 0], -9, [], 3000)
     trace = TraceFile(io.BytesIO(HEADER + clock(0) + chunk(RECORDS, good + good + bad) + clock(9000)))
     written: list[bytes] = []
-    trace.write(TextWriter(written.append, selection=Selection.parse(["status=failed"], [])), final=True)
+    trace.write(
+        TextWriter(lambda _, text: written.append(text), selection=Selection.parse(["status=failed"], [])),
+        final=True,
+    )
     assert b"".join(written) == b"write(3, NULL, 0)                       = -1 EBADF (Bad file descriptor)\n"
     assert trace.counts() == [
         (read, 0, 0, 2, 3000, (0, 2, 0, 0, 0, 0)),

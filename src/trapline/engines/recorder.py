@@ -27,9 +27,11 @@ _AFTER, _NESTED, _PATH = 1, 2, 4
 _STRING, _BUFFER, _ARRAY, _FIXED, _COUNTED, _VECTOR, _MESSAGE, _STRINGS, _IOCTL, _DESCRIPTOR, _IF = range(
     1, 12
 )
+_BEHIND, _MESSAGES = 12, 13
+_MMSGHDR, _MSGHDR, _MOST_MESSAGES = 64, 56, 8
 _WHEN_BEFORE, _WHEN_AFTER, _WHEN_FILLED = 1, 2, 4
 _ITEMS, _VECTORS, _POINTERS, _LONGEST = 32, 16, 512, 4096
-_I386, _UNFINISHED, _CUT = 1, 2, 4
+_I386, _UNFINISHED, _CUT, _SIGNAL = 1, 2, 4, 8
 #: tl_record_max without what is there besides memory.
 _ROOM = 0x8000 - 128
 _PERIOD_NS = 50_000_000
@@ -90,6 +92,15 @@ class Recorder:
         )
         return self._error
 
+    def signal(self, tid: int, number: int, info: bytes) -> None:
+        """Write that a thread enters a handler."""
+        now = time.monotonic_ns()
+        blob = _BLOB.pack(0, 0, len(info)) + info
+        blob += bytes(-len(blob) % 8)
+        size = _RECORD.size + len(blob)
+        head = _RECORD.pack(size, _SIGNAL, 0, number, now, now, 0)
+        self._put(_CHUNK.pack(_RECORDS, size, _process_of(tid), tid) + head + blob)
+
     def _clock(self, shift: int = 0) -> bytes:
         now, real = time.monotonic_ns() + shift, time.time_ns() + shift
         return _CHUNK.pack(_TIME, _CLOCK.size, 0, 0) + _CLOCK.pack(now, real)
@@ -143,6 +154,14 @@ class Recorder:
                 keeper = _Keeper(call, begun, arg, after, self._capture.limit)
                 filled = result if after and when & _WHEN_FILLED else 1 << 62
                 keeper.keep(kind, of, size, value, filled, result)
+
+
+def _process_of(tid: int) -> int:
+    try:
+        with open(f"/proc/{tid}/status", "rb") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith(b"Tgid:"))
+    except (OSError, StopIteration):
+        return tid
 
 
 class _Keeper:
@@ -232,9 +251,15 @@ class _Keeper:
                 self.copy(address, min(wanted if direction else size, self.limit + 256))
         elif kind == _DESCRIPTOR:
             self._path(result)
+        elif kind == _BEHIND:
+            self.copy(self.number(address + value, 8) if address else 0, size, nested=True)
+        elif kind == _MESSAGES:
+            for at in range(address, address + _MMSGHDR * min(other, filled, _MOST_MESSAGES), _MMSGHDR):
+                left = self.number(at + _MSGHDR, 4) if self.after else 1 << 62
+                self._message(at, left, nested=True)
 
-    def _message(self, address: int, left: int) -> None:
-        data = self.copy(address, 56)
+    def _message(self, address: int, left: int, *, nested: bool = False) -> None:
+        data = self.copy(address, _MSGHDR, nested=nested)
         if data:
             name, name_size, vector, count, control, control_size, _ = struct.unpack("<7Q", data)
             self.copy(name, min(name_size & 0xFFFFFFFF, 128), nested=True)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from trapline.trace.text import TextWriter
 
+    Stack = tuple[tuple[int, ...], int, bytes, str]
+
 __all__ = ["Event", "TraceFile", "opened", "read"]
 
 CALL, SIGNAL, BEGUN, GONE, DROPPED, STATUS = range(1, 7)
@@ -36,6 +38,7 @@ class Event:
         are missing. None: it has not returned.
     :ivar memory: what was at an address, before the call and after it.
     :ivar path: what a new descriptor stands for, or "".
+    :ivar stack: registers, the address of a piece of its stack, that piece, and where code was; or None.
     :ivar text: of BEGUN the thread's name.
     """
 
@@ -49,6 +52,7 @@ class Event:
         "path",
         "pid",
         "result",
+        "stack",
         "start",
         "text",
         "tid",
@@ -68,6 +72,7 @@ class Event:
         memory: list[tuple[int, bytes, bool]],
         path: str,
         text: str,
+        stack: Stack | None,
     ) -> None:
         self.kind = kind
         self.pid = pid
@@ -81,6 +86,7 @@ class Event:
         self.memory = memory
         self.path = path
         self.text = text
+        self.stack = stack
 
     @property
     def name(self) -> str:

@@ -27,12 +27,12 @@ _OPS = 6
 _PLAN = _HEAD.size + _OPS * _OP.size
 _RESULT, _MODE = 6, 7
 _NUMBER, _ADDRESS, _HANDLE, _NAMED, _STRING, _BUFFER, _STAT, _ENTRIES, _NOTHING = range(1, 10)
-_SIGNED, _OUT, _FILLED = 1, 2, 4
+_SIGNED, _OUT, _FILLED, _IN = 1, 2, 4, 8
 _OUTCOMES = {"successful": 1, "failed": 2, "unfinished": 4}
 #: Kinds of values that are written as they are.
 _NUMBERS = frozenset({"fd", "int", "size", "offset", "pid", "timer", "key"})
 #: Calls whose results are written in ways of their own, or with more behind them.
-_OWN_RESULTS = frozenset({"umask", "fcntl", "rt_sigreturn"})
+_OWN_RESULTS = frozenset({"umask", "fcntl", "rt_sigreturn", "personality"})
 _OWN_ARGUMENTS = SPECIAL.keys() - {"getdents64"} | {"mq_open"}
 
 
@@ -71,7 +71,7 @@ def named(nr: int, index: int, value: int) -> str:
         return file_mode(value)
     args = [0] * 6
     args[index] = value & (1 << 64) - 1
-    event = Event(CALL, 0, 0, 0, 0, nr, False, tuple(args), 0, [], "", "")
+    event = Event(CALL, 0, 0, 0, 0, nr, False, tuple(args), 0, [], "", "", None)
     return StraceLine(event, 0).argument(signature.params[index])
 
 
@@ -109,8 +109,7 @@ def _op(signature: Signature, param: Param, dirfds: set[str]) -> bytes | None:
             holder = signature.param("flags")
             return None if holder is None else _pack(_NAMED, flags, param, of=holder, mask=NEEDS_MODE)
         return None if param.family == "so" else _pack(_NAMED, flags, param)
-    if param.pointer == "out":
-        flags |= _OUT
+    flags |= {"in": _IN, "out": _OUT}.get(param.pointer, 0)
     if param.kind in ("path", "str") and param.pointer == "in":
         return _pack(_STRING, flags, param)
     size = signature.param(param.size_of) if param.size_of else None
