@@ -381,6 +381,8 @@ const struct tl_trace_event *tl_trace_next(struct tl_trace_reader *r, bool every
 
     if (r->given)
         release(&r->held[r->given - 1]);
+    if (!r->held_count)
+        return NULL;
     if (r->given == r->ready) {
         // All that was in order is given away: put what has come since in order.
         memmove(r->held, r->held + r->given, (r->held_count - r->given) * sizeof *r->held);
