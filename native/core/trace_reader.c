@@ -91,7 +91,8 @@ static void tell(struct tl_trace_reader *r, struct moment moment)
     } else if (moment.ticks > r->first.ticks) {
         r->last = moment;
         r->moments = 2;
-        r->rate = (double)(moment.ns - r->first.ns) / (double)(moment.ticks - r->first.ticks);
+        r->rate = (double)(int64_t)((uint64_t)moment.ns - (uint64_t)r->first.ns) /
+                  (double)(moment.ticks - r->first.ticks);
     }
 }
 
@@ -99,7 +100,9 @@ static int64_t time_of(const struct tl_trace_reader *r, uint64_t ticks)
 {
     if (r->moments < 2)
         return r->first.ns;
-    return r->last.ns + llrint((double)(int64_t)(ticks - r->last.ticks) * r->rate);
+    // What a program has written over its ring may be any number.
+    return (int64_t)((uint64_t)r->last.ns +
+                     (uint64_t)llrint((double)(int64_t)(ticks - r->last.ticks) * r->rate));
 }
 
 // -- when each thread has ended its last call
@@ -338,6 +341,11 @@ static struct tl_record head_of(const struct tl_trace_event *event)
     return record;
 }
 
+int64_t tl_trace_taken(const struct tl_trace_event *event)
+{
+    return (int64_t)((uint64_t)event->end - (uint64_t)event->start);
+}
+
 bool tl_trace_has_failed(const struct tl_trace_event *event)
 {
     return event->result < 0 && event->result >= -max_errno;
@@ -355,7 +363,7 @@ static int compare(const void *a, const void *b)
 static void count(struct tl_trace_reader *r, const struct tl_trace_event *event)
 {
     struct tl_record head = head_of(event);
-    uint64_t ns = (uint64_t)(event->end - event->start);
+    uint64_t ns = (uint64_t)tl_trace_taken(event);
     unsigned bin = 0;
 
     if (head.nr < 0 || head.nr >= tl_trace_calls)

@@ -70,6 +70,7 @@ const struct tl_trace_event *tl_trace_next(struct tl_trace_reader *reader, bool 
 const struct tl_trace_count *tl_trace_counts(const struct tl_trace_reader *reader, bool is_i386, unsigned nr,
                                              bool has_failed);
 
+int64_t tl_trace_taken(const struct tl_trace_event *event); // nanoseconds
 bool tl_trace_has_failed(const struct tl_trace_event *event);
 uint64_t tl_trace_argument(const struct tl_trace_event *event, unsigned index); // 0 where there is none
 // The blob behind *AT, which begins as 0; false: there is no other.

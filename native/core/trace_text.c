@@ -173,7 +173,7 @@ static void put_thread(struct tl_text *t, int32_t tid)
 static void put_stamp(struct tl_text *t, int64_t start)
 {
     long long seconds = start / 1000000000, rest = start % 1000000000 / 1000;
-    int64_t since = t->last ? start - t->last : 0;
+    int64_t since = t->last ? (int64_t)((uint64_t)start - (uint64_t)t->last) : 0;
     struct tm broken;
 
     t->last = start;
@@ -264,7 +264,7 @@ bool tl_text_add(struct tl_text *t, const struct tl_trace_event *event)
         }
         if (is_shown && t->options.durations && event->has_result && event->kind == TL_TRACE_CALL) {
             char shown[tl_text_shown];
-            double taken = (double)(event->end - event->start) / 1e9;
+            double taken = (double)tl_trace_taken(event) / 1e9;
             tl_put(&t->out, shown, (size_t)snprintf(shown, sizeof shown, " <%.6f>", taken));
         }
         tl_put_string(&t->out, "\n");
