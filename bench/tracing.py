@@ -193,7 +193,7 @@ def _records(programs: Programs) -> Group:
                 "--",
                 *calls,
             ]
-            taken = printed(command) / threads
+            taken = printed(command)
             found = count_calls(str(path))["getppid"]
             path.unlink()
             if found < threads * _RECORDS:
