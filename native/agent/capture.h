@@ -39,6 +39,12 @@ enum tl_blob_flag {
     TL_BLOB_PATH = 4, // the file behind the descriptor that the call has returned, as /proc names it
 };
 
+// Blobs that belong to no argument.
+enum tl_blob_of {
+    TL_BLOB_OF_STACK = 0xfe,     // nested: what is at the stack pointer and above
+    TL_BLOB_OF_REGISTERS = 0xff, // in the order of the kernel's signal frames
+};
+
 struct tl_blob {
     uint8_t arg, flags;
     uint16_t size;
@@ -62,6 +68,7 @@ enum tl_chunk_type {
     TL_CHUNK_STATUS,  // 4 bytes: the command's exit status, or minus the signal that ended it; tid is its
                       // process
     TL_CHUNK_TEXT,    // JSON about the session
+    TL_CHUNK_MAPS,    // the process's code in the words of /proc/PID/maps, before the records that need it
 };
 
 struct tl_chunk {
@@ -80,13 +87,15 @@ enum tl_capture_kind {
     TL_CAPTURE_BUFFER,     // as many bytes as another argument says, at most `limit`
     TL_CAPTURE_ARRAY, // as many elements of `size` bytes as another argument says, at most `tl_capture_items`
     TL_CAPTURE_FIXED, // `size` bytes
-    TL_CAPTURE_COUNTED, // as many bytes as the 4 bytes say to which another argument points, at most `size`
-    TL_CAPTURE_VECTOR,  // struct iovec, as many as another argument says, and what they point to
-    TL_CAPTURE_MESSAGE, // struct msghdr and what it points to
-    TL_CAPTURE_STRINGS, // an array of pointers up to a null pointer, and the first `size` strings
-    TL_CAPTURE_IOCTL,   // as many bytes as the request in the argument before says, if it knows
-    TL_CAPTURE_PATH,    // the path of the descriptor that is returned
-    TL_CAPTURE_IF,      // `size` bytes, if another argument is `value`
+    TL_CAPTURE_COUNTED,  // as many bytes as the 4 bytes say to which another argument points, at most `size`
+    TL_CAPTURE_VECTOR,   // struct iovec, as many as another argument says, and what they point to
+    TL_CAPTURE_MESSAGE,  // struct msghdr and what it points to
+    TL_CAPTURE_STRINGS,  // an array of pointers up to a null pointer, and the first `size` strings
+    TL_CAPTURE_IOCTL,    // as many bytes as the request in the argument before says, if it knows
+    TL_CAPTURE_PATH,     // the path of the descriptor that is returned
+    TL_CAPTURE_IF,       // `size` bytes, if another argument is `value`
+    TL_CAPTURE_BEHIND,   // `size` bytes behind the pointer that is at offset `value`
+    TL_CAPTURE_MESSAGES, // struct mmsghdr, as many as another argument says, and what they point to
 };
 
 enum tl_capture_when {
@@ -106,7 +115,8 @@ enum { tl_capture_ops = 12, tl_capture_calls = 1024, tl_capture_items = 32, tl_c
 struct tl_capture_plan {
     uint8_t wanted, args;
     uint16_t before, after; // bit per operation that is due then
-    uint16_t reserved;
+    uint8_t stack;          // KB of the stack that are kept, and the registers
+    uint8_t maps;           // it may change what code is where
     struct tl_capture_op op[tl_capture_ops];
 };
 
@@ -129,6 +139,8 @@ struct tl_ring {
     int32_t pid, tid;
     uint32_t ending;            // the thread may be gone soon
     uint32_t waiting;           // the thread waits for room, on this futex
+    uint32_t maps_wanted;       // until the supervisor has written TL_CHUNK_MAPS, on this futex
+    uint32_t maps_known;        // of which tl_process.maps that is
     uint64_t dropped;           // so many calls found no room
     _Alignas(64) uint64_t tail; // the supervisor has copied what is before
     uint64_t generation;

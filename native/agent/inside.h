@@ -217,6 +217,7 @@ struct tl_process {
     uint32_t near_count;
     bool has_registered; // the program itself, for barriers that rewriting needs
     uint32_t no_patches; // every call must trap
+    uint32_t maps;       // counts changes of what code is where, while stacks are recorded
     struct tl_patch patches[patches_max];
     struct tl_site sites[sites_max];
 };

@@ -10,6 +10,9 @@ enum {
     ioctl_writes = 1, // to the kernel
     ioctl_reads = 2,
     path_max = 1024,
+    messages_max = 8,
+    messages_stride = 64,
+    messages_size_at = 56,
 };
 
 // Room for a blob of at most SIZE bytes at the end of the record; NULL: there is none.
@@ -120,6 +123,19 @@ static void keep_message(struct tl_record *record, const struct tl_capture_op *o
     keep_bytes(record, op, flags | TL_BLOB_NESTED, fields[4], least(fields[5], 1024));
 }
 
+// struct mmsghdr: a struct msghdr, and how many bytes of it were transferred.
+static void keep_messages(struct tl_record *record, const struct tl_capture_op *op, unsigned flags,
+                          uint64_t address, uint64_t count)
+{
+    uint32_t size = ~(uint32_t)0;
+
+    for (uint64_t i = 0; i < count; i++, address += messages_stride) {
+        if (flags & TL_BLOB_AFTER && !tl_read(&size, address + messages_size_at, sizeof size))
+            return;
+        keep_message(record, op, flags | TL_BLOB_NESTED, address, size);
+    }
+}
+
 static void keep_path(struct tl_record *record, const struct tl_capture_op *op, long fd)
 {
     char name[32] = "/proc/self/fd/";
@@ -141,6 +157,13 @@ void tl_keep_here(struct tl_record *record, unsigned flags, const void *from, si
     static const struct tl_capture_op whole = {.kind = TL_CAPTURE_FIXED};
 
     keep_bytes(record, &whole, flags, (uint64_t)from, size);
+}
+
+void tl_keep_of(struct tl_record *record, enum tl_blob_of what, uint64_t address, size_t size)
+{
+    const struct tl_capture_op op = {.arg = (uint8_t)what};
+
+    keep_bytes(record, &op, what == TL_BLOB_OF_STACK ? TL_BLOB_NESTED : 0, address, size);
 }
 
 void tl_keep(struct tl_record *record, const struct tl_capture_op *op, bool after, long result)
@@ -192,6 +215,13 @@ void tl_keep(struct tl_record *record, const struct tl_capture_op *op, bool afte
     case TL_CAPTURE_IF:
         if ((uint32_t)other == op->value)
             keep_bytes(record, op, flags, address, op->size);
+        break;
+    case TL_CAPTURE_BEHIND:
+        if (address && tl_read(&address, address + op->value, sizeof address))
+            keep_bytes(record, op, flags | TL_BLOB_NESTED, address, op->size);
+        break;
+    case TL_CAPTURE_MESSAGES:
+        keep_messages(record, op, flags, address, least(least((uint32_t)other, filled), messages_max));
         break;
     case TL_CAPTURE_PATH:
         keep_path(record, op, result);

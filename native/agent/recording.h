@@ -12,7 +12,14 @@ void tl_direct_after(struct tl_thread *thread, long result);
 void tl_keep(struct tl_record *record, const struct tl_capture_op *op, bool after, long result);
 void tl_keep_here(struct tl_record *record, unsigned flags, const void *from, size_t size); // our own
 
+void tl_keep_of(struct tl_record *record, enum tl_blob_of what, uint64_t address, size_t size);
+
+// stack.c
+void tl_keep_stack(struct tl_thread *thread, struct tl_record *record, size_t size);
+
 // trace.c
+void tl_trace_ring_bell(void);
+bool tl_trace_is_alone(void); // nobody copies records any more
 struct tl_record *tl_trace_begin(struct tl_thread *thread, unsigned flags, unsigned args); // NULL: no room
 void tl_trace_look_ahead(struct tl_thread *thread);
 
@@ -54,6 +61,8 @@ static inline void tl_record_start(struct tl_thread *thread, struct tl_record *r
 {
     for (unsigned left = plan->before; left; left &= left - 1)
         tl_keep(record, &plan->op[__builtin_ctz(left)], false, 0);
+    if (plan->stack)
+        tl_keep_stack(thread, record, 1024 * (size_t)plan->stack);
     record->start = tl_ticks(thread);
     __atomic_store_n(&thread->ring->begun, record->size, __ATOMIC_RELEASE);
 }
@@ -67,6 +76,8 @@ static inline void tl_record_end(struct tl_thread *thread, long result, const st
     record->result = result;
     for (unsigned left = tl_is_error(result) ? 0 : plan->after; left; left &= left - 1)
         tl_keep(record, &plan->op[__builtin_ctz(left)], true, result);
+    if (plan->maps)
+        __atomic_add_fetch(&tl_process.maps, 1, __ATOMIC_RELEASE);
     tl_trace_publish(thread, record);
 }
 

@@ -36,14 +36,14 @@ static bool map_ring(struct tl_thread *thread, uint32_t index)
     return true;
 }
 
-static void ring_bell(void)
+void tl_trace_ring_bell(void)
 {
     __atomic_add_fetch(&tl_capture()->bell, 1, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&tl_capture()->listening, __ATOMIC_SEQ_CST))
         tl_raw(__NR_futex, (long)&tl_capture()->bell, FUTEX_WAKE, 1, 0, 0, 0);
 }
 
-static bool nobody_copies(void)
+bool tl_trace_is_alone(void)
 {
     struct {
         int32_t fd;
@@ -80,9 +80,9 @@ static struct tl_ring *take_ring(struct tl_thread *thread)
                     break;
             return ring;
         }
-        ring_bell(); // rings of threads that are gone are given back
+        tl_trace_ring_bell(); // rings of threads that are gone are given back
         nap();
-        if (nobody_copies())
+        if (tl_trace_is_alone())
             return NULL;
     }
 }
@@ -108,7 +108,7 @@ void tl_trace_look_ahead(struct tl_thread *thread)
     thread->ring_ahead = tail + tl_ring_alarm;
     if (ring->head < thread->ring_ahead)
         return;
-    ring_bell();
+    tl_trace_ring_bell();
     uint64_t end = tail + tl_ring_size - tl_record_max;
     thread->ring_ahead = ring->head + tl_ring_alarm < end ? ring->head + tl_ring_alarm : end;
 }
@@ -122,6 +122,7 @@ void tl_trace_begin_program(struct tl_thread *thread)
     if (!ring || !map_ring(thread, (uint32_t)(ring - tl_capture()->rings)))
         return;
     thread->ring = ring;
+    ring->maps_known = 0;
     if (ring->begun) {
         tl_record_of(thread)->end = tl_ticks(thread);
         tl_record_of(thread)->result = 0;
@@ -149,10 +150,10 @@ static bool wait_for_room(struct tl_ring *ring)
             ring->dropped++;
             return false;
         }
-        if (nobody_copies())
+        if (tl_trace_is_alone())
             return false;
         __atomic_store_n(&ring->waiting, 1, __ATOMIC_SEQ_CST);
-        ring_bell();
+        tl_trace_ring_bell();
         if (ring->head + tl_record_max - __atomic_load_n(&ring->tail, __ATOMIC_SEQ_CST) > tl_ring_size)
             tl_raw(__NR_futex, (long)&ring->waiting, FUTEX_WAIT, 1, (long)patience, 0, 0);
     }

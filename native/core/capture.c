@@ -184,6 +184,29 @@ static void finish_call(struct tl_capture_reader *r, uint32_t index)
     free(whole);
 }
 
+// Of /proc/PID/maps the lines that an unwinder wants: what can be executed.
+static void tell_maps(struct tl_capture_reader *r, struct tl_ring *ring)
+{
+    char path[64], *line = NULL, *kept = NULL;
+    size_t room = 0, size = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/maps", ring->tid);
+    FILE *maps = fopen(path, "re"), *text = open_memstream(&kept, &size);
+    while (maps && text && getline(&line, &room, maps) > 0) {
+        const char *permissions = strchr(line, ' ');
+        if (permissions && strlen(permissions) > 3 && permissions[3] == 'x')
+            fputs(line, text);
+    }
+    if (maps)
+        fclose(maps);
+    if (text && !fclose(text))
+        tl_capture_append(r, TL_CHUNK_MAPS, ring->pid, ring->tid, kept, size);
+    free(kept);
+    free(line);
+    __atomic_store_n(&ring->maps_wanted, 0, __ATOMIC_SEQ_CST);
+    syscall(SYS_futex, &ring->maps_wanted, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
 static bool is_gone(const struct tl_ring *ring)
 {
     return syscall(SYS_tgkill, ring->pid, ring->tid, 0) < 0 && errno == ESRCH;
@@ -200,7 +223,7 @@ static void give_back(struct tl_capture_reader *r, uint32_t index)
     if (r->announced[index] == ring->generation + 1 && is_gone(ring))
         tl_capture_append(r, TL_CHUNK_GONE, ring->pid, ring->tid, NULL, 0);
     ring->generation++;
-    ring->begun = ring->ending = ring->waiting = 0;
+    ring->begun = ring->ending = ring->waiting = ring->maps_wanted = ring->maps_known = 0;
     ring->dropped = 0;
     ring->head = ring->tail = 0;
     __atomic_store_n(&ring->state, TL_RING_FREE, __ATOMIC_SEQ_CST);
@@ -217,6 +240,8 @@ static void look_at_all(struct tl_capture_reader *r, bool all)
         if (__atomic_load_n(&ring->state, __ATOMIC_ACQUIRE) != TL_RING_LIVE || !ring->tid)
             continue;
         drain(r, i);
+        if (__atomic_load_n(&ring->maps_wanted, __ATOMIC_SEQ_CST))
+            tell_maps(r, ring);
         if ((all || ring->ending) && is_gone(ring))
             give_back(r, i);
     }

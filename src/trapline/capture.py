@@ -17,9 +17,10 @@ __all__ = ["Capture"]
 
 # native/agent/capture.h
 _OP, _OPS = struct.Struct("<BBBBHH"), 12
-_PLAN = struct.Struct("<BBHHxx")
+_PLAN = struct.Struct("<BBHHBB")
 _CALLS = 1024
 _STRING, _BUFFER, _ARRAY, _FIXED, _COUNTED, _VECTOR, _MESSAGE, _STRINGS, _IOCTL, _PATH, _IF = range(1, 12)
+_BEHIND, _MESSAGES = 12, 13
 _BEFORE, _AFTER, _FILLED = 1, 2, 4
 _WHEN = {"in": _BEFORE, "out": _AFTER, "inout": _BEFORE | _AFTER}
 _SOCKADDR = 128
@@ -30,8 +31,31 @@ _PATH_MAX = 4096
 #: What an argument points to if another has a value: argument, when, the other, its value, bytes.
 _CONDITIONAL = {
     "prctl": ((1, 1, 0, 15, 16), (1, 2, 0, 16, 16), (1, 2, 0, 2, 4), (1, 2, 0, 37, 4)),
+    "arch_prctl": ((1, 2, 0, 0x1003, 8), (1, 2, 0, 0x1004, 8)),
+    "seccomp": ((2, 1, 0, 1, 16), (2, 1, 0, 2, 4)),
+    # FUTEX_WAIT and FUTEX_WAIT_BITSET, with FUTEX_PRIVATE_FLAG, with FUTEX_CLOCK_REALTIME, with both.
+    "futex": tuple([(3, 1, 1, word, 16) for word in (0, 128, 9, 137, 265, 393)]),
     "fcntl": ((2, 2, 1, 5, 32), *[(2, 1, 1, command, 32) for command in (6, 7, 37, 38)], (2, 2, 1, 36, 32)),
 }
+#: More of what arguments point to: kind, argument, when, the other argument, size and value.
+_MORE = {
+    "capget": ((_FIXED, 1, _AFTER, 0, 24, 0),),
+    "capset": ((_FIXED, 1, _BEFORE, 0, 24, 0),),
+    "clone3": ((_BEHIND, 0, _AFTER, 0, 4, 8),),
+    "mincore": ((_FIXED, 2, _AFTER, 0, 32, 0),),
+    "msgsnd": ((_FIXED, 1, _BEFORE, 0, 41, 0),),
+    "msgrcv": ((_FIXED, 1, _AFTER, 0, 41, 0),),
+    "process_vm_readv": ((_ARRAY, 3, _BEFORE, 4, 16, 0),),
+    "process_vm_writev": ((_ARRAY, 3, _BEFORE, 4, 16, 0),),
+    "pselect6": ((_FIXED, 5, _BEFORE, 0, 16, 0), (_BEHIND, 5, _BEFORE, 0, 8, 0)),
+    "recvmmsg": ((_MESSAGES, 1, _AFTER | _FILLED, 2, 0, 0),),
+    "sendmmsg": ((_MESSAGES, 1, _BEFORE, 2, 0, 0),),
+}
+#: Pointers to numbers: how long these are.
+_NUMBERS = {"uid_t *": 4, "gid_t *": 4, "int *": 4, "unsigned *": 4, "unsigned int *": 4, "timer_t *": 4, "loff_t *": 8,
+            "off_t *": 8, "size_t *": 8, "struct robust_list_head * *": 8}  # fmt: skip
+#: They may bring code to other places, which an unwinder has to know.
+_PLACES = frozenset({"mmap", "mprotect", "pkey_mprotect", "mremap"})
 #: Nobody wants to see what these point to.
 _OPAQUE = frozenset({"set_robust_list", "rseq", "futex", "set_tid_address"})
 
@@ -57,9 +81,10 @@ class Capture:
     :param drop: do not hold up a thread whose ring is full; count what is lost.
     :param signals: record that a handler is entered.
     :param paths: record what new descriptors stand for.
+    :param stack: record so many KB of each caller's stack, and its registers.
     """
 
-    __slots__ = ("drop", "fd", "limit", "names", "paths", "signals")
+    __slots__ = ("drop", "fd", "limit", "names", "paths", "signals", "stack")
 
     def __init__(
         self,
@@ -70,6 +95,7 @@ class Capture:
         drop: bool = False,
         signals: bool = True,
         paths: bool = False,
+        stack: int = 0,
     ) -> None:
         if not 0 <= limit <= 16384:
             raise UsageError(f"of a buffer 0 to 16384 bytes can be kept, not {limit}")
@@ -79,6 +105,7 @@ class Capture:
         self.drop = drop
         self.signals = signals
         self.paths = paths
+        self.stack = stack
 
     @property
     def is_rare(self) -> bool:
@@ -88,13 +115,16 @@ class Capture:
     def plans(self) -> bytes:
         """Return ``struct tl_capture_plan`` for each number, and one for all others."""
         every = "*" in self.names
-        plans = [_plan(every, 6, [])] * (_CALLS + 1)
+        plans = [_plan(every, 6, [], self.stack)] * (_CALLS + 1)
         for name in abi.names("x86_64"):
             nr = abi.number(name, "x86_64")
-            if nr < _CALLS and (every or name in self.names):
+            wanted = every or name in self.names
+            places = bool(self.stack) and name in _PLACES
+            if nr < _CALLS and (wanted or places):
                 signature = abi.signature(name, "x86_64")
                 args = len(signature.params) if signature.known else 6
-                plans[nr] = _plan(True, args, _operations(signature, self.paths))
+                stack = self.stack if wanted else 0
+                plans[nr] = _plan(True, args, _operations(signature, self.paths), stack, places)
         return b"".join(plans)
 
 
@@ -124,14 +154,14 @@ def first_call(executable: bytes, argv: Sequence[bytes], environment: Sequence[b
     return struct.pack("<HBBiQQq", 32 + len(body), 0, 3, 59, ticks, ticks, 0) + body
 
 
-def _plan(wanted: bool, args: int, operations: list[bytes]) -> bytes:
+def _plan(wanted: bool, args: int, operations: list[bytes], stack: int = 0, maps: bool = False) -> bytes:
     kept = operations[:_OPS]
     before = after = 0
     for place, one in enumerate(kept):
         when = one[2]
         before |= (when & _BEFORE) << place
         after |= (when & _AFTER) // _AFTER << place
-    return _PLAN.pack(wanted, args, before, after) + b"".join(kept).ljust(_OP.size * _OPS, b"\0")
+    return _PLAN.pack(wanted, args, before, after, stack, maps) + b"".join(kept).ljust(_OP.size * _OPS, b"\0")
 
 
 def _operations(signature: Signature, paths: bool) -> list[bytes]:
@@ -146,6 +176,8 @@ def _operations(signature: Signature, paths: bool) -> list[bytes]:
         found.insert(0, _OP.pack(_PATH, 0, _AFTER, 0, 0, 0))
     for arg, when, of, value, size in _CONDITIONAL.get(signature.name, ()):
         found.append(_OP.pack(_IF, arg, when, of, size, value))
+    for kind, arg, when, of, size, value in _MORE.get(signature.name, ()):
+        found.append(_OP.pack(kind, arg, when, of, size, value))
     return found
 
 
@@ -173,6 +205,8 @@ def _operation(signature: Signature, param: Param, is_size: bool) -> tuple[int, 
         return _STRINGS, when, 0, 0 if param.name == "envp" else 32
     if param.kind == "fds":
         return _FIXED, when, 0, 8
+    if param.name == "rvec":
+        return None  # another process's
     if param.kind == "iovec" and count_of is not None:
         return _VECTOR, when, count_of.index, 0
     if param.struct == "msghdr":
@@ -186,7 +220,10 @@ def _operation(signature: Signature, param: Param, is_size: bool) -> tuple[int, 
     if is_size:
         return _FIXED, when, 0, 4
     if shape is None:
-        return (_FIXED, when, 0, 4) if param.ctype == "int *" else None
+        width = _NUMBERS.get(param.ctype)
+        if width is None:
+            return None
+        return (_ARRAY, when, count_of.index, width) if count_of is not None else (_FIXED, when, 0, width)
     if param.kind == "array":
         return (_ARRAY, when, count_of.index, shape.size) if count_of else (_FIXED, when, 0, 2 * shape.size)
     if shape.extensible and size_of is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from trapline.cli import say
+from trapline.cli.trace_options import EPILOG, FORMATS, OPTIONS, refuse
 from trapline.errors import UsageError
 
 TYPE_CHECKING = False
@@ -20,41 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser", "main"]
 
-FORMATS = ("text", "jsonl", "perfetto", "html", "parquet", "raw")
-
-OPTIONS: tuple[tuple[str, str, str, bool, str], ...] = (
-    ("-e", "--expr", "EXPR", True, "what to show: [trace=]SET with names, numbers, classes such as file or network "
-     "after a percent sign, /regex, !SET; signal=none; status=successful,failed,unfinished"),
-    ("-P", "--trace-path", "GLOB", True, "only calls about a file whose name matches"),
-    ("-o", "--output", "FILE", False, "write there instead of to standard error"),
-    ("-s", "--string-limit", "N", False, "bytes of a string or buffer that are shown (default 32)"),
-    ("-y", "--decode-fds", "", False, "show the files behind descriptors"),
-    ("-t", "--timestamps", "", True, "time of day before each line; -tt with microseconds, -ttt since 1970"),
-    ("-r", "--relative", "", False, "time since the line before"),
-    ("-T", "--durations", "", False, "time spent in each call"),
-    ("-c", "--summary-only", "", False, "count calls, time and errors instead"),
-    ("-C", "--summary", "", False, "the same after the calls"),
-    ("-f", "--follow-forks", "", True, "accepted: everything that the command starts is always followed"),
-    ("-q", "--quiet", "", True, "accepted: nothing is said of attaching"),
-    ("-p", "--attach", "PID", False, "show what a running process does, until it ends or Ctrl-C is pressed"),
-    ("", "--format", "FORMAT", False, "text, jsonl, perfetto, html, parquet, or raw: as `trace report` reads it"),
-    ("", "--drop", "", False, "lose calls rather than hold up a thread that makes them faster than they are written"),
-    ("", "--engine", "ENGINE", False, "how calls are caught: auto, rewrite, sud or trap"),
-    ("", "--allow-io-uring", "", False, "let programs use io_uring, whose operations nobody sees"),
-    ("-v", "--verbose", "", False, "say which engine is used and why, on standard error"),
-)  # fmt: skip
-
-_EPILOG = """\
-trapline trace report [OPTION...] FILE shows what `--format raw -o FILE` has recorded, in any of the formats.
-
-examples:
-  trapline trace ls
-  trapline trace -e %network -y -T -- curl http://127.0.0.1:8000/
-  trapline trace -c -- make
-  trapline trace --format raw -o build.trace -- make
-  trapline trace report --format html -o build.html build.trace
-"""
 _PERIOD = 0.02
+_OPEN_FILES = 200
+#: KB of the stack that -k records with each call.
+_STACK_KEPT = 12
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -63,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
     add_options(
         subparsers, "trace", "show what a command does, call by call",
-        "Run a command, and show its system calls and those of all that it starts.", _EPILOG, OPTIONS,
+        "Run a command, and show its system calls and those of all that it starts.", EPILOG, OPTIONS,
     )  # fmt: skip
 
 
@@ -71,6 +41,7 @@ def main(argv: list[str]) -> int:
     """Run the command and return the exit status to give."""
     from trapline.cli.run import help_of, parse
 
+    refuse(argv)
     if argv[:1] == ["report"]:
         options = parse(argv[1:], OPTIONS, "trace report")
         return help_of("trace") if options is None else _report(options)
@@ -78,11 +49,16 @@ def main(argv: list[str]) -> int:
     return help_of("trace") if options is None else _record(options)
 
 
-def _number(options: Options) -> int:
-    text = options.last("--string-limit", "32")
-    if not text.isdigit() or int(text) > 16384:
-        raise UsageError(f"trace: -s takes a number up to 16384, not {text!r}")
+def _number(options: Options, long: str = "--string-limit", short: str = "-s", default: int = 32) -> int:
+    text = options.last(long, str(default))
+    if not text.isascii() or not text.isdigit() or int(text) > 16384:
+        raise UsageError(f"trace: {short} takes a number up to 16384, not {text!r}")
     return int(text)
+
+
+def _paths(options: Options, selection: Selection) -> bool:
+    """Whether descriptors are shown with their files."""
+    return options.has("--decode-fds") or selection.decodes_descriptors
 
 
 def _format(options: Options) -> str:
@@ -97,7 +73,14 @@ def _format(options: Options) -> str:
 def _selection(options: Options) -> Selection:
     from trapline.trace.select import Selection
 
-    return Selection.parse(options.all("--expr"), options.all("--trace-path"))
+    found = Selection.parse(options.all("--expr"), options.all("--trace-path"))
+    wanted = [name for name in ("successful", "failed") if options.has(f"--{name}-only")]
+    if len(wanted) == 2:
+        raise UsageError("trace: -z and -Z exclude each other")
+    if wanted:
+        found.status = frozenset(wanted)
+    found.quiet = found.quiet or len(options.all("--quiet")) > 1
+    return found
 
 
 def _consumer(
@@ -112,42 +95,82 @@ def _consumer(
         from trapline.trace import formats
 
         return formats.consumer(name, out, options.last("--output", ""), selection, _number(options))
-    summary = Summary(selection)
+    summary = Summary(selection, options.last("--summary-sort-by", "time"))
     stamps = len(options.all("--timestamps"))
+    separate = _Separate(options.last("--output", "")) if _is_separate(options) else None
     writer = TextWriter(
-        out.write,
+        separate or (lambda _, text: out.write(text)),
         limit=_number(options),
-        always_pid=bool(options.all("--output")),
-        stamp="r" if options.has("--relative") else "t" * min(stamps, 3),
-        durations=options.has("--durations"),
-        paths=options.has("--decode-fds"),
+        column=_number(options, "--columns", "-a", 40),
+        numbers=options.has("--syscall-number"),
+        stacks=options.has("--stack-traces"),
+        always_pid=bool(options.all("--output")) and separate is None,
+        never_pid=separate is not None,
+        stamp="r" if options.has("--relative-timestamps") else "t" * min(stamps, 3),
+        durations=options.has("--syscall-times"),
+        paths=_paths(options, selection),
         selection=selection,
     )
+
+    def end(summary: Summary | None) -> None:
+        if separate is not None:
+            separate.close()
+        out.write(summary.text() if summary is not None else "")
+        out.flush()
+
     if options.has("--summary-only"):
-        return summary.take, lambda: _end(out, summary)
+        return summary.take, lambda: end(summary)
     if not options.has("--summary"):
-        return writer.take, out.flush
+        return writer.take, lambda: end(None)
 
     def both(event: Event) -> None:
         writer.take(event)
         summary.take(event)
 
-    return both, lambda: _end(out, summary)
+    return both, lambda: end(summary)
 
 
-def _end(out: IO[str], summary: Any) -> None:
-    out.write(summary.text())
-    out.flush()
+class _Separate:
+    """A file for each thread (``-ff -o FILE``): ``FILE.TID``."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._known: set[int] = set()
+        self._open: dict[int, IO[str]] = {}
+
+    def __call__(self, tid: int, text: str) -> None:
+        if tid not in self._open:
+            if len(self._open) >= _OPEN_FILES:
+                self.close()
+            mode = "a" if tid in self._known else "w"
+            self._known.add(tid)
+            self._open[tid] = open(f"{self._path}.{tid}", mode, encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+        self._open[tid].write(text)
+
+    def close(self) -> None:
+        """Close all that is open."""
+        for file in self._open.values():
+            file.close()
+        self._open.clear()
+
+
+def _is_separate(options: Options) -> bool:
+    return len(options.all("--follow-forks")) > 1 and options.has("--output") and _format(options) == "text"
 
 
 def _output(options: Options) -> IO[str]:
     path = options.last("--output", "")
-    if _format(options) in ("raw", "parquet"):
+    if path.startswith(("|", "!")):
+        raise UsageError(
+            f"trace: -o cannot write to a command; write `trapline trace ... 2>&1 >/dev/tty {path}`"
+        )
+    if _format(options) in ("raw", "parquet") or _is_separate(options):
         path = os.devnull
     try:
         if not path:
             return open(os.dup(2), "w", encoding="utf-8", errors="surrogateescape")
-        return open(path, "w", encoding="utf-8", errors="surrogateescape")
+        mode = "a" if options.has("--output-append-mode") else "w"
+        return open(path, mode, encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise UsageError(f"trace: cannot write '{path}': {error.strerror}") from None
 
@@ -171,14 +194,17 @@ def _record(options: Options) -> int:
     from trapline import _native
     from trapline.attaching import AttachedSession
     from trapline.capture import Capture
-    from trapline.cli.run import exit_status, given_environment, run
+    from trapline.cli.run import exit_status, run
     from trapline.session import Session
 
     selection, limit = _selection(options), _number(options)
     raw = _format(options) == "raw"
     names = selection.names
-    if selection.needs_files or options.has("--decode-fds"):
+    paths = selection.needs_files or _paths(options, selection)
+    if paths:
         names = ("*",) if "*" in names else (*names, *_FOLLOWED)
+    if len(options.all("--attach")) > 1:
+        raise UsageError("trace: -p takes one process; start one trace for each")
     pid = options.last("--attach", "")
     if pid and (options.command or not pid.isdigit()):
         raise UsageError("trace: -p takes a process id, and no command")
@@ -191,7 +217,8 @@ def _record(options: Options) -> int:
             limit=limit,
             drop=options.has("--drop"),
             signals=selection.wants_signals,
-            paths=raw or selection.needs_files or options.has("--decode-fds") or _format(options) != "text",
+            paths=raw or paths or _format(options) != "text",
+            stack=_STACK_KEPT if options.has("--stack-traces") else 0,
         )
         given: dict[str, Any] = {
             "engine": options.last("--engine", "auto"),
@@ -201,7 +228,7 @@ def _record(options: Options) -> int:
         session = (
             AttachedSession(int(pid), **given)
             if pid
-            else Session(options.command, env=given_environment(), job=job, **given)
+            else Session(options.command, env=_environment(options), job=job, **given)
         )
 
         def go() -> int:
@@ -222,6 +249,23 @@ def _record(options: Options) -> int:
             job.end()
         os.close(fd)
         os.close(reading)
+
+
+def _environment(options: Options) -> dict[str, str] | None:
+    """Return the command's environment, with what -E changes of it."""
+    from trapline.cli.run import given_environment
+
+    found = given_environment()
+    if not options.all("--env"):
+        return found
+    found = dict(os.environ) if found is None else found
+    for text in options.all("--env"):
+        name, equals, value = text.partition("=")
+        if equals:
+            found[name] = value
+        else:
+            found.pop(name, None)
+    return found
 
 
 def _watch(session: Session) -> int:

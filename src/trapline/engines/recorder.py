@@ -27,6 +27,8 @@ _AFTER, _NESTED, _PATH = 1, 2, 4
 _STRING, _BUFFER, _ARRAY, _FIXED, _COUNTED, _VECTOR, _MESSAGE, _STRINGS, _IOCTL, _DESCRIPTOR, _IF = range(
     1, 12
 )
+_BEHIND, _MESSAGES = 12, 13
+_MMSGHDR, _MSGHDR, _MOST_MESSAGES = 64, 56, 8
 _WHEN_BEFORE, _WHEN_AFTER, _WHEN_FILLED = 1, 2, 4
 _ITEMS, _VECTORS, _POINTERS, _LONGEST = 32, 16, 512, 4096
 _I386, _UNFINISHED, _CUT, _SIGNAL = 1, 2, 4, 8
@@ -249,9 +251,15 @@ class _Keeper:
                 self.copy(address, min(wanted if direction else size, self.limit + 256))
         elif kind == _DESCRIPTOR:
             self._path(result)
+        elif kind == _BEHIND:
+            self.copy(self.number(address + value, 8) if address else 0, size, nested=True)
+        elif kind == _MESSAGES:
+            for at in range(address, address + _MMSGHDR * min(other, filled, _MOST_MESSAGES), _MMSGHDR):
+                left = self.number(at + _MSGHDR, 4) if self.after else 1 << 62
+                self._message(at, left, nested=True)
 
-    def _message(self, address: int, left: int) -> None:
-        data = self.copy(address, 56)
+    def _message(self, address: int, left: int, *, nested: bool = False) -> None:
+        data = self.copy(address, _MSGHDR, nested=nested)
         if data:
             name, name_size, vector, count, control, control_size, _ = struct.unpack("<7Q", data)
             self.copy(name, min(name_size & 0xFFFFFFFF, 128), nested=True)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
+    Stack = tuple[tuple[int, ...], int, bytes, str]
+
 __all__ = ["Event", "TraceFile", "count_calls", "read"]
 
 CALL, SIGNAL, BEGUN, GONE, DROPPED, STATUS = range(1, 7)
@@ -22,6 +24,8 @@ _FILE, _CHUNK, _CLOCK = struct.Struct("<8sIIII"), struct.Struct("<IIii"), struct
 _RECORD, _BLOB = struct.Struct("<HBBiQQq"), struct.Struct("<BBH")
 _HEAD = struct.Struct("<HBxi")
 _CHUNK_RECORDS, _CHUNK_CLOCK, _CHUNK_GONE, _CHUNK_DROPPED, _CHUNK_BEGUN, _CHUNK_STATUS = range(1, 7)
+_CHUNK_MAPS = 8
+_OF_STACK, _OF_REGISTERS = 0xFE, 0xFF
 _I386, _UNFINISHED, _SIGNAL = 1, 2, 8
 _AFTER, _NESTED, _PATH = 1, 2, 4
 _WORDS = [struct.Struct(f"<{count}Q") for count in range(7)]
@@ -40,6 +44,7 @@ class Event:
     :ivar memory: what was at an address, before the call and after it.
     :ivar path: what a new descriptor stands for, or "".
     :ivar text: of BEGUN the thread's name.
+    :ivar stack: the caller's registers, where its stack pointer is, what is there, and where code is; or None.
     """
 
     __slots__ = (
@@ -52,6 +57,7 @@ class Event:
         "path",
         "pid",
         "result",
+        "stack",
         "start",
         "text",
         "tid",
@@ -69,6 +75,7 @@ class Event:
         self.memory: list[tuple[int, bytes, bool]] = []
         self.path = ""
         self.text = ""
+        self.stack: Stack | None = None
 
     @property
     def name(self) -> str:
@@ -143,6 +150,7 @@ class TraceFile:
         file.read(size - _FILE.size)
         self.clock = Clock()
         self._sure = 0
+        self._maps: dict[int, str] = {}
         self._newest: dict[int, int] = {}  # when each thread has ended its last call
         self._held: list[tuple[int, int, Event]] = []
         self._count = 0
@@ -198,6 +206,8 @@ class TraceFile:
             # What had ended when the supervisor looked before is all there; this time it has only begun to look.
             self._sure = last
             self.clock.tell(*_CLOCK.unpack_from(data, at))
+        elif kind == _CHUNK_MAPS:
+            self._maps[pid] = data[at : at + size].decode(errors="surrogateescape")
         elif kind == _CHUNK_BEGUN:
             event = Event(BEGUN, pid, tid, 0)
             event.text = data[at : at + size].decode(errors="replace")
@@ -239,6 +249,7 @@ class TraceFile:
             self._hold(stop, event)
 
     def _memory(self, event: Event, data: bytes, at: int, end: int) -> None:
+        registers: tuple[int, ...] = ()
         while at + _BLOB.size <= end:
             arg, flags, size = _BLOB.unpack_from(data, at)
             following = at + ((_BLOB.size + (8 if flags & _NESTED else 0) + size + 7) & ~7)
@@ -253,6 +264,10 @@ class TraceFile:
             kept = data[at : at + size]
             if flags & _PATH:
                 event.path = kept.decode(errors="surrogateescape")
+            elif arg == _OF_REGISTERS:
+                registers = struct.unpack(f"<{size // 8}Q", kept)
+            elif arg == _OF_STACK:
+                event.stack = (registers, address, kept, self._maps.get(event.pid, ""))
             else:
                 event.memory.append((address, kept, bool(flags & _AFTER)))
             at = following

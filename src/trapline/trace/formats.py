@@ -71,12 +71,18 @@ def described(event: Event, limit: int) -> dict[str, Any]:
 
 
 def _jsonl(out: IO[str], selection: Selection, limit: int) -> Consumer:
+    from trapline.trace.stacks import Stacks
+
+    stacks = Stacks()
+
     def take(event: Event) -> None:
         if event.kind == CALL:
             if not selection.wants(event, None):
                 return
             found = described(event, limit)
-        elif event.kind == SIGNAL and not selection.wants_signals:
+            if event.stack is not None:
+                found["stack"] = [str(frame) for frame in stacks.frames(event)[0]]
+        elif event.kind == SIGNAL and not selection.wants_signal(event.nr):
             return
         else:
             found = {"type": _KINDS[event.kind], "pid": event.pid, "tid": event.tid, "time": event.start}
@@ -119,7 +125,7 @@ def _perfetto(out: IO[str], selection: Selection, limit: int) -> Consumer:
             duration = (event.end - event.start) / 1000 if event.result is not None else 0
             category = "failed" if event.error else "call"
             write({"ph": "X", "name": event.name, "cat": category, "dur": duration, "args": args, **base})
-        elif event.kind == SIGNAL and selection.wants_signals:
+        elif event.kind == SIGNAL and selection.wants_signal(event.nr):
             from trapline.decode.values import signal_text
 
             write({"ph": "i", "s": "t", "name": signal_text(event.nr), "cat": "signal", **base})

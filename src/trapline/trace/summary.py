@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from trapline.errors import UsageError
 from trapline.trace.file import CALL, Event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from trapline.trace.select import Selection
 
-__all__ = ["Summary"]
+__all__ = ["SORTS", "Summary"]
+
+#: What the table can be sorted by: columns as strace calls them.
+SORTS: dict[str, Callable[[tuple[str, list[int]]], Any]] = {
+    "time": lambda row: (-row[1][2], row[0]),
+    "calls": lambda row: (-row[1][0], row[0]),
+    "errors": lambda row: (-row[1][1], row[0]),
+    "avg-time": lambda row: (-row[1][2] // max(row[1][0], 1), row[0]),
+    "name": lambda row: row[0],
+    "none": lambda row: 0,
+}
 
 #: Upper ends of the columns of the histogram, in nanoseconds.
 _BINS = ((1_000, "<1us"), (10_000, "<10us"), (100_000, "<100us"), (1_000_000, "<1ms"), (10_000_000, "<10ms"))
@@ -19,9 +33,14 @@ class Summary:
     """Counts calls.
 
     :param selection: which calls are counted.
+    :param sort: by what the table is sorted, one of :data:`SORTS`.
+    :raises UsageError: by something else.
     """
 
-    def __init__(self, selection: Selection | None = None) -> None:
+    def __init__(self, selection: Selection | None = None, sort: str = "time") -> None:
+        if sort not in SORTS:
+            raise UsageError(f"trace: -S knows {', '.join(SORTS)}, not {sort!r}")
+        self._key = SORTS[sort]
         self._selection = selection
         #: By name: calls, errors, nanoseconds, and how many took how long.
         self.calls: dict[str, list[int]] = {}
@@ -55,7 +74,7 @@ class Summary:
             + " ----------------"
         )
         lines = [head, rule]
-        for name, found in sorted(self.calls.items(), key=lambda item: (-item[1][2], item[0])):
+        for name, found in sorted(self.calls.items(), key=self._key):
             lines.append(self._row(name, found, total))
         every = [sum(column) for column in zip(*self.calls.values(), strict=True)] or [0] * (4 + len(_BINS))
         lines += [rule, self._row("total", every, total)]
