@@ -10,6 +10,7 @@ from trapline.errors import TraplineError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import BinaryIO
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     Stack = tuple[tuple[int, ...], int, bytes, str]
 
-__all__ = ["Event", "TraceFile", "opened", "read"]
+__all__ = ["Event", "TraceFile", "count_calls", "opened", "read"]
 
 CALL, SIGNAL, BEGUN, GONE, DROPPED, STATUS = range(1, 7)
 _MAGIC = b"tltrace\n"
@@ -194,3 +195,18 @@ def read(path: str) -> Iterator[Event]:
     """
     with opened(path) as trace:
         yield from trace.events(final=True)
+
+
+def count_calls(path: str) -> Counter[str]:
+    """Return how often each call has returned in a recorded file, many times faster than by its events.
+
+    :raises UsageError: it cannot be read, or is no such file.
+    """
+    from collections import Counter
+
+    found: Counter[str] = Counter()
+    with opened(path) as trace:
+        trace.write(None, final=True)
+        for nr, is_i386, _, calls, _, _ in trace.counts():
+            found[abi.name(nr, "i386" if is_i386 else "x86_64")] += calls
+    return found
