@@ -109,6 +109,7 @@ static struct tl_error *make_region(struct tl_guest *guest)
         mprotect(r + tl_data, tl_region_size - tl_data, PROT_READ | PROT_WRITE))
         return tl_error_new(errno, "cannot make a guest's tables");
     memcpy(r + header.entry, &stub, sizeof stub);
+    guest->entry = (uint64_t)r + header.entry;
     guest->sigreturn = (uint64_t)r + header.entry + offsetof(typeof(stub), sigreturn);
     guest->bell = (uint64_t)r + header.entry + offsetof(typeof(stub), bell);
     if (mprotect(r, tl_data, PROT_READ | PROT_EXEC))

@@ -117,6 +117,8 @@ struct tl_guest_thread {
     uint64_t hot;        // a site that has trapped often by now, and 0 otherwise
     uint64_t goes_on_at; // where an interrupted call that is not made again ends
     bool interrupted;    // a kick has ended a call, which is made again unless its result is set
+    bool begun;          // by the kernel, when it was interrupted
+    bool restarts;       // what the listener was told has the kernel end the call so
     bool has_vectors;    // the guest's vector state is saved
     bool attached;
     bool notified; // of the call by a listener: only its arguments are known
@@ -168,6 +170,7 @@ struct tl_guest {
     struct tl_guest_patch patches[tl_guest_patches];
     // Does what the personality has a call do, on the thread that made it: 0 or an errno of ours.
     int (*perform)(struct tl_guest_thread *thread, int64_t *result);
+    uint64_t entry;     // where blocks jump to: one instruction
     uint64_t sigreturn; // code that makes rt_sigreturn, where calls are not caught
     uint64_t bell;      // a system call instruction that the filter of notify catches
     uint64_t id;        // of no other guest

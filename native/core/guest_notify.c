@@ -35,6 +35,7 @@ struct tl_guest_watcher {
     uint64_t bell, call; // ids of what waits for a reply; 0: nothing does
     int64_t reply;
     bool continues;
+    uint64_t continued; // behind the call that the kernel makes or has made last, or 0
 };
 
 static long ring(const struct tl_guest *guest)
@@ -117,6 +118,7 @@ static void answer(struct tl_guest_thread *thread)
     const struct tl_transport_ops *ops = watcher->transport->ops;
 
     if (watcher->call) {
+        watcher->continued = watcher->continues ? thread->regs[TL_RIP] : 0;
         if (watcher->continues)
             ops->go_on(watcher->transport, watcher->call);
         else
@@ -164,6 +166,17 @@ static bool pass(struct tl_guest_thread *thread)
     return thread->watcher->continues;
 }
 
+// A kick has ended a call that the kernel was making, and would make again.
+static bool ends_continued(struct tl_guest_thread *thread)
+{
+    uint64_t behind = thread->regs[TL_RIP] + 2;
+
+    thread->interrupted = thread->watcher->continued == behind && thread->regs[TL_RCX] == behind &&
+                          thread->regs[TL_RAX] == (uint64_t)thread->nr;
+    thread->begun = true;
+    return thread->interrupted;
+}
+
 enum tl_guest_event tl_guest_watch(struct tl_guest_thread *thread)
 {
     struct tl_guest_watcher *watcher = thread->watcher;
@@ -187,7 +200,7 @@ enum tl_guest_event tl_guest_watch(struct tl_guest_thread *thread)
         watcher->bell = call.id;
         if (thread->event == TL_GUEST_NONE)
             continue;
-        if (thread->event == TL_GUEST_KICKED && thread->interrupted)
+        if (thread->event == TL_GUEST_KICKED && (thread->interrupted || ends_continued(thread)))
             thread->goes_on_at = thread->regs[TL_RIP] + 2;
         return (enum tl_guest_event)thread->event;
     }
@@ -209,7 +222,7 @@ void tl_guest_watcher_restart(struct tl_guest_thread *thread)
 {
     tl_rawcall(__NR_tgkill, getpid(), thread->host_tid, tl_guest_kick_signal(), 0, 0, 0);
     thread->watcher->reply = -ERESTARTNOINTR;
-    thread->interrupted = true;
+    thread->interrupted = thread->restarts = true;
 }
 
 void tl_guest_watcher_kick(struct tl_guest_thread *thread)
@@ -244,6 +257,6 @@ void tl_guest_watcher_stop(struct tl_guest_thread *thread)
     sem_destroy(&watcher->started);
     free(watcher);
     thread->watcher = NULL;
-    thread->notified = thread->interrupted = false;
+    thread->notified = thread->interrupted = thread->restarts = false;
     thread->kicked = 0;
 }

@@ -13,7 +13,7 @@ int tl_guest_switch(struct tl_guest_thread *thread);
 long tl_guest_syscall(const uint64_t args[6], long nr, const uint32_t *kicked);
 long tl_guest_int80(const uint64_t args[6], long nr, const uint32_t *kicked);
 
-static const long aborted = 1L << 62;
+static const long not_begun = 1L << 62, aborted = not_begun + 1;
 
 enum { vector_components = 0xe7 }; // x87, SSE, AVX, AVX-512
 
@@ -121,7 +121,8 @@ bool tl_guest_perform(struct tl_guest_thread *thread, int64_t *result)
                    ? tl_guest_int80(thread->args, (long)thread->nr, &thread->kicked)
                    : tl_guest_syscall(thread->args, (long)thread->nr, &thread->kicked);
 
-    if (got == aborted || (got == -EINTR && thread->kicked))
+    thread->begun = got != not_begun;
+    if (got == not_begun || got == aborted || (got == -EINTR && thread->kicked))
         return false;
     *result = got;
     return true;

@@ -103,8 +103,11 @@ static void on_kick(int number, siginfo_t *info, void *argument)
         uint64_t fs = thread->fs;
         leave(thread, context, TL_GUEST_KICKED);
         thread->fs = fs; // it may not have been set yet
-    } else if (!is_within((uint64_t)*rip, tl_guest_switch, tl_guest_from_block_end)) {
+    } else if (!is_within((uint64_t)*rip, tl_guest_switch, tl_guest_from_block_end) &&
+               (uint64_t)*rip != thread->guest->entry) {
         save(thread, context);
+        thread->interrupted = thread->restarts;
+        thread->restarts = false;
         leave(thread, context, TL_GUEST_KICKED);
     }
 }

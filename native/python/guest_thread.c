@@ -316,7 +316,7 @@ static PyObject *thread_detach(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-// run(): 0 it has returned, 1 a fault, 2 a hook has failed, 3 a hook has killed it
+// run(): 0 it has returned, 1 a fault, 2 a hook has failed, 3 a hook has killed it; it stays attached
 static PyObject *thread_run(PyObject *object, PyObject *unused)
 {
     struct thread_object *self = as_thread(object), *outer = innermost;
@@ -335,7 +335,6 @@ static PyObject *thread_run(PyObject *object, PyObject *unused)
     int what = run_loop(self);
     innermost = outer;
     self->runs = false;
-    tl_guest_detach(self->core);
     Py_DECREF(object);
     return what == RAISED ? NULL : PyLong_FromLong(what);
 }

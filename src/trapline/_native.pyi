@@ -464,6 +464,7 @@ class GuestThread:
     nr: int
     goes_on_at: int
     interrupted: bool
+    begun: bool
     def __new__(cls, guest: Guest, /) -> Self: ...
     @property
     def index(self) -> int: ...
@@ -480,7 +481,10 @@ class GuestThread:
 
     def detach(self) -> None: ...
     def run(self) -> int:
-        """Run until it has returned (0), faulted (1), a hook has failed (2) or killed it (3)."""
+        """Run until it has returned (0), faulted (1), a hook has failed (2) or killed it (3).
+
+        It stays attached, so that what goes on after a fault is the same thread to the kernel.
+        """
 
     def kick(self) -> None: ...
     def nudge(self) -> None: ...

@@ -81,6 +81,7 @@ class Running:
                 else:
                     raise GuestKilled(thread.killed_by)
         finally:
+            thread.detach()
             with self._ended:
                 self._running.discard(thread)
                 self._ended.notify_all()

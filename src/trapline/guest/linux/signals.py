@@ -337,7 +337,7 @@ class Signals(Personality):
         state = state_of(thread)
         registers = thread.registers
         if thread.interrupted:
-            if not flags & _SA_RESTART or thread.nr in _NOT_RESTARTED:
+            if thread.begun and (not flags & _SA_RESTART or thread.nr in _NOT_RESTARTED):
                 thread.interrupt()
             thread.interrupted = False
         sp = registers.rsp
