@@ -307,7 +307,7 @@ void tl_guest_arm_again(struct tl_guest_thread *thread)
 
 static void block_signals(struct tl_guest_thread *thread)
 {
-    static const int open[] = {SIGSYS, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
+    static const int open[] = {SIGSYS, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGPIPE};
     sigset_t set;
 
     sigfillset(&set);

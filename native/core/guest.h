@@ -9,7 +9,7 @@
 //                            |    system call, fault, kick: a signal, or a jump from a rewritten site
 //   <--- returns an event ---|--- the handler leaves signal context for the host's stack at once
 //
-// While a thread is attached every signal is blocked on it but those of faults, SIGSYS and the kick.
+// While a thread is attached every signal is blocked on it but those of faults, SIGSYS, SIGPIPE and the kick.
 #ifndef TL_GUEST_H
 #define TL_GUEST_H
 
@@ -119,6 +119,7 @@ struct tl_guest_thread {
     bool interrupted;    // a kick has ended a call, which is made again unless its result is set
     bool begun;          // by the kernel, when it was interrupted
     bool restarts;       // what the listener was told has the kernel end the call so
+    bool piped;          // the kernel has sent SIGPIPE for a call
     bool has_vectors;    // the guest's vector state is saved
     bool attached;
     bool notified; // of the call by a listener: only its arguments are known

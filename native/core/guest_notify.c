@@ -166,15 +166,52 @@ static bool pass(struct tl_guest_thread *thread)
     return thread->watcher->continues;
 }
 
-// A kick has ended a call that the kernel was making, and would make again.
-static bool ends_continued(struct tl_guest_thread *thread)
+// Calls that wait, and that the kernel makes again after a signal: what a kick has ended before it was
+// received looks the same, so the others are said not to have begun.
+static bool may_wait(int64_t nr)
+{
+    switch (nr) {
+    case __NR_read:
+    case __NR_readv:
+    case __NR_write:
+    case __NR_writev:
+    case __NR_open:
+    case __NR_openat:
+    case __NR_ioctl:
+    case __NR_recvfrom:
+    case __NR_recvmsg:
+    case __NR_recvmmsg:
+    case __NR_sendto:
+    case __NR_sendmsg:
+    case __NR_sendmmsg:
+    case __NR_accept:
+    case __NR_accept4:
+    case __NR_connect:
+    case __NR_futex:
+    case __NR_wait4:
+    case __NR_waitid:
+    case __NR_flock:
+    case __NR_fcntl:
+    case __NR_splice:
+    case __NR_mq_timedsend:
+    case __NR_mq_timedreceive:
+    case __NR_msgsnd:
+    case __NR_msgrcv:
+        return true;
+    default:
+        return false;
+    }
+}
+
+// A kick may have ended a call that the kernel was making, and would make again.
+static void find_interrupted(struct tl_guest_thread *thread)
 {
     uint64_t behind = thread->regs[TL_RIP] + 2;
 
-    thread->interrupted = thread->watcher->continued == behind && thread->regs[TL_RCX] == behind &&
-                          thread->regs[TL_RAX] == (uint64_t)thread->nr;
-    thread->begun = true;
-    return thread->interrupted;
+    thread->interrupted = thread->begun = thread->watcher->continued == behind &&
+                                          thread->regs[TL_RCX] == behind && may_wait(thread->nr) &&
+                                          thread->regs[TL_RAX] == (uint64_t)thread->nr;
+    thread->goes_on_at = behind;
 }
 
 enum tl_guest_event tl_guest_watch(struct tl_guest_thread *thread)
@@ -200,8 +237,8 @@ enum tl_guest_event tl_guest_watch(struct tl_guest_thread *thread)
         watcher->bell = call.id;
         if (thread->event == TL_GUEST_NONE)
             continue;
-        if (thread->event == TL_GUEST_KICKED && (thread->interrupted || ends_continued(thread)))
-            thread->goes_on_at = thread->regs[TL_RIP] + 2;
+        if (thread->event == TL_GUEST_KICKED && !thread->interrupted)
+            find_interrupted(thread);
         return (enum tl_guest_event)thread->event;
     }
 }
@@ -222,6 +259,7 @@ void tl_guest_watcher_restart(struct tl_guest_thread *thread)
 {
     tl_rawcall(__NR_tgkill, getpid(), thread->host_tid, tl_guest_kick_signal(), 0, 0, 0);
     thread->watcher->reply = -ERESTARTNOINTR;
+    thread->goes_on_at = thread->regs[TL_RIP];
     thread->interrupted = thread->restarts = true;
 }
 

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <linux/audit.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -115,6 +116,32 @@ void tl_guest_restart(struct tl_guest_thread *thread)
     thread->interrupted = true;
 }
 
+// The kernel sends SIGPIPE with the error, to this thread.
+static bool sends_sigpipe(const struct tl_guest_thread *thread)
+{
+    if (thread->arch == AUDIT_ARCH_I386)
+        return thread->nr == 4 || thread->nr == 146 || thread->nr == 181; // write, writev, pwrite64
+    switch (thread->nr) {
+    case __NR_write:
+    case __NR_writev:
+    case __NR_pwrite64:
+    case __NR_pwritev:
+    case __NR_pwritev2:
+    case __NR_sendfile:
+    case __NR_splice:
+    case __NR_tee:
+    case __NR_vmsplice:
+        return true;
+    case __NR_sendmsg:
+        return !(thread->args[2] & MSG_NOSIGNAL);
+    case __NR_sendto:
+    case __NR_sendmmsg:
+        return !(thread->args[3] & MSG_NOSIGNAL);
+    default:
+        return false;
+    }
+}
+
 bool tl_guest_perform(struct tl_guest_thread *thread, int64_t *result)
 {
     long got = thread->arch == AUDIT_ARCH_I386
@@ -124,6 +151,10 @@ bool tl_guest_perform(struct tl_guest_thread *thread, int64_t *result)
     thread->begun = got != not_begun;
     if (got == not_begun || got == aborted || (got == -EINTR && thread->kicked))
         return false;
+    if (got == -EPIPE && sends_sigpipe(thread)) {
+        thread->piped = true;
+        tl_guest_kick(thread);
+    }
     *result = got;
     return true;
 }

@@ -85,12 +85,19 @@ class Guest(Running):
         #: Name of the engine.
         self.engine = self._choice.name
         self._on_hook_error = error_policy(on_hook_error)
+        hooks = list(hooks)
         parsed = [rule if isinstance(rule, Rule) else parse(rule) for rule in rules]
         plan = Plan(
             collect(hooks), parsed, allow_io_uring=False, hide_vdso=None, workers=workers,
             on_error=self._hook_failed, on_unhidden=lambda _: None,
         )  # fmt: skip
         self.hides_vdso = bool(plan.hide_vdso)
+        self._for_commands: dict[str, Any] = {
+            "hooks": hooks,
+            "rules": parsed,
+            "on_hook_error": on_hook_error,
+            "workers": workers,
+        }
         self._owns_arena = arena is None
         self.arena = Arena() if arena is None else arena
         self.personality = Linux() if personality is None else personality
@@ -302,7 +309,7 @@ class Guest(Running):
         except End:
             if self._failure is not None:
                 raise self._failure from None
-            status = self._status or 0
+            status = self._run_command() or 0
             raise (GuestExit(status) if status >= 0 else GuestKilled(-status)) from None
         finally:
             if timer is not None:
@@ -349,7 +356,18 @@ class Guest(Running):
             self.forget_thread(thread)
         if self._failure is not None:
             raise self._failure
-        assert self._status is not None
+        status = self._run_command()
+        assert status is not None
+        return status
+
+    def _run_command(self) -> int | None:
+        """Run what the guest has executed, if anything, and return the status."""
+        command, self._command = self._command, None
+        if command is not None:
+            from trapline.session import Session
+
+            with Session(command[0], env=command[1], **self._for_commands) as session:
+                self._status = session.wait()
         return self._status
 
     def _run_main(self, thread: Thread) -> int:
@@ -400,6 +418,7 @@ class Guest(Running):
         self.end(None)
         with self._ended:
             self._ended.wait_for(lambda: not self._running, 5)
+        self.personality.close()
         if self._host is not None:
             self._host.close()
         if self._deferred is not None:

@@ -147,3 +147,6 @@ class Personality:
 
     def ended(self, thread: Thread) -> None:
         """Do what is due when a thread has ended, while its memory is there."""
+
+    def close(self) -> None:
+        """Give back what it has; called when its guest is closed, after its last thread."""

@@ -8,12 +8,15 @@ from trapline.guest.personality import Personality, does
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trapline.call import Call
     from trapline.guest.thread import Thread
 
 __all__ = ["Process"]
 
-_EPERM, _EINVAL, _ENOSYS = 1, 22, 38
+_EPERM, _ENOEXEC, _EACCES, _EINVAL, _ENOSYS = 1, 8, 13, 22, 38
+_WORDS_MAX = 1 << 20
 _ARCH_SET_GS, _ARCH_SET_FS, _ARCH_GET_FS, _ARCH_GET_GS = 0x1001, 0x1002, 0x1003, 0x1004
 _ARCH_PRCTL = 158
 _PRCTL = 157
@@ -24,8 +27,30 @@ _PR_GETTERS = frozenset({2, 3, 5, 7, 9, 11, 16, 19, 21, 23, 25, 27, 30, 34, 37, 
 _CANONICAL = 1 << 47
 
 
+def _error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
 class Process(Personality):
-    """exit, prctl and their kin."""
+    """exit, execve, prctl and their kin.
+
+    :ivar execve: ``"refuse"`` or ``"run"``.
+    :ivar refused: how often the guest was refused another process, by name of the call.
+    :ivar on_refused: called with the name when that happens.
+    """
+
+    execve = "refuse"
+    on_refused: Callable[[str], None] | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: dict[str, int] = {}
+
+    def refuse(self, name: str) -> None:
+        """Take notice that the guest is refused another process."""
+        self.refused[name] = self.refused.get(name, 0) + 1
+        if self.on_refused is not None:
+            self.on_refused(name)
 
     @does("exit_group")
     def do_exit_group(self, thread: Thread, call: Call) -> int:
@@ -37,7 +62,7 @@ class Process(Personality):
         code, address = call.raw[0] & 0xFFFFFFFF, call.raw[1]
         if code == _ARCH_SET_FS:
             if address >= _CANONICAL:
-                raise OSError(_EPERM, os.strerror(_EPERM))
+                raise _error(_EPERM)
             thread.fs = address
             return 0
         if code == _ARCH_GET_FS:
@@ -46,21 +71,68 @@ class Process(Personality):
         if code in (_ARCH_SET_GS, _ARCH_GET_GS):
             # This process has no use for gs, so it is the guest's own.
             return thread.perform(_ARCH_PRCTL, code, address)
-        raise OSError(_EINVAL, os.strerror(_EINVAL))
+        raise _error(_EINVAL)
 
     @does("prctl")
     def do_prctl(self, thread: Thread, call: Call) -> int | None:
         option = call.raw[0] & 0xFFFFFFFF
         if option in _PR_GETTERS or option in (_PR_SET_NAME, _PR_SET_VMA):
             return thread.perform(_PRCTL, *call.raw)
-        raise OSError(_EINVAL, os.strerror(_EINVAL))
+        raise _error(_EINVAL)
 
-    @does("seccomp", "ptrace", "unshare", "setns", "rseq", "execve", "execveat", "fork", "vfork", "personality",
-          "setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setgroups", "setfsuid", "setfsgid",
-          "capset", "chroot", "pivot_root", "setsid", "setpgid")  # fmt: skip
+    @does("fork", "vfork")
+    def do_fork(self, thread: Thread, call: Call) -> int:
+        """Refuse another process: this one has Python in it, which cannot be had twice."""
+        self.refuse(call.name)
+        raise _error(_ENOSYS)
+
+    @does("execve", "execveat")
+    def do_execve(self, thread: Thread, call: Call) -> int:
+        """Refuse another program in place of this process, or have it run as a command in place of the guest."""
+        if self.execve != "run":
+            self.refuse(call.name)
+            raise _error(_EPERM)
+        at = call.name == "execveat"
+        path = call.path if at else os.fsdecode(call.read_str(call.raw[0]))
+        if path is None:
+            raise _error(_ENOSYS)  # of a descriptor alone
+        words = _strings(call, call.raw[1 + at])
+        environment = dict([word.split("=", 1) for word in _strings(call, call.raw[2 + at]) if "=" in word])
+        check_executable(path)
+        assert self.guest is not None
+        self.guest.execute([path, *words[1:]], environment)
+
+    @does("rseq", "signalfd", "signalfd4")
+    def do_lack(self, thread: Thread, call: Call) -> int:
+        """Say that this kernel has no such call: what would come of it is this process's, not the guest's."""
+        raise _error(_ENOSYS)
+
+    @does("seccomp", "ptrace", "unshare", "setns", "personality", "setuid", "setgid", "setreuid", "setregid",
+          "setresuid", "setresgid", "setgroups", "setfsuid", "setfsgid", "capset", "chroot", "pivot_root", "setsid",
+          "setpgid")  # fmt: skip
     def do_refuse(self, thread: Thread, call: Call) -> int:
-        """Refuse what would change this process, or replace it."""
-        number = _ENOSYS if call.name in ("rseq", "fork", "vfork", "execve", "execveat") else _EPERM
+        """Refuse what would change this process."""
         if call.name == "personality" and call.raw[0] & 0xFFFFFFFF == 0xFFFFFFFF:
             return 0
-        raise OSError(number, os.strerror(number))
+        raise _error(_EPERM)
+
+
+def _strings(call: Call, address: int) -> list[str]:
+    """Read an array of pointers to strings, whose end is a null pointer."""
+    found: list[str] = []
+    while address and len(found) < _WORDS_MAX:
+        pointer = int.from_bytes(call.read(address + 8 * len(found), 8), "little")
+        if not pointer:
+            break
+        found.append(os.fsdecode(call.read_str(pointer)))
+    return found
+
+
+def check_executable(path: str) -> None:
+    """Raise what ``execve`` gives for a file that is not there, may not be executed, or is no program."""
+    with open(path, "rb") as file:
+        head = file.read(4)
+    if os.path.isdir(path) or not os.access(path, os.X_OK):
+        raise _error(_EACCES)
+    if not head.startswith((b"#!", b"\x7fELF")):
+        raise _error(_ENOEXEC)
