@@ -381,21 +381,3 @@ void tl_guest_detach(struct tl_guest_thread *thread)
     sigaltstack(&thread->old_stack, NULL);
     pthread_sigmask(SIG_SETMASK, &thread->old_mask, NULL);
 }
-
-void tl_guest_kick(struct tl_guest_thread *thread)
-{
-    __atomic_store_n(&thread->kicked, 1, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&thread->attached, __ATOMIC_SEQ_CST))
-        tl_rawcall(__NR_tgkill, getpid(), thread->host_tid, tl_guest_kick_signal(), 0, 0, 0);
-    if (thread->attached && thread->watcher)
-        tl_guest_watcher_kick(thread);
-}
-
-void tl_guest_nudge(struct tl_guest_thread *thread)
-{
-    bool is_in_hook = !__atomic_load_n(&thread->in_guest, __ATOMIC_SEQ_CST);
-
-    tl_guest_kick(thread);
-    if (is_in_hook && thread->attached && !thread->watcher)
-        tl_rawcall(__NR_tgkill, getpid(), thread->host_tid, tl_guest_nudge_signal(), 0, 0, 0);
-}

@@ -55,6 +55,9 @@ enum tl_guest_event {
     TL_GUEST_INTERRUPTED, // a signal to the watching thread; the guest runs
 };
 
+// A class of calls besides those of session.h: passed through, but not from inside a block.
+enum { tl_guest_pass_here = 3 };
+
 enum tl_guest_engine {
     TL_GUEST_SUD,    // dispatch, of one range or (where the kernel cannot, or there are more) by a selector
     TL_GUEST_TRAP,   // a seccomp filter on the instruction pointer
@@ -226,6 +229,13 @@ void tl_guest_watcher_kick(struct tl_guest_thread *thread);
 void tl_guest_arm_again(struct tl_guest_thread *thread); // the ranges have changed
 void tl_guest_enter_thread(struct tl_guest_thread *thread);
 long tl_guest_install_filter(const struct sock_fprog *program, unsigned flags);
+
+// guest_descriptors.c
+void tl_guest_keep(int fd);   // it is none of any guest's
+void tl_guest_keep_all(void); // all that are closed on exec
+bool tl_guest_closes(uint32_t arch, int64_t nr);
+// True: the call is about a descriptor that is kept, or is done; RESULT is what the guest gets.
+bool tl_guest_spare(const struct tl_guest_thread *thread, int64_t *result);
 
 // guest_signal.c
 struct tl_error *tl_guest_catch_signals(void);

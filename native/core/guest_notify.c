@@ -72,6 +72,7 @@ static void *guest_main(void *argument)
         sem_post(&watcher->started);
         return NULL;
     }
+    tl_guest_keep((int)fd);
     // One of both runs at a time: where the kernel can, they hand one processor to each other.
     ioctl((int)fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
     sem_post(&watcher->started);
@@ -159,6 +160,15 @@ static bool pass(struct tl_guest_thread *thread)
         return false;
     if (guest->classes[number] == TL_CONSTANT) {
         thread->watcher->reply = guest->constants[number];
+        return true;
+    }
+    if (guest->classes[number] == tl_guest_pass_here) {
+        int64_t result;
+        if (tl_guest_perform(thread, &result))
+            tl_guest_watcher_reply(thread, result);
+        else
+            tl_guest_watcher_restart(thread);
+        guest->passed++;
         return true;
     }
     thread->watcher->continues = guest->classes[number] == TL_PASS;

@@ -144,6 +144,8 @@ static bool sends_sigpipe(const struct tl_guest_thread *thread)
 
 bool tl_guest_perform(struct tl_guest_thread *thread, int64_t *result)
 {
+    if (tl_guest_spare(thread, result))
+        return true;
     long got = thread->arch == AUDIT_ARCH_I386
                    ? tl_guest_int80(thread->args, (long)thread->nr, &thread->kicked)
                    : tl_guest_syscall(thread->args, (long)thread->nr, &thread->kicked);
@@ -170,6 +172,7 @@ static bool pass(struct tl_guest_thread *thread, bool *kicked)
     unsigned number = thread->nr & 0xffff;
     switch (guest->classes[number]) {
     case TL_PASS:
+    case tl_guest_pass_here:
         if (!tl_guest_perform(thread, &result)) {
             tl_guest_restart(thread);
             *kicked = true;

@@ -279,6 +279,9 @@ struct tl_error *tl_guest_catch_signals(void)
     claim_kicks();
     if (nudge_signal)
         catch_all();
+    // What others have opened meanwhile would not be told from what is this process's own.
+    if (users == 0)
+        tl_guest_keep_all();
     users += nudge_signal != 0;
     pthread_mutex_unlock(&lock);
     return nudge_signal ? NULL : tl_error_new(EBUSY, "no two real-time signals are free");
@@ -303,4 +306,22 @@ int tl_guest_kick_signal(void)
 int tl_guest_nudge_signal(void)
 {
     return nudge_signal;
+}
+
+void tl_guest_kick(struct tl_guest_thread *thread)
+{
+    __atomic_store_n(&thread->kicked, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&thread->attached, __ATOMIC_SEQ_CST))
+        tl_rawcall(__NR_tgkill, getpid(), thread->host_tid, tl_guest_kick_signal(), 0, 0, 0);
+    if (thread->attached && thread->watcher)
+        tl_guest_watcher_kick(thread);
+}
+
+void tl_guest_nudge(struct tl_guest_thread *thread)
+{
+    bool is_in_hook = !__atomic_load_n(&thread->in_guest, __ATOMIC_SEQ_CST);
+
+    tl_guest_kick(thread);
+    if (is_in_hook && thread->attached && !thread->watcher)
+        tl_rawcall(__NR_tgkill, getpid(), thread->host_tid, tl_guest_nudge_signal(), 0, 0, 0);
 }

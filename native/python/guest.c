@@ -431,6 +431,18 @@ static PyObject *shared_memory_size(PyObject *module, PyObject *number)
     return PyLong_FromSize_t(data.shm_segsz);
 }
 
+// keep_descriptor(fd): no guest may close it
+static PyObject *keep_descriptor(PyObject *module, PyObject *given)
+{
+    long fd = PyLong_AsLong(given);
+
+    (void)module;
+    if (PyErr_Occurred())
+        return NULL;
+    tl_guest_keep((int)fd);
+    Py_RETURN_NONE;
+}
+
 static PyObject *unshare_files(PyObject *module, PyObject *unused)
 {
     (void)module;
@@ -446,6 +458,7 @@ static PyMethodDef functions[] = {
     {"memory_move", memory_move, METH_VARARGS, NULL},
     {"system_call", system_call, METH_VARARGS, NULL},
     {"shared_memory_size", shared_memory_size, METH_O, NULL},
+    {"keep_descriptor", keep_descriptor, METH_O, NULL},
     {"unshare_files", unshare_files, METH_NOARGS, NULL},
     {"memory_map", memory_map, METH_VARARGS, NULL},
     {"memory_unmap", memory_unmap, METH_VARARGS, NULL},

@@ -132,7 +132,8 @@ static int do_call(struct thread_object *self, const struct tl_call *data, bool 
         *result = -ENOSYS;
         return FINISHED;
     }
-    if (self->core->notified && !wants_result && !self->core->changed) {
+    if (self->core->notified && !wants_result && !self->core->changed &&
+        !tl_guest_closes(self->core->arch, self->core->nr)) {
         tl_guest_watcher_continue(self->core);
         return GOES_ON;
     }

@@ -50,6 +50,7 @@ class Memory(Personality):
 
     def loaded(self, program: Program) -> None:
         """Have the heap begin behind a program."""
+        super().loaded(program)
         self._brk_start = self._brk = program.end
 
     @does("brk")

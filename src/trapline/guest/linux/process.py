@@ -11,15 +11,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trapline.call import Call
+    from trapline.guest.loader import Program
     from trapline.guest.thread import Thread
 
 __all__ = ["Process"]
 
 _EPERM, _ENOEXEC, _EACCES, _EINVAL, _ENOSYS = 1, 8, 13, 22, 38
-_WORDS_MAX = 1 << 20
+_WORDS_MAX, _INT_MAX = 1 << 20, (1 << 31) - 1
 _ARCH_SET_GS, _ARCH_SET_FS, _ARCH_GET_FS, _ARCH_GET_GS = 0x1001, 0x1002, 0x1003, 0x1004
 _ARCH_PRCTL = 158
-_PRCTL = 157
+_PRCTL, _READLINK, _READLINKAT = 157, 89, 267
 _PR_SET_NAME, _PR_GET_NAME, _PR_SET_VMA = 15, 16, 0x53564D41
 #: Of prctl, what says something and changes nothing of this process: dumpable, keepcaps, timing, tsc, securebits,
 #: timerslack, no_new_privs, THP, and so on.
@@ -45,6 +46,7 @@ class Process(Personality):
     def __init__(self) -> None:
         super().__init__()
         self.refused: dict[str, int] = {}
+        self._executable = b""
 
     def refuse(self, name: str) -> None:
         """Take notice that the guest is refused another process."""
@@ -56,6 +58,35 @@ class Process(Personality):
     def do_exit_group(self, thread: Thread, call: Call) -> int:
         assert self.guest is not None
         self.guest.exit(call.raw[0])
+
+    def loaded(self, program: Program) -> None:
+        """Be the program, for who looks at ``/proc/self/exe``: a dynamic linker does, for ``$ORIGIN``."""
+        super().loaded(program)
+        self._executable = os.fsencode(os.path.realpath(program.path))
+
+    @does("readlink")
+    def do_readlink(self, thread: Thread, call: Call) -> int | None:
+        path, buffer, size = call.raw[:3]
+        return self._readlink(thread, call, _READLINK, path, buffer, size)
+
+    @does("readlinkat")
+    def do_readlinkat(self, thread: Thread, call: Call) -> int | None:
+        path, buffer, size = call.raw[1:4]
+        return self._readlink(thread, call, _READLINKAT, path, buffer, size)
+
+    def _readlink(
+        self, thread: Thread, call: Call, number: int, path: int, buffer: int, size: int
+    ) -> int | None:
+        size &= 0xFFFFFFFF
+        if not self._executable or not 0 < size <= _INT_MAX or not self._is_own_exe(call.read_str(path)):
+            return thread.perform(number, *call.raw)
+        data = self._executable[:size]
+        call.write(buffer, data)
+        return len(data)
+
+    @staticmethod
+    def _is_own_exe(path: str) -> bool:
+        return path in ("/proc/self/exe", "/proc/thread-self/exe", f"/proc/{os.getpid()}/exe")
 
     @does("arch_prctl")
     def do_arch_prctl(self, thread: Thread, call: Call) -> int | None:
@@ -93,7 +124,7 @@ class Process(Personality):
             self.refuse(call.name)
             raise _error(_EPERM)
         at = call.name == "execveat"
-        path = call.path if at else os.fsdecode(call.read_str(call.raw[0]))
+        path = call.path if at else call.read_str(call.raw[0])
         if path is None:
             raise _error(_ENOSYS)  # of a descriptor alone
         words = _strings(call, call.raw[1 + at])
@@ -124,7 +155,7 @@ def _strings(call: Call, address: int) -> list[str]:
         pointer = int.from_bytes(call.read(address + 8 * len(found), 8), "little")
         if not pointer:
             break
-        found.append(os.fsdecode(call.read_str(pointer)))
+        found.append(call.read_str(pointer))
     return found
 
 

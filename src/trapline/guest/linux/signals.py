@@ -7,6 +7,7 @@ import struct
 from math import ceil
 from time import monotonic
 
+from trapline import abi
 from trapline.guest.linux.threads import Pending, state_of
 from trapline.guest.personality import Personality, does
 from trapline.guest.registers import NAMES
@@ -31,7 +32,7 @@ _RED_ZONE = 128
 _FRAME = 8 + 304 + 128
 _CLEARED_FLAGS = 0x100 | 0x400 | 0x10000  # TF, DF, RF
 _SEGMENTS = 0x002B000000000033  # cs and ss of 64-bit code
-_POLL, _PAUSE, _PPOLL = 7, 34, 271
+_POLL, _PAUSE, _PSELECT6 = 7, 34, 270
 _INT_MAX, _MASK = (1 << 31) - 1, (1 << 64) - 1
 #: Calls that a handler ends with EINTR, whatever SA_RESTART says: poll, select, pause, nanosleep, epoll_wait and
 #: others.
@@ -240,10 +241,10 @@ class Signals(Personality):
     @does("ppoll", "epoll_pwait", "epoll_pwait2")
     def do_poll(self, thread: Thread, call: Call) -> int | None:
         words = list(call.raw)
-        at = 3 if call.nr == _PPOLL else 4
+        at = 3 if call.name == "ppoll" else 4
         mask = int.from_bytes(call.read(words[at], 8), "little") if words[at] else None
         words[at] = 0
-        return self._with_mask(thread, mask, call.nr, *words)
+        return self._with_mask(thread, mask, abi.number(call.name, "x86_64"), *words)
 
     @does("pselect6")
     def do_pselect6(self, thread: Thread, call: Call) -> int | None:
@@ -253,7 +254,7 @@ class Signals(Personality):
             address = int.from_bytes(call.read(words[5], 8), "little")
             mask = int.from_bytes(call.read(address, 8), "little") if address else None
         words[5] = 0
-        return self._with_mask(thread, mask, call.nr, *words)
+        return self._with_mask(thread, mask, _PSELECT6, *words)
 
     @does("rt_sigtimedwait")
     def do_sigtimedwait(self, thread: Thread, call: Call) -> int | None:
