@@ -192,6 +192,7 @@ PyGetSetDef tl_guest_thread_getset[] = {
      (void *)offsetof(struct tl_guest_thread, host_tid)},
     {"arch", get_u32, NULL, NULL, (void *)offsetof(struct tl_guest_thread, arch)},
     {"interrupted", get_bool, set_bool, NULL, (void *)offsetof(struct tl_guest_thread, interrupted)},
+    {"notified", get_bool, NULL, NULL, (void *)offsetof(struct tl_guest_thread, notified)},
     {"piped", get_bool, set_bool, NULL, (void *)offsetof(struct tl_guest_thread, piped)},
     {"begun", get_bool, set_bool, NULL, (void *)offsetof(struct tl_guest_thread, begun)},
     {NULL, NULL, NULL, NULL, NULL},

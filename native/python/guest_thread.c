@@ -164,11 +164,13 @@ int tl_guest_perform_call(struct tl_guest_thread *thread, int64_t *result)
     return error;
 }
 
-static int on_kick(struct thread_object *self)
+// In the middle of a call nothing may be done to the guest but to end it; the rest is done behind the call.
+static int on_kick(struct thread_object *self, bool in_call)
 {
     if (PyErr_CheckSignals() < 0)
         return RAISED;
-    PyObject *result = PyObject_CallFunctionObjArgs(guest_of(self)->on_kick, self, NULL);
+    PyObject *result =
+        PyObject_CallFunctionObjArgs(guest_of(self)->on_kick, self, in_call ? Py_True : Py_False, NULL);
     if (!result)
         return RAISED;
     Py_DECREF(result);
@@ -178,6 +180,8 @@ static int on_kick(struct thread_object *self)
 // Waits for hooks that decide later.
 static int await(struct thread_object *self, bool deferred)
 {
+    bool was_kicked = false;
+
     while (deferred) {
         enum tl_guest_decision decision;
         Py_BEGIN_ALLOW_THREADS;
@@ -186,9 +190,12 @@ static int await(struct thread_object *self, bool deferred)
         if (decision != TL_GUEST_UNDECIDED)
             break;
         self->core->kicked = 0;
-        if (on_kick(self) == RAISED)
+        was_kicked = true;
+        if (on_kick(self, true) == RAISED)
             return RAISED;
     }
+    if (was_kicked)
+        tl_guest_kick(self->core);
     if (self->core->decision == TL_GUEST_UNDECIDED)
         return PyErr_CheckSignals() < 0 ? RAISED : FAILED;
     return self->core->decision == TL_GUEST_KILLED ? KILLED : FINISHED;
@@ -283,7 +290,7 @@ static int run_loop(struct thread_object *self)
             what = call_event(self);
             break;
         case TL_GUEST_KICKED:
-            what = on_kick(self);
+            what = on_kick(self, false);
             break;
         case TL_GUEST_INTERRUPTED:
             what = PyErr_CheckSignals() < 0 ? RAISED : GOES_ON;
