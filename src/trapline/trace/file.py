@@ -153,17 +153,40 @@ class TraceFile:
         self._held: list[tuple[int, int, Event]] = []
         self._count = 0
 
-    def events(self, *, final: bool) -> Iterator[Event]:
+    def events(self, *, final: bool, pieces: int = 0) -> Iterator[Event]:
         """Return, by the time of their end, events that nothing earlier can come before any more.
 
         :param final: the file is complete: return all there are.
+        :param pieces: look at no more than so many pieces of the file; 0: at all.
         """
         # Pieces keep the memory small: a file may be larger than that.
         while part := self._file.read(1 << 22):
             self._take(self._rest + part)
             yield from self._ready(self._sure)
+            pieces -= 1
+            if not pieces:
+                break
         if final:
             yield from self._ready(1 << 64)
+
+    def skip(self, size: int) -> int:
+        """Pass over calls, at least so many bytes of them if there are, and return how many bytes these were."""
+        self._file.seek(-len(self._rest), 1)
+        self._rest = b""
+        passed = 0
+        while passed < size:
+            head = self._file.read(_CHUNK.size)
+            kind, length, pid, tid = _CHUNK.unpack(head) if len(head) == _CHUNK.size else (0, 0, 0, 0)
+            if kind == _CHUNK_RECORDS:
+                self._file.seek(length, 1)
+                passed += length
+                continue
+            data = self._file.read(length)
+            if not kind or len(data) < length:
+                self._file.seek(-len(head) - len(data), 1)
+                break
+            self._chunk(kind, pid, tid, data, 0, length)
+        return passed
 
     def _ready(self, until: int) -> Iterator[Event]:
         self._held.sort(key=lambda held: held[:2])
