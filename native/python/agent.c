@@ -198,7 +198,7 @@ static PyMethodDef agent_methods[] = {
     {"attach", agent_attach, METH_VARARGS, NULL},
     {"begin", agent_begin, METH_NOARGS, NULL},
     {"detach", agent_detach, METH_NOARGS, NULL},
-    {"gate", tl_agent_object_gate, METH_NOARGS, NULL},
+    {"gate", tl_agent_object_gate, METH_NOARGS | METH_STATIC, NULL},
     {"next_plan", tl_agent_object_next_plan, METH_VARARGS, NULL},
     {"end_plans", tl_agent_object_end_plans, METH_NOARGS, NULL},
     {"answer_plan", tl_agent_object_answer_plan, METH_VARARGS, NULL},

@@ -191,10 +191,8 @@ def _report(options: Options) -> int:
 
 def _record(options: Options) -> int:
     from trapline import _native
-    from trapline.attaching import AttachedSession
     from trapline.capture import Capture
     from trapline.cli.run import exit_status, run
-    from trapline.session import Session
 
     selection, limit = _selection(options), _number(options)
     raw = _format(options) == "raw"
@@ -232,17 +230,15 @@ def _record(options: Options) -> int:
             "allow_io_uring": options.has("--allow-io-uring"),
             "capture": capture,
         }
-        session = (
-            AttachedSession(int(pid), **given)
-            if pid
-            else Session(
-                options.command,
-                env=_environment(options),
-                job=job,
-                **given,
-                **streams,
-            )
-        )
+        session: Session
+        if pid:
+            from trapline.attaching import AttachedSession
+
+            session = AttachedSession(int(pid), **given)
+        else:
+            from trapline.session import Session
+
+            session = Session(options.command, env=_environment(options), job=job, **given, **streams)
         if is_top:
             name = f"process {pid}" if pid else options.command[0]
             return trace_top.view(session, (fd, reading), selection, name, attached=bool(pid))

@@ -9,18 +9,20 @@ from trapline.errors import TraplineError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Iterator
     from typing import BinaryIO
 
     Stack = tuple[tuple[int, ...], int, bytes, str]
 
-__all__ = ["Event", "TraceFile", "read"]
+__all__ = ["Event", "TraceFile", "count_calls", "read"]
 
 CALL, SIGNAL, BEGUN, GONE, DROPPED, STATUS = range(1, 7)
 _MAGIC = b"tltrace\n"
 _VERSION = 2
 _FILE, _CHUNK, _CLOCK = struct.Struct("<8sIIII"), struct.Struct("<IIii"), struct.Struct("<Qq")
 _RECORD, _BLOB = struct.Struct("<HBBiQQq"), struct.Struct("<BBH")
+_HEAD = struct.Struct("<HBxi")
 _CHUNK_RECORDS, _CHUNK_CLOCK, _CHUNK_GONE, _CHUNK_DROPPED, _CHUNK_BEGUN, _CHUNK_STATUS = range(1, 7)
 _CHUNK_MAPS = 8
 _OF_STACK, _OF_REGISTERS = 0xFE, 0xFF
@@ -299,9 +301,40 @@ def read(path: str) -> Iterator[Event]:
 
     :raises UsageError: it cannot be read, or is no such file.
     """
+    with _opened(path) as file:
+        yield from TraceFile(file, path).events(final=True)
+
+
+def _opened(path: str) -> BinaryIO:
     try:
-        file = open(path, "rb")  # noqa: SIM115
+        return open(path, "rb")
     except OSError as error:
         raise UsageError(f"cannot read '{path}': {error.strerror}") from None
-    with file:
-        yield from TraceFile(file, path).events(final=True)
+
+
+def count_calls(path: str) -> Counter[str]:
+    """Return how often each call is in a recorded file, many times faster than by its events.
+
+    :raises UsageError: it cannot be read, or is no such file.
+    """
+    from collections import Counter
+
+    found: Counter[tuple[int, int]] = Counter()
+    with _opened(path) as file:
+        TraceFile(file, path)
+        while len(head := file.read(_CHUNK.size)) == _CHUNK.size:
+            kind, size, _, _ = _CHUNK.unpack(head)
+            data, at = file.read(size), 0
+            if len(data) < size:
+                break
+            while kind == _CHUNK_RECORDS and at + _RECORD.size <= size:
+                length, flags, nr = _HEAD.unpack_from(data, at)
+                if length < _RECORD.size:
+                    break  # the program has written over its ring
+                found[flags & (_I386 | _SIGNAL), nr] += 1
+                at += length
+    named: Counter[str] = Counter()
+    for (flags, nr), count in found.items():
+        if not flags & _SIGNAL:
+            named[abi.name(nr, "i386" if flags & _I386 else "x86_64")] += count
+    return named
