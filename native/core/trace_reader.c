@@ -331,6 +331,14 @@ bool tl_trace_feed(struct tl_trace_reader *r, const void *data, size_t size)
     return !r->is_out_of_memory;
 }
 
+size_t tl_trace_give_back(struct tl_trace_reader *r)
+{
+    size_t size = r->rest_size;
+
+    r->rest_size = 0;
+    return size;
+}
+
 // -- order
 
 static struct tl_record head_of(const struct tl_trace_event *event)

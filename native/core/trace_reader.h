@@ -62,6 +62,9 @@ struct tl_trace_reader *tl_trace_reader_new(void); // NULL: no memory
 void tl_trace_reader_free(struct tl_trace_reader *reader);
 // Takes the next bytes of a file, behind its header. False: no memory.
 bool tl_trace_feed(struct tl_trace_reader *reader, const void *data, size_t size);
+// Forgets the bytes at the end that are no whole chunk, and says how many there were: the next ones begin
+// there.
+size_t tl_trace_give_back(struct tl_trace_reader *reader);
 // The next event that nothing can come before any more; with EVERYTHING the next there is. It is valid until
 // the reader is asked again.
 const struct tl_trace_event *tl_trace_next(struct tl_trace_reader *reader, bool everything);

@@ -345,6 +345,12 @@ static PyObject *reader_feed(PyObject *object, PyObject *data)
     Py_RETURN_NONE;
 }
 
+static PyObject *reader_give_back(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return PyLong_FromSize_t(tl_trace_give_back(as_reader(object)->reader));
+}
+
 static PyObject *reader_next(PyObject *object, PyObject *everything)
 {
     int is_final = PyObject_IsTrue(everything);
@@ -419,11 +425,9 @@ static PyObject *reader_counts(PyObject *object, PyObject *unused)
 }
 
 static PyMethodDef reader_methods[] = {
-    {"counts", reader_counts, METH_NOARGS, NULL},
-    {"feed", reader_feed, METH_O, NULL},
-    {"next", reader_next, METH_O, NULL},
-    {"write", reader_write, METH_VARARGS, NULL},
-    {NULL, NULL, 0, NULL},
+    {"counts", reader_counts, METH_NOARGS, NULL},       {"feed", reader_feed, METH_O, NULL},
+    {"give_back", reader_give_back, METH_NOARGS, NULL}, {"next", reader_next, METH_O, NULL},
+    {"write", reader_write, METH_VARARGS, NULL},        {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot reader_slots[] = {

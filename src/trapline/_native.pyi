@@ -559,6 +559,9 @@ class TraceReader:
     def feed(self, data: bytes, /) -> None:
         """Take the next bytes, behind the file's header."""
 
+    def give_back(self) -> int:
+        """Forget the bytes at the end that are no whole chunk, and return how many: the next ones begin there."""
+
     def next(self, everything: bool, /) -> Event | None:
         """Return the next event that nothing can come before any more, or with *everything* the next there is."""
 

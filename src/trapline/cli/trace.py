@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser", "main"]
 
-_PERIOD = 0.02
 _OPEN_FILES = 200
 #: KB of the stack that -k records with each call.
 _STACK_KEPT = 12
@@ -98,12 +97,15 @@ class _Consumer:
         text: TextWriter | None,
         end: Callable[[TraceFile | None], object],
     ) -> None:
-        self._take, self._text = take, text
-        self.end = end
+        self._take, self._text, self._end = take, text, end
 
     def feed(self, trace: TraceFile, *, final: bool) -> None:
         """Take what is there."""
         trace.write(self._text, self._take, final=final)
+
+    def end(self, trace: TraceFile | None) -> None:
+        """All has been taken."""
+        self._end(trace)
 
 
 def _consumer(options: Options, selection: Selection, out: TextIO) -> _Consumer:
@@ -222,7 +224,8 @@ def _record(options: Options) -> int:
     selection, limit = _selection(options), _number(options)
     raw = _format(options) == "raw"
     names = selection.names
-    paths = selection.needs_files or _paths(options, selection)
+    is_top = options.has("--top")
+    paths = selection.needs_files or is_top or _paths(options, selection)
     if paths:
         names = ("*",) if "*" in names else (*names, *_FOLLOWED)
     if len(options.all("--attach")) > 1:
@@ -230,7 +233,14 @@ def _record(options: Options) -> int:
     pid = options.last("--attach", "")
     if pid and (options.command or not pid.isdigit()):
         raise UsageError("trace: -p takes a process id, and no command")
-    job = None if pid else _native.Job()  # it would take Ctrl-C for the command's
+    streams: dict[str, Any] = {}
+    if is_top:
+        from trapline.cli import trace_top
+
+        trace_top.require()
+        streams = trace_top.streams()
+    # It would take Ctrl-C for the command's.
+    job = None if pid or is_top else _native.Job()
     fd, reading = _file(options.last("--output", "") if raw else "")
     try:
         capture = Capture(
@@ -255,15 +265,20 @@ def _record(options: Options) -> int:
         else:
             from trapline.session import Session
 
-            session = Session(options.command, env=_environment(options), job=job, **given)
+            session = Session(options.command, env=_environment(options), job=job, **given, **streams)
+        if is_top:
+            name = f"process {pid}" if pid else options.command[0]
+            return trace_top.view(session, (fd, reading), selection, name, attached=bool(pid))
 
         def go() -> int:
             return _watch(session) if pid else run(session, job, verbose=options.has("--verbose"))
 
+        from trapline.cli.trace_follow import Follower
+
         if raw:
             status = go()
         else:
-            with _output(options) as out, Follower(reading, _consumer(options, selection, out)):
+            with _output(options) as out, Follower(fd, reading, _consumer(options, selection, out)):
                 status = go()
         if session.capture_error:
             say(
@@ -326,52 +341,3 @@ def _file(path: str) -> tuple[int, int]:
         return fd, reading
     except OSError as error:
         raise UsageError(f"trace: cannot write '{path or error.filename}': {error.strerror}") from None
-
-
-class Follower:
-    """Reads what is recorded while it is recorded, in a thread of its own.
-
-    :param fd: of the record, at its start.
-    """
-
-    def __init__(self, fd: int, consumer: _Consumer) -> None:
-        import threading
-
-        self._file = open(os.dup(fd), "rb", buffering=0)  # noqa: SIM115
-        self._consumer = consumer
-        self._finished = threading.Event()
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="trapline-trace", daemon=True)
-
-    def __enter__(self) -> Follower:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.finish()
-        if self._failure is not None and exception[1] is None:
-            raise self._failure
-
-    def finish(self) -> None:
-        """The record is complete: wait until all of it has been taken."""
-        self._finished.set()
-        self._thread.join()
-
-    def _work(self) -> None:
-        from trapline.trace.file import TraceFile
-
-        trace: TraceFile | None = None
-        try:
-            while True:
-                final = self._finished.wait(_PERIOD)
-                if trace is None and os.fstat(self._file.fileno()).st_size >= 24:
-                    trace = TraceFile(self._file)
-                if trace is not None:
-                    self._consumer.feed(trace, final=final)
-                if final:
-                    break
-            self._consumer.end(trace)
-        except BaseException as error:
-            self._failure = error
-        finally:
-            self._file.close()

@@ -243,7 +243,7 @@ class Plan:
         if self.capture is not None:
             found["capture"] = "the record"
             if self.capture.stack:
-                found["stack"] = "-k"
+                found["stack"] = "the record of stacks"
         for hook in self.hooks:
             if hook.on_return or hook.performs:
                 found.setdefault("result", f"hook {hook.name!r}")

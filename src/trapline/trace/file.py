@@ -23,7 +23,8 @@ __all__ = ["Event", "TraceFile", "count_calls", "opened", "read"]
 CALL, SIGNAL, BEGUN, GONE, DROPPED, STATUS = range(1, 7)
 _MAGIC = b"tltrace\n"
 _VERSION = 2
-_FILE = struct.Struct("<8sIIII")
+_FILE, _CHUNK = struct.Struct("<8sIIII"), struct.Struct("<II8x")
+_CHUNK_RECORDS = 1
 _PIECE = 1 << 22
 
 
@@ -148,14 +149,20 @@ class TraceFile:
                 yield event
 
     def write(
-        self, text: TextWriter | None, also: Callable[[Event], object] | None = None, *, final: bool
+        self,
+        text: TextWriter | None,
+        also: Callable[[Event], object] | None = None,
+        *,
+        final: bool,
+        most: int = 0,
     ) -> None:
         """Write such events as lines.
 
         :param text: None: they are only counted.
         :param also: is called with each of them too.
+        :param most: look at no more than so many bytes of a file that is not complete; 0: at all.
         """
-        for everything in self._pieces(final):
+        for everything in self._pieces(final, most):
             self._reader.write(everything, None if text is None else text.native, also)
 
     def counts(self) -> Iterable[tuple[int, int, int, int, int, Sequence[int]]]:
@@ -165,11 +172,31 @@ class TraceFile:
         """
         return self._reader.counts()
 
-    def _pieces(self, final: bool) -> Iterator[bool]:
+    def skip(self, size: int) -> int:
+        """Pass over calls, at least so many bytes of them if there are, and return how many bytes these were."""
+        self._file.seek(-self._reader.give_back(), 1)
+        passed = 0
+        while passed < size:
+            head = self._file.read(_CHUNK.size)
+            kind, length = _CHUNK.unpack(head) if len(head) == _CHUNK.size else (0, 0)
+            if kind == _CHUNK_RECORDS:
+                self._file.seek(length, 1)
+                passed += length
+                continue
+            data = self._file.read(length)
+            if not kind or len(data) < length:
+                self._file.seek(-len(head) - len(data), 1)
+                break
+            self._reader.feed(head + data)
+        return passed
+
+    def _pieces(self, final: bool, most: int = 0) -> Iterator[bool]:
         # Pieces keep the memory small: a file may be larger than that.
-        while part := self._file.read(_PIECE):
+        while part := self._file.read(most or _PIECE):
             self._reader.feed(part)
             yield False
+            if most and not final:
+                break
         if final:
             yield True
 
