@@ -109,6 +109,7 @@ static struct tl_error *make_region(struct tl_guest *guest)
         mprotect(r + tl_data, tl_region_size - tl_data, PROT_READ | PROT_WRITE))
         return tl_error_new(errno, "cannot make a guest's tables");
     memcpy(r + header.entry, &stub, sizeof stub);
+    guest->entry = (uint64_t)r + header.entry;
     guest->sigreturn = (uint64_t)r + header.entry + offsetof(typeof(stub), sigreturn);
     guest->bell = (uint64_t)r + header.entry + offsetof(typeof(stub), bell);
     if (mprotect(r, tl_data, PROT_READ | PROT_EXEC))
@@ -306,7 +307,7 @@ void tl_guest_arm_again(struct tl_guest_thread *thread)
 
 static void block_signals(struct tl_guest_thread *thread)
 {
-    static const int open[] = {SIGSYS, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
+    static const int open[] = {SIGSYS, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGPIPE};
     sigset_t set;
 
     sigfillset(&set);
@@ -379,22 +380,4 @@ void tl_guest_detach(struct tl_guest_thread *thread)
     thread->attached = false;
     sigaltstack(&thread->old_stack, NULL);
     pthread_sigmask(SIG_SETMASK, &thread->old_mask, NULL);
-}
-
-void tl_guest_kick(struct tl_guest_thread *thread)
-{
-    __atomic_store_n(&thread->kicked, 1, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&thread->attached, __ATOMIC_SEQ_CST))
-        tl_rawcall(__NR_tgkill, getpid(), thread->host_tid, tl_guest_kick_signal(), 0, 0, 0);
-    if (thread->attached && thread->watcher)
-        tl_guest_watcher_kick(thread);
-}
-
-void tl_guest_nudge(struct tl_guest_thread *thread)
-{
-    bool is_in_hook = !__atomic_load_n(&thread->in_guest, __ATOMIC_SEQ_CST);
-
-    tl_guest_kick(thread);
-    if (is_in_hook && thread->attached && !thread->watcher)
-        tl_rawcall(__NR_tgkill, getpid(), thread->host_tid, tl_guest_nudge_signal(), 0, 0, 0);
 }

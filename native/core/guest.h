@@ -9,7 +9,7 @@
 //                            |    system call, fault, kick: a signal, or a jump from a rewritten site
 //   <--- returns an event ---|--- the handler leaves signal context for the host's stack at once
 //
-// While a thread is attached every signal is blocked on it but those of faults, SIGSYS and the kick.
+// While a thread is attached every signal is blocked on it but those of faults, SIGSYS, SIGPIPE and the kick.
 #ifndef TL_GUEST_H
 #define TL_GUEST_H
 
@@ -54,6 +54,9 @@ enum tl_guest_event {
     TL_GUEST_KICKED,      // by tl_guest_kick()
     TL_GUEST_INTERRUPTED, // a signal to the watching thread; the guest runs
 };
+
+// A class of calls besides those of session.h: passed through, but not from inside a block.
+enum { tl_guest_pass_here = 3 };
 
 enum tl_guest_engine {
     TL_GUEST_SUD,    // dispatch, of one range or (where the kernel cannot, or there are more) by a selector
@@ -117,6 +120,9 @@ struct tl_guest_thread {
     uint64_t hot;        // a site that has trapped often by now, and 0 otherwise
     uint64_t goes_on_at; // where an interrupted call that is not made again ends
     bool interrupted;    // a kick has ended a call, which is made again unless its result is set
+    bool begun;          // by the kernel, when it was interrupted
+    bool restarts;       // what the listener was told has the kernel end the call so
+    bool piped;          // the kernel has sent SIGPIPE for a call
     bool has_vectors;    // the guest's vector state is saved
     bool attached;
     bool notified; // of the call by a listener: only its arguments are known
@@ -168,6 +174,7 @@ struct tl_guest {
     struct tl_guest_patch patches[tl_guest_patches];
     // Does what the personality has a call do, on the thread that made it: 0 or an errno of ours.
     int (*perform)(struct tl_guest_thread *thread, int64_t *result);
+    uint64_t entry;     // where blocks jump to: one instruction
     uint64_t sigreturn; // code that makes rt_sigreturn, where calls are not caught
     uint64_t bell;      // a system call instruction that the filter of notify catches
     uint64_t id;        // of no other guest
@@ -222,6 +229,13 @@ void tl_guest_watcher_kick(struct tl_guest_thread *thread);
 void tl_guest_arm_again(struct tl_guest_thread *thread); // the ranges have changed
 void tl_guest_enter_thread(struct tl_guest_thread *thread);
 long tl_guest_install_filter(const struct sock_fprog *program, unsigned flags);
+
+// guest_descriptors.c
+void tl_guest_keep(int fd);   // it is none of any guest's
+void tl_guest_keep_all(void); // all that are closed on exec
+bool tl_guest_closes(uint32_t arch, int64_t nr);
+// True: the call is about a descriptor that is kept, or is done; RESULT is what the guest gets.
+bool tl_guest_spare(const struct tl_guest_thread *thread, int64_t *result);
 
 // guest_signal.c
 struct tl_error *tl_guest_catch_signals(void);

@@ -35,6 +35,7 @@ struct tl_guest_watcher {
     uint64_t bell, call; // ids of what waits for a reply; 0: nothing does
     int64_t reply;
     bool continues;
+    uint64_t continued; // behind the call that the kernel makes or has made last, or 0
 };
 
 static long ring(const struct tl_guest *guest)
@@ -71,6 +72,7 @@ static void *guest_main(void *argument)
         sem_post(&watcher->started);
         return NULL;
     }
+    tl_guest_keep((int)fd);
     // One of both runs at a time: where the kernel can, they hand one processor to each other.
     ioctl((int)fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
     sem_post(&watcher->started);
@@ -117,6 +119,7 @@ static void answer(struct tl_guest_thread *thread)
     const struct tl_transport_ops *ops = watcher->transport->ops;
 
     if (watcher->call) {
+        watcher->continued = watcher->continues ? thread->regs[TL_RIP] : 0;
         if (watcher->continues)
             ops->go_on(watcher->transport, watcher->call);
         else
@@ -159,9 +162,66 @@ static bool pass(struct tl_guest_thread *thread)
         thread->watcher->reply = guest->constants[number];
         return true;
     }
+    if (guest->classes[number] == tl_guest_pass_here) {
+        int64_t result;
+        if (tl_guest_perform(thread, &result))
+            tl_guest_watcher_reply(thread, result);
+        else
+            tl_guest_watcher_restart(thread);
+        guest->passed++;
+        return true;
+    }
     thread->watcher->continues = guest->classes[number] == TL_PASS;
     guest->passed += thread->watcher->continues;
     return thread->watcher->continues;
+}
+
+// Calls that wait, and that the kernel makes again after a signal: what a kick has ended before it was
+// received looks the same, so the others are said not to have begun.
+static bool may_wait(int64_t nr)
+{
+    switch (nr) {
+    case __NR_read:
+    case __NR_readv:
+    case __NR_write:
+    case __NR_writev:
+    case __NR_open:
+    case __NR_openat:
+    case __NR_ioctl:
+    case __NR_recvfrom:
+    case __NR_recvmsg:
+    case __NR_recvmmsg:
+    case __NR_sendto:
+    case __NR_sendmsg:
+    case __NR_sendmmsg:
+    case __NR_accept:
+    case __NR_accept4:
+    case __NR_connect:
+    case __NR_futex:
+    case __NR_wait4:
+    case __NR_waitid:
+    case __NR_flock:
+    case __NR_fcntl:
+    case __NR_splice:
+    case __NR_mq_timedsend:
+    case __NR_mq_timedreceive:
+    case __NR_msgsnd:
+    case __NR_msgrcv:
+        return true;
+    default:
+        return false;
+    }
+}
+
+// A kick may have ended a call that the kernel was making, and would make again.
+static void find_interrupted(struct tl_guest_thread *thread)
+{
+    uint64_t behind = thread->regs[TL_RIP] + 2;
+
+    thread->interrupted = thread->begun = thread->watcher->continued == behind &&
+                                          thread->regs[TL_RCX] == behind && may_wait(thread->nr) &&
+                                          thread->regs[TL_RAX] == (uint64_t)thread->nr;
+    thread->goes_on_at = behind;
 }
 
 enum tl_guest_event tl_guest_watch(struct tl_guest_thread *thread)
@@ -187,8 +247,8 @@ enum tl_guest_event tl_guest_watch(struct tl_guest_thread *thread)
         watcher->bell = call.id;
         if (thread->event == TL_GUEST_NONE)
             continue;
-        if (thread->event == TL_GUEST_KICKED && thread->interrupted)
-            thread->goes_on_at = thread->regs[TL_RIP] + 2;
+        if (thread->event == TL_GUEST_KICKED && !thread->interrupted)
+            find_interrupted(thread);
         return (enum tl_guest_event)thread->event;
     }
 }
@@ -209,7 +269,8 @@ void tl_guest_watcher_restart(struct tl_guest_thread *thread)
 {
     tl_rawcall(__NR_tgkill, getpid(), thread->host_tid, tl_guest_kick_signal(), 0, 0, 0);
     thread->watcher->reply = -ERESTARTNOINTR;
-    thread->interrupted = true;
+    thread->goes_on_at = thread->regs[TL_RIP];
+    thread->interrupted = thread->restarts = true;
 }
 
 void tl_guest_watcher_kick(struct tl_guest_thread *thread)
@@ -244,6 +305,6 @@ void tl_guest_watcher_stop(struct tl_guest_thread *thread)
     sem_destroy(&watcher->started);
     free(watcher);
     thread->watcher = NULL;
-    thread->notified = thread->interrupted = false;
+    thread->notified = thread->interrupted = thread->restarts = false;
     thread->kicked = 0;
 }

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <linux/audit.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -13,7 +14,7 @@ int tl_guest_switch(struct tl_guest_thread *thread);
 long tl_guest_syscall(const uint64_t args[6], long nr, const uint32_t *kicked);
 long tl_guest_int80(const uint64_t args[6], long nr, const uint32_t *kicked);
 
-static const long aborted = 1L << 62;
+static const long not_begun = 1L << 62, aborted = not_begun + 1;
 
 enum { vector_components = 0xe7 }; // x87, SSE, AVX, AVX-512
 
@@ -115,14 +116,47 @@ void tl_guest_restart(struct tl_guest_thread *thread)
     thread->interrupted = true;
 }
 
+// The kernel sends SIGPIPE with the error, to this thread.
+static bool sends_sigpipe(const struct tl_guest_thread *thread)
+{
+    if (thread->arch == AUDIT_ARCH_I386)
+        return thread->nr == 4 || thread->nr == 146 || thread->nr == 181; // write, writev, pwrite64
+    switch (thread->nr) {
+    case __NR_write:
+    case __NR_writev:
+    case __NR_pwrite64:
+    case __NR_pwritev:
+    case __NR_pwritev2:
+    case __NR_sendfile:
+    case __NR_splice:
+    case __NR_tee:
+    case __NR_vmsplice:
+        return true;
+    case __NR_sendmsg:
+        return !(thread->args[2] & MSG_NOSIGNAL);
+    case __NR_sendto:
+    case __NR_sendmmsg:
+        return !(thread->args[3] & MSG_NOSIGNAL);
+    default:
+        return false;
+    }
+}
+
 bool tl_guest_perform(struct tl_guest_thread *thread, int64_t *result)
 {
+    if (tl_guest_spare(thread, result))
+        return true;
     long got = thread->arch == AUDIT_ARCH_I386
                    ? tl_guest_int80(thread->args, (long)thread->nr, &thread->kicked)
                    : tl_guest_syscall(thread->args, (long)thread->nr, &thread->kicked);
 
-    if (got == aborted || (got == -EINTR && thread->kicked))
+    thread->begun = got != not_begun;
+    if (got == not_begun || got == aborted || (got == -EINTR && thread->kicked))
         return false;
+    if (got == -EPIPE && sends_sigpipe(thread)) {
+        thread->piped = true;
+        tl_guest_kick(thread);
+    }
     *result = got;
     return true;
 }
@@ -138,6 +172,7 @@ static bool pass(struct tl_guest_thread *thread, bool *kicked)
     unsigned number = thread->nr & 0xffff;
     switch (guest->classes[number]) {
     case TL_PASS:
+    case tl_guest_pass_here:
         if (!tl_guest_perform(thread, &result)) {
             tl_guest_restart(thread);
             *kicked = true;

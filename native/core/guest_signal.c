@@ -35,7 +35,7 @@ _Static_assert((int)TL_GUEST_CALL == GUEST_EVENT_CALL && TL_GUEST_KICKED == 4, "
 
 enum { SECCOMP_TRAP = 1, USER_DISPATCH = 2, plain_flags = 0x202 };
 
-static const int caught[] = {SIGSYS, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
+static const int caught[] = {SIGSYS, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGPIPE};
 enum { caught_count = sizeof caught / sizeof *caught };
 
 uint64_t tl_guest_areas;
@@ -81,6 +81,23 @@ static void save(struct tl_guest_thread *thread, const ucontext_t *context)
     thread->exact = 1;
 }
 
+static void leave_kicked(struct tl_guest_thread *thread, ucontext_t *context)
+{
+    uint64_t rip = (uint64_t)context->uc_mcontext.gregs[TL_RIP];
+
+    thread->selector = 0;
+    if (is_within(rip, tl_guest_window, tl_guest_window_end)) {
+        uint64_t fs = thread->fs;
+        leave(thread, context, TL_GUEST_KICKED);
+        thread->fs = fs; // it may not have been set yet
+    } else if (!is_within(rip, tl_guest_switch, tl_guest_from_block_end) && rip != thread->guest->entry) {
+        save(thread, context);
+        thread->interrupted = thread->restarts;
+        thread->restarts = false;
+        leave(thread, context, TL_GUEST_KICKED);
+    }
+}
+
 static void on_kick(int number, siginfo_t *info, void *argument)
 {
     ucontext_t *context = argument;
@@ -98,15 +115,7 @@ static void on_kick(int number, siginfo_t *info, void *argument)
             *rip = (greg_t)tl_guest_int80_abort;
         return;
     }
-    thread->selector = 0;
-    if (is_within((uint64_t)*rip, tl_guest_window, tl_guest_window_end)) {
-        uint64_t fs = thread->fs;
-        leave(thread, context, TL_GUEST_KICKED);
-        thread->fs = fs; // it may not have been set yet
-    } else if (!is_within((uint64_t)*rip, tl_guest_switch, tl_guest_from_block_end)) {
-        save(thread, context);
-        leave(thread, context, TL_GUEST_KICKED);
-    }
+    leave_kicked(thread, context);
 }
 
 // A call under a filter of ours that is no guest's: the filter cannot be taken back, so it is made here.
@@ -131,6 +140,21 @@ static void hand_on(int number, siginfo_t *info, ucontext_t *context)
     is_given[number] = true;
     if (info->si_code <= 0 || number == SIGTRAP || number == SIGSYS)
         tl_rawcall(__NR_tgkill, getpid(), gettid(), number, 0, 0, 0);
+}
+
+// A call that the guest itself has made, rewritten or let go on by the listener. The others are told by their
+// errors, see tl_guest_perform(). What this process writes to a broken pipe is its own affair.
+static void on_pipe(int number, siginfo_t *info, void *argument)
+{
+    struct tl_guest_thread *thread = this_thread();
+
+    if (thread && thread->in_guest) {
+        thread->piped = true;
+        __atomic_store_n(&thread->kicked, 1, __ATOMIC_RELAXED);
+        leave_kicked(thread, argument);
+    } else if (before[number].sa_handler != SIG_IGN && !thread) {
+        hand_on(number, info, argument);
+    }
 }
 
 // The selector catches calls again before the one that returns, which is made where dispatch lets it through.
@@ -186,12 +210,17 @@ static void on_fault(int number, siginfo_t *info, void *argument)
           number == SIGSEGV && rip == thread->return_to ? TL_GUEST_RETURNED : TL_GUEST_FAULT);
 }
 
+static void (*handler_of(int number))(int, siginfo_t *, void *)
+{
+    return number == SIGPIPE ? on_pipe : on_fault;
+}
+
 static bool has_ours(int number)
 {
     struct sigaction action;
 
     sigaction(number, NULL, &action);
-    return action.sa_flags & SA_SIGINFO && action.sa_sigaction == on_fault;
+    return action.sa_flags & SA_SIGINFO && action.sa_sigaction == handler_of(number);
 }
 
 static int claim(int highest, int flags)
@@ -221,7 +250,8 @@ static void claim_kicks(void)
 static void catch_all(void)
 {
     for (int i = 0; i < caught_count; i++) {
-        struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+        struct sigaction action = {.sa_sigaction = handler_of(caught[i]),
+                                   .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
         sigfillset(&action.sa_mask);
         if (has_ours(caught[i]))
             continue;
@@ -249,6 +279,9 @@ struct tl_error *tl_guest_catch_signals(void)
     claim_kicks();
     if (nudge_signal)
         catch_all();
+    // What others have opened meanwhile would not be told from what is this process's own.
+    if (users == 0)
+        tl_guest_keep_all();
     users += nudge_signal != 0;
     pthread_mutex_unlock(&lock);
     return nudge_signal ? NULL : tl_error_new(EBUSY, "no two real-time signals are free");
@@ -273,4 +306,22 @@ int tl_guest_kick_signal(void)
 int tl_guest_nudge_signal(void)
 {
     return nudge_signal;
+}
+
+void tl_guest_kick(struct tl_guest_thread *thread)
+{
+    __atomic_store_n(&thread->kicked, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&thread->attached, __ATOMIC_SEQ_CST))
+        tl_rawcall(__NR_tgkill, getpid(), thread->host_tid, tl_guest_kick_signal(), 0, 0, 0);
+    if (thread->attached && thread->watcher)
+        tl_guest_watcher_kick(thread);
+}
+
+void tl_guest_nudge(struct tl_guest_thread *thread)
+{
+    bool is_in_hook = !__atomic_load_n(&thread->in_guest, __ATOMIC_SEQ_CST);
+
+    tl_guest_kick(thread);
+    if (is_in_hook && thread->attached && !thread->watcher)
+        tl_rawcall(__NR_tgkill, getpid(), thread->host_tid, tl_guest_nudge_signal(), 0, 0, 0);
 }

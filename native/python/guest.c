@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
 #include <sys/syscall.h>
 
 #include "rawcall.h"
@@ -416,6 +417,32 @@ static PyObject *system_call(PyObject *module, PyObject *args)
         tl_rawcall((long)a[0], (long)a[1], (long)a[2], (long)a[3], (long)a[4], (long)a[5], (long)a[6]));
 }
 
+// shared_memory_size(id): bytes of a System V segment
+static PyObject *shared_memory_size(PyObject *module, PyObject *number)
+{
+    long id = PyLong_AsLong(number);
+    struct shmid_ds data;
+
+    (void)module;
+    if (PyErr_Occurred())
+        return NULL;
+    if (shmctl((int)id, IPC_STAT, &data))
+        return tl_raise_errno(errno);
+    return PyLong_FromSize_t(data.shm_segsz);
+}
+
+// keep_descriptor(fd): no guest may close it
+static PyObject *keep_descriptor(PyObject *module, PyObject *given)
+{
+    long fd = PyLong_AsLong(given);
+
+    (void)module;
+    if (PyErr_Occurred())
+        return NULL;
+    tl_guest_keep((int)fd);
+    Py_RETURN_NONE;
+}
+
 static PyObject *unshare_files(PyObject *module, PyObject *unused)
 {
     (void)module;
@@ -430,6 +457,8 @@ static PyMethodDef functions[] = {
     {"memory_grow", memory_grow, METH_VARARGS, NULL},
     {"memory_move", memory_move, METH_VARARGS, NULL},
     {"system_call", system_call, METH_VARARGS, NULL},
+    {"shared_memory_size", shared_memory_size, METH_O, NULL},
+    {"keep_descriptor", keep_descriptor, METH_O, NULL},
     {"unshare_files", unshare_files, METH_NOARGS, NULL},
     {"memory_map", memory_map, METH_VARARGS, NULL},
     {"memory_unmap", memory_unmap, METH_VARARGS, NULL},

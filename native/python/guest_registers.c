@@ -30,6 +30,7 @@ PyObject *tl_guest_thread_perform(PyObject *object, PyObject *args)
     Py_END_ALLOW_THREADS;
     core->nr = nr;
     core->arch = arch;
+    core->begun = true; // as the guest sees it: its personality has
     if (done)
         return PyLong_FromLongLong(result);
     tl_guest_restart(core);
@@ -167,16 +168,14 @@ static PyObject *get_u32(PyObject *object, void *closure)
     return PyLong_FromUnsignedLong(value);
 }
 
-static PyObject *get_interrupted(PyObject *object, void *closure)
+static PyObject *get_bool(PyObject *object, void *closure)
 {
-    (void)closure;
-    return PyBool_FromLong(as_thread(object)->core->interrupted);
+    return PyBool_FromLong(*((char *)as_thread(object)->core + (size_t)closure));
 }
 
-static int set_interrupted(PyObject *object, PyObject *value, void *closure)
+static int set_bool(PyObject *object, PyObject *value, void *closure)
 {
-    (void)closure;
-    as_thread(object)->core->interrupted = value && PyObject_IsTrue(value);
+    *((char *)as_thread(object)->core + (size_t)closure) = value && PyObject_IsTrue(value);
     return 0;
 }
 
@@ -192,6 +191,9 @@ PyGetSetDef tl_guest_thread_getset[] = {
     {"tid", get_u32, NULL, "Of the thread that it runs on; 0 when it has not run yet.",
      (void *)offsetof(struct tl_guest_thread, host_tid)},
     {"arch", get_u32, NULL, NULL, (void *)offsetof(struct tl_guest_thread, arch)},
-    {"interrupted", get_interrupted, set_interrupted, NULL, NULL},
+    {"interrupted", get_bool, set_bool, NULL, (void *)offsetof(struct tl_guest_thread, interrupted)},
+    {"notified", get_bool, NULL, NULL, (void *)offsetof(struct tl_guest_thread, notified)},
+    {"piped", get_bool, set_bool, NULL, (void *)offsetof(struct tl_guest_thread, piped)},
+    {"begun", get_bool, set_bool, NULL, (void *)offsetof(struct tl_guest_thread, begun)},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -132,7 +132,8 @@ static int do_call(struct thread_object *self, const struct tl_call *data, bool 
         *result = -ENOSYS;
         return FINISHED;
     }
-    if (self->core->notified && !wants_result && !self->core->changed) {
+    if (self->core->notified && !wants_result && !self->core->changed &&
+        !tl_guest_closes(self->core->arch, self->core->nr)) {
         tl_guest_watcher_continue(self->core);
         return GOES_ON;
     }
@@ -163,11 +164,13 @@ int tl_guest_perform_call(struct tl_guest_thread *thread, int64_t *result)
     return error;
 }
 
-static int on_kick(struct thread_object *self)
+// In the middle of a call nothing may be done to the guest but to end it; the rest is done behind the call.
+static int on_kick(struct thread_object *self, bool in_call)
 {
     if (PyErr_CheckSignals() < 0)
         return RAISED;
-    PyObject *result = PyObject_CallFunctionObjArgs(guest_of(self)->on_kick, self, NULL);
+    PyObject *result =
+        PyObject_CallFunctionObjArgs(guest_of(self)->on_kick, self, in_call ? Py_True : Py_False, NULL);
     if (!result)
         return RAISED;
     Py_DECREF(result);
@@ -177,6 +180,8 @@ static int on_kick(struct thread_object *self)
 // Waits for hooks that decide later.
 static int await(struct thread_object *self, bool deferred)
 {
+    bool was_kicked = false;
+
     while (deferred) {
         enum tl_guest_decision decision;
         Py_BEGIN_ALLOW_THREADS;
@@ -185,9 +190,12 @@ static int await(struct thread_object *self, bool deferred)
         if (decision != TL_GUEST_UNDECIDED)
             break;
         self->core->kicked = 0;
-        if (on_kick(self) == RAISED)
+        was_kicked = true;
+        if (on_kick(self, true) == RAISED)
             return RAISED;
     }
+    if (was_kicked)
+        tl_guest_kick(self->core);
     if (self->core->decision == TL_GUEST_UNDECIDED)
         return PyErr_CheckSignals() < 0 ? RAISED : FAILED;
     return self->core->decision == TL_GUEST_KILLED ? KILLED : FINISHED;
@@ -282,7 +290,7 @@ static int run_loop(struct thread_object *self)
             what = call_event(self);
             break;
         case TL_GUEST_KICKED:
-            what = on_kick(self);
+            what = on_kick(self, false);
             break;
         case TL_GUEST_INTERRUPTED:
             what = PyErr_CheckSignals() < 0 ? RAISED : GOES_ON;
@@ -316,7 +324,7 @@ static PyObject *thread_detach(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-// run(): 0 it has returned, 1 a fault, 2 a hook has failed, 3 a hook has killed it
+// run(): 0 it has returned, 1 a fault, 2 a hook has failed, 3 a hook has killed it; it stays attached
 static PyObject *thread_run(PyObject *object, PyObject *unused)
 {
     struct thread_object *self = as_thread(object), *outer = innermost;
@@ -335,7 +343,6 @@ static PyObject *thread_run(PyObject *object, PyObject *unused)
     int what = run_loop(self);
     innermost = outer;
     self->runs = false;
-    tl_guest_detach(self->core);
     Py_DECREF(object);
     return what == RAISED ? NULL : PyLong_FromLong(what);
 }

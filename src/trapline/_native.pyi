@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Self, final
 
+from trapline.trace.file import Event
+
 @final
 class Decision:
     """What a hook returns to say that it has decided its call."""
@@ -473,7 +475,11 @@ class GuestThread:
     nr: int
     goes_on_at: int
     interrupted: bool
+    begun: bool
+    piped: bool
     def __new__(cls, guest: Guest, /) -> Self: ...
+    @property
+    def notified(self) -> bool: ...
     @property
     def index(self) -> int: ...
     @property
@@ -489,7 +495,10 @@ class GuestThread:
 
     def detach(self) -> None: ...
     def run(self) -> int:
-        """Run until it has returned (0), faulted (1), a hook has failed (2) or killed it (3)."""
+        """Run until it has returned (0), faulted (1), a hook has failed (2) or killed it (3).
+
+        It stays attached, so that what goes on after a fault is the same thread to the kernel.
+        """
 
     def kick(self) -> None: ...
     def nudge(self) -> None: ...
@@ -513,4 +522,56 @@ def memory_grow(address: int, old_size: int, new_size: int, /) -> None: ...
 def memory_move(address: int, old_size: int, new_size: int, to: int, /) -> None: ...
 def write_window(address: int, data: bytes, boundaries: int, restores: bool, /) -> None: ...
 def system_call(nr: int, *args: int) -> int: ...
+def shared_memory_size(id: int, /) -> int: ...
+def keep_descriptor(fd: int, /) -> None: ...
 def unshare_files() -> None: ...
+
+class TraceText:
+    """Writes events as lines.
+
+    :param plans: ``struct tl_text_plan`` for each number; see native/core/trace_text.h.
+    :param keeps: what *line* returns depends on the record alone, and is kept.
+    :param named: ``named(nr, index, value)`` returns the text of an argument, a result (6) or a mode (7).
+    :param line: returns a line but for its beginning and end, or None; behind a NUL in it are lines that follow.
+    :param write: gets a thread, if each has its own text, and the text, piece by piece.
+    """
+
+    def __new__(
+        cls,
+        plans: bytes,
+        limit: int,
+        column: int,
+        pids: int,
+        stamp: int,
+        durations: bool,
+        keeps: bool,
+        event_type: type[Event],
+        named: Callable[[int, int, int], str],
+        line: Callable[[Event], str | None],
+        write: Callable[[int, bytes], object],
+        /,
+    ) -> Self: ...
+
+class TraceReader:
+    """Reads a recorded file piece by piece; see native/agent/capture.h."""
+
+    def __new__(cls, event_type: type[Event], /) -> Self: ...
+    def feed(self, data: bytes, /) -> None:
+        """Take the next bytes, behind the file's header."""
+
+    def give_back(self) -> int:
+        """Forget the bytes at the end that are no whole chunk, and return how many: the next ones begin there."""
+
+    def next(self, everything: bool, /) -> Event | None:
+        """Return the next event that nothing can come before any more, or with *everything* the next there is."""
+
+    def counts(self) -> list[tuple[int, int, int, int, int, tuple[int, int, int, int, int, int]]]:
+        """Return (number, whether of i386, whether failed, calls, nanoseconds, calls by time) of the calls so far.
+
+        Those by time took under 1, 10, 100 microseconds, 1, 10 milliseconds, or longer.
+        """
+
+    def write(
+        self, everything: bool, text: TraceText | None, also: Callable[[Event], object] | None, /
+    ) -> None:
+        """Write all such events as lines; *also* is called with each."""

@@ -121,7 +121,7 @@ tl_guest_from_block_end:
     jmp tl_guest_left
 
 // long tl_guest_syscall(const uint64_t args[6], long nr, const uint32_t *kicked): 1 << 62 when it was kicked
-// before the call, or the kernel would make it again.
+// before the call, and one more when the kernel has begun it and would make it again, which rcx tells.
     .globl tl_guest_syscall, tl_guest_syscall_window, tl_guest_syscall_done, tl_guest_syscall_abort
     .hidden tl_guest_syscall, tl_guest_syscall_window, tl_guest_syscall_done, tl_guest_syscall_abort
     .type tl_guest_syscall, @function
@@ -135,6 +135,7 @@ tl_guest_syscall:
     movq 32(%rdi), %r8
     movq 40(%rdi), %r9
     movq (%rdi), %rdi
+    xorl %ecx, %ecx
 tl_guest_syscall_window:
     cmpl $0, (%rbx)
     jne tl_guest_syscall_abort
@@ -144,10 +145,12 @@ tl_guest_syscall_done:
     ret
 tl_guest_syscall_abort:
     movabsq $0x4000000000000000, %rax
+    cmpq $1, %rcx
+    sbbq $-1, %rax
     popq %rbx
     ret
 
-// The same by the 32-bit convention.
+// The same by the 32-bit convention, where nothing tells whether it was begun: it is said to be.
     .globl tl_guest_int80, tl_guest_int80_window, tl_guest_int80_done
     .hidden tl_guest_int80, tl_guest_int80_window, tl_guest_int80_done
     .type tl_guest_int80, @function
@@ -173,7 +176,7 @@ tl_guest_int80_done:
     .globl tl_guest_int80_abort
     .hidden tl_guest_int80_abort
 tl_guest_int80_abort:
-1:  movabsq $0x4000000000000000, %rax
+1:  movabsq $0x4000000000000001, %rax
 2:  popq %r12
     popq %rbp
     popq %rbx

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import sys
+
 from trapline.cli import complain, say
 from trapline.errors import CommandError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
     from typing import Any
 
     from trapline.guest import Guest
@@ -17,11 +21,13 @@ __all__ = ["add_parser"]
 _ENOENT = 2
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 _FAILURE = 125
+_HIGH = 512  # where a program that closes low descriptors leaves it alone
 
 _EPILOG = """\
 examples:
   trapline guest busybox echo hello
   trapline guest -e 'getuid,geteuid:retval=0' /bin/busybox id -u
+  trapline guest --execve run /usr/bin/env LANG=C date
   trapline guest -s examples/virtual_hosts.py --stats /bin/grep trapline.test /etc/hosts
 
 The program runs on threads of the Python that runs trapline, and can do to it what it likes: this is no sandbox.
@@ -51,6 +57,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
                         help="rule without Python, as for `trapline run`")  # fmt: skip
     parser.add_argument("--engine", metavar="ENGINE", default="auto",
                         help=f"how calls are caught: auto, {', '.join(ENGINES)}")  # fmt: skip
+    parser.add_argument("--execve", choices=("refuse", "run"), default="refuse",
+                        help="what becomes of execve: it fails, or `trapline run` runs the command")  # fmt: skip
     parser.add_argument("--timeout", metavar="SECONDS", type=float, help="stop it after so long")
     parser.add_argument(
         "--stats", action="store_true", help="say at the end what was caught, on standard error"
@@ -63,10 +71,12 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the program and return its exit status."""
     from trapline.cli.run import load
-    from trapline.guest import Guest, GuestFault
+    from trapline.guest import Guest, GuestFault, Linux
 
     hooks = load(args.script, args.set)
-    with Guest(hooks=hooks, rules=args.rule, engine=args.engine) as guest:
+    _keep_stderr()
+    personality = Linux(execve=args.execve, on_refused=_refusals())
+    with Guest(hooks=hooks, rules=args.rule, engine=args.engine, personality=personality) as guest:
         try:
             guest.load(args.file, [args.file, *args.args])
             status = guest.run(args.timeout)
@@ -82,6 +92,28 @@ def run(args: argparse.Namespace) -> int:
         if args.stats:
             _print_stats(guest)
     return status if status >= 0 else 128 - status
+
+
+def _keep_stderr() -> None:
+    """Go on to have standard error when the guest has closed it: its descriptors are this process's."""
+    try:
+        fd = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+    except OSError:  # there is none, or a low limit
+        return
+    sys.stderr = open(fd, "w", buffering=1, errors="backslashreplace")  # noqa: SIM115
+
+
+def _refusals() -> Callable[[str], None]:
+    """Return what says, the first time, that a guest has no other processes."""
+    told: list[str] = []
+
+    def refused(name: str) -> None:
+        if not told:
+            told.append(name)
+            what = "--execve run has the command run" if name.startswith("execve") else "use `trapline run`"
+            say(f"trapline: {name} is refused: a guest is no process of its own; {what}\n")
+
+    return refused
 
 
 def _print_stats(guest: Guest) -> None:

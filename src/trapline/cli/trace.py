@@ -12,12 +12,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
-    from typing import IO, Any
+    from typing import IO, Any, TextIO
 
     from trapline.cli.run import Options
     from trapline.session import Session
-    from trapline.trace.file import Event
+    from trapline.trace.file import Event, TraceFile
     from trapline.trace.select import Selection
+    from trapline.trace.text import TextWriter
 
 __all__ = ["add_parser", "main"]
 
@@ -82,10 +83,33 @@ def _selection(options: Options) -> Selection:
     return found
 
 
-def _consumer(
-    options: Options, selection: Selection, out: IO[str]
-) -> tuple[Callable[[Event], None], Callable[[], None]]:
-    """Return what takes events, and what ends it."""
+class _Consumer:
+    """What becomes of events.
+
+    :param take: gets each one, or None.
+    :param text: writes them as lines, or None.
+    :param end: is called behind the last one, with what was read, or None when there was nothing.
+    """
+
+    def __init__(
+        self,
+        take: Callable[[Event], object] | None,
+        text: TextWriter | None,
+        end: Callable[[TraceFile | None], object],
+    ) -> None:
+        self._take, self._text, self._end = take, text, end
+
+    def feed(self, trace: TraceFile, *, final: bool) -> None:
+        """Take what is there."""
+        trace.write(self._text, self._take, final=final)
+
+    def end(self, trace: TraceFile | None) -> None:
+        """All has been taken."""
+        self._end(trace)
+
+
+def _consumer(options: Options, selection: Selection, out: TextIO) -> _Consumer:
+    """Return what takes events."""
     from trapline.trace.summary import Summary
     from trapline.trace.text import TextWriter
 
@@ -93,40 +117,43 @@ def _consumer(
     if name != "text":
         from trapline.trace import formats
 
-        return formats.consumer(name, out, options.last("--output", ""), selection, _number(options))
+        given = formats.consumer(name, out, options.last("--output", ""), selection, _number(options))
+        return _Consumer(given[0], None, lambda _: given[1]())
     summary = Summary(selection, options.last("--summary-sort-by", "time"))
     stamps = len(options.all("--timestamps"))
     separate = _Separate(options.last("--output", "")) if _is_separate(options) else None
     writer = TextWriter(
-        separate or (lambda _, text: out.write(text)),
+        separate or (lambda _, text: _write(out, text)),
         limit=_number(options),
         column=_number(options, "--columns", "-a", 40),
         numbers=options.has("--syscall-number"),
         stacks=options.has("--stack-traces"),
-        always_pid=bool(options.all("--output")) and separate is None,
-        never_pid=separate is not None,
+        pids="separate" if separate is not None else "always" if options.all("--output") else "several",
         stamp="r" if options.has("--relative-timestamps") else "t" * min(stamps, 3),
         durations=options.has("--syscall-times"),
         paths=_paths(options, selection),
         selection=selection,
     )
+    sums = options.has("--summary") or options.has("--summary-only")
+    # Files have to be followed event by event; all else was counted on the way.
+    counts_here = sums and selection.needs_files
 
-    def end(summary: Summary | None) -> None:
+    def end(trace: TraceFile | None) -> None:
         if separate is not None:
             separate.close()
-        out.write(summary.text() if summary is not None else "")
+        if sums and not counts_here and trace is not None:
+            summary.add(trace.counts())
+        out.write(summary.text() if sums else "")
         out.flush()
 
-    if options.has("--summary-only"):
-        return summary.take, lambda: end(summary)
-    if not options.has("--summary"):
-        return writer.take, lambda: end(None)
+    return _Consumer(
+        summary.take if counts_here else None, None if options.has("--summary-only") else writer, end
+    )
 
-    def both(event: Event) -> None:
-        writer.take(event)
-        summary.take(event)
 
-    return both, lambda: end(summary)
+def _write(out: TextIO, text: bytes) -> None:
+    out.buffer.write(text)
+    out.buffer.flush()
 
 
 class _Separate:
@@ -135,15 +162,15 @@ class _Separate:
     def __init__(self, path: str) -> None:
         self._path = path
         self._known: set[int] = set()
-        self._open: dict[int, IO[str]] = {}
+        self._open: dict[int, IO[bytes]] = {}
 
-    def __call__(self, tid: int, text: str) -> None:
+    def __call__(self, tid: int, text: bytes) -> None:
         if tid not in self._open:
             if len(self._open) >= _OPEN_FILES:
                 self.close()
-            mode = "a" if tid in self._known else "w"
+            mode = "ab" if tid in self._known else "wb"
             self._known.add(tid)
-            self._open[tid] = open(f"{self._path}.{tid}", mode, encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+            self._open[tid] = open(f"{self._path}.{tid}", mode)  # noqa: SIM115
         self._open[tid].write(text)
 
     def close(self) -> None:
@@ -157,7 +184,7 @@ def _is_separate(options: Options) -> bool:
     return len(options.all("--follow-forks")) > 1 and options.has("--output") and _format(options) == "text"
 
 
-def _output(options: Options) -> IO[str]:
+def _output(options: Options) -> TextIO:
     path = options.last("--output", "")
     if path.startswith(("|", "!")):
         raise UsageError(
@@ -168,8 +195,9 @@ def _output(options: Options) -> IO[str]:
     try:
         if not path:
             return open(os.dup(2), "w", encoding="utf-8", errors="surrogateescape")
-        mode = "a" if options.has("--output-append-mode") else "w"
-        return open(path, mode, encoding="utf-8", errors="surrogateescape")
+        if options.has("--output-append-mode"):
+            return open(path, "a", encoding="utf-8", errors="surrogateescape")
+        return open(path, "w", encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise UsageError(f"trace: cannot write '{path}': {error.strerror}") from None
 
@@ -177,15 +205,14 @@ def _output(options: Options) -> IO[str]:
 def _report(options: Options) -> int:
     if len(options.command) != 1:
         raise UsageError("trace report: name one recorded file")
-    from trapline.trace.file import read
+    from trapline.trace.file import opened
 
     if _format(options) == "raw":
         raise UsageError("trace report: the file is raw already; choose another format")
-    with _output(options) as out:
-        take, end = _consumer(options, _selection(options), out)
-        for event in read(options.command[0]):
-            take(event)
-        end()
+    with opened(options.command[0]) as trace, _output(options) as out:
+        consumer = _consumer(options, _selection(options), out)
+        consumer.feed(trace, final=True)
+        consumer.end(trace)
     return 0
 
 
@@ -251,7 +278,7 @@ def _record(options: Options) -> int:
         if raw:
             status = go()
         else:
-            with _output(options) as out, Follower(fd, reading, *_consumer(options, selection, out)):
+            with _output(options) as out, Follower(fd, reading, _consumer(options, selection, out)):
                 status = go()
         if session.capture_error:
             say(

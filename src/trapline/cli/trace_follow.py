@@ -7,9 +7,19 @@ import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from typing import Protocol
 
-    from trapline.trace.file import Event
+    from trapline.trace.file import TraceFile
+
+    class Consumer(Protocol):
+        """What becomes of events."""
+
+        def feed(self, trace: TraceFile, *, final: bool) -> None:
+            """Take what is there."""
+
+        def end(self, trace: TraceFile | None) -> None:
+            """Be told that nothing follows."""
+
 
 __all__ = ["Follower"]
 
@@ -25,7 +35,7 @@ class Follower:
 
     :param fd: of the record, to which it is written; what has been read of it is thrown away.
     :param reading: the same, at its start.
-    :param take: gets each event, *end* is called behind the last one.
+    :param consumer: gets the events.
     :param behind: with more bytes than that not read yet, calls are passed over; 0: none ever are.
     :ivar skipped: how many bytes were.
     """
@@ -34,13 +44,12 @@ class Follower:
         self,
         fd: int,
         reading: int,
-        take: Callable[[Event], None],
-        end: Callable[[], None],
+        consumer: Consumer,
         behind: int = 0,
     ) -> None:
         self._file = open(os.dup(reading), "rb", buffering=0)  # noqa: SIM115
         self._fd = fd
-        self._take, self._end = take, end
+        self._consumer = consumer
         self._behind = behind
         self._given_back = 0
         self.skipped = 0
@@ -81,15 +90,12 @@ class Follower:
                     left = size - self._file.tell()
                     if self._behind and left > self._behind:
                         self.skipped += trace.skip(left)
-                    for event in trace.events(final=final, pieces=int(self._behind > 0)):
-                        self._take(event)
-                        if self._abandoned:
-                            return
+                    self._consumer.feed(trace, final=final)
                     self._give_back()
                 if final:
                     break
             if not self._abandoned:
-                self._end()
+                self._consumer.end(trace)
         except BaseException as error:
             self._failure = error
         finally:

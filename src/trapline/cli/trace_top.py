@@ -12,12 +12,30 @@ from trapline.errors import TraplineError, UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from trapline.session import Session
+    from trapline.trace.file import TraceFile
     from trapline.trace.select import Selection
+    from trapline.trace.top import Top
 
 __all__ = ["require", "streams", "view"]
 
 #: Of a program that makes more calls than can be counted at once some are passed over, so that the view is of now.
 _BEHIND = 8 << 20
+_PIECE = 1 << 18
+
+
+class _Counting:
+    """Counts a little at a time, so that whoever wants to quit does not wait."""
+
+    def __init__(self, top: Top) -> None:
+        self._top = top
+
+    def feed(self, trace: TraceFile, *, final: bool) -> None:
+        """Count what is there, or at first a piece of it."""
+        if not final:
+            trace.write(None, self._top.take, final=False, most=_PIECE)
+
+    def end(self, trace: TraceFile | None) -> None:
+        """Nobody wants to know the rest."""
 
 
 def require() -> None:
@@ -68,7 +86,7 @@ def view(
         late = f", {follower.skipped >> 20} MB passed over" if follower.skipped else ""
         return f"{'runs' if session.returncode is None else f'ended with status {session.returncode}'}{late}"
 
-    follower = Follower(*record, top.take, lambda: None, _BEHIND)
+    follower = Follower(*record, _Counting(top), _BEHIND)
     with session, follower:
         waiting = threading.Thread(target=wait, name="trapline-wait", daemon=True)
         waiting.start()

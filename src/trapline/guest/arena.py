@@ -307,6 +307,11 @@ class Arena:
             _native.memory_map(address, end - address, 0, flags, -1, 0)
             self._forget(address, end)
 
+    def leave(self, start: int, size: int) -> None:
+        """Take notice that what is mapped there is about to be replaced by other means."""
+        with self.lock:
+            self._tell(start, self._check(start, size))
+
     def note(self, address: int, size: int, bits: int, name: str) -> None:
         """Take down what was mapped by other means."""
         with self.lock:

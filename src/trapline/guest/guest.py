@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Guest"]
 
-_PASS, _CONSTANT, _SLOW = 0, 1, 2
+_SLOW, _PASS_HERE = 2, 3
+#: close, dup2, dup3, close_range: not of what this process has open.
+_CLOSING = (3, 33, 292, 436)
 _IO_URING_SETUP = 425
 _EPERM = 1
 _STACK_SIZE = 1 << 20
@@ -85,15 +87,22 @@ class Guest(Running):
         #: Name of the engine.
         self.engine = self._choice.name
         self._on_hook_error = error_policy(on_hook_error)
+        hooks = list(hooks)
+        self.personality = Linux() if personality is None else personality
         parsed = [rule if isinstance(rule, Rule) else parse(rule) for rule in rules]
         plan = Plan(
-            collect(hooks), parsed, allow_io_uring=False, hide_vdso=None, workers=workers,
+            collect(hooks), parsed, allow_io_uring=self.personality.numbers is not None, hide_vdso=None, workers=workers,
             on_error=self._hook_failed, on_unhidden=lambda _: None,
         )  # fmt: skip
         self.hides_vdso = bool(plan.hide_vdso)
+        self._for_commands: dict[str, Any] = {
+            "hooks": hooks,
+            "rules": parsed,
+            "on_hook_error": on_hook_error,
+            "workers": workers,
+        }
         self._owns_arena = arena is None
         self.arena = Arena() if arena is None else arena
-        self.personality = Linux() if personality is None else personality
         self.personality.begin(self)
         self._tables = CallTables(plan, action.RET_USER_NOTIF)
         self._native = _native.Guest(
@@ -182,7 +191,11 @@ class Guest(Running):
             from trapline.guest.linux import LINUX
 
             native.set_convention(*(convention or LINUX).positions())
+            # Blocks look at Linux's numbers where Linux has them: here all calls are asked about.
+            native.classify(_SLOW, None)
+            return
         x86_64 = abi.AUDIT_ARCH["x86_64"]
+        native.classify(_PASS_HERE, _CLOSING)
         handled = [nr for arch, nr in self.personality.handlers() if arch == x86_64]
         if self._tables.sees_all or -1 in handled:
             native.classify(_SLOW, None)
@@ -205,7 +218,9 @@ class Guest(Running):
             if sys.stderr is not None:
                 sys.stderr.write(note + "".join(traceback.format_exception(error)))
             return self._on_hook_error
-        thread = self._threads[call._id & 0xFFF]
+        thread = self._threads.get(call._id & 0xFFF)
+        if thread is None:  # nobody waits for it any more
+            return -1
         thread.error = error
         if thread.driver != threading.get_native_id():
             thread.kick()
@@ -220,8 +235,8 @@ class Guest(Running):
                 self._rewriter = Rewriter(self.arena, self._native)
         self._rewriter.rewrite(site)
 
-    def _kicked(self, thread: Thread) -> None:
-        """Called on a thread that was interrupted, before it goes on."""
+    def _kicked(self, thread: Thread, in_call: bool) -> None:
+        """Called on a thread that was interrupted, before it goes on; in the middle of a call it may be ended."""
         if thread.error is not None:
             error, thread.error = thread.error, None
             raise error
@@ -229,6 +244,8 @@ class Guest(Running):
             raise End
         if self._deadline is not None and time.monotonic() >= self._deadline:
             raise TimeoutError("the guest still runs after the time it was given")
+        if in_call:
+            return
         if self._rewriter is not None:
             self._rewriter.show(thread)
         self.personality.kicked(thread)
@@ -302,7 +319,7 @@ class Guest(Running):
         except End:
             if self._failure is not None:
                 raise self._failure from None
-            status = self._status or 0
+            status = self._run_command() or 0
             raise (GuestExit(status) if status >= 0 else GuestKilled(-status)) from None
         finally:
             if timer is not None:
@@ -349,7 +366,18 @@ class Guest(Running):
             self.forget_thread(thread)
         if self._failure is not None:
             raise self._failure
-        assert self._status is not None
+        status = self._run_command()
+        assert status is not None
+        return status
+
+    def _run_command(self) -> int | None:
+        """Run what the guest has executed, if anything, and return the status."""
+        command, self._command = self._command, None
+        if command is not None:
+            from trapline.session import Session
+
+            with Session(command[0], env=command[1], **self._for_commands) as session:
+                self._status = session.wait()
         return self._status
 
     def _run_main(self, thread: Thread) -> int:
@@ -372,7 +400,14 @@ class Guest(Running):
     @property
     def calls(self) -> dict[str, int]:
         """How often each call reached hooks, by name."""
-        return self._tables.counts()
+        listener = self._tables.listener
+        if self.personality.numbers is None or listener is None:
+            return self._tables.counts()
+        found: dict[str, int] = {}
+        for (_, nr), count in listener.call_counts().items():
+            name = self.personality.name(nr, "x86_64")
+            found[name] = found.get(name, 0) + count
+        return found
 
     @property
     def rules(self) -> dict[str, int]:
@@ -398,19 +433,25 @@ class Guest(Running):
         if self._closed:
             return
         self.end(None)
-        with self._ended:
-            self._ended.wait_for(lambda: not self._running, 5)
+        if self._host is None or not self._host.is_left:
+            with self._ended:
+                self._ended.wait_for(lambda: not self._running, 5)
+        self._passed = self._native.passed
+        self._sites = self.sites
+        self._closed = True
         if self._host is not None:
-            self._host.close()
+            self._host.close(self._release)
+        else:
+            self._release()
+
+    def _release(self) -> None:
+        self.personality.close()
         if self._deferred is not None:
             self._deferred.close()
         self._threads.clear()
         self._main = None
-        self._passed = self._native.passed
-        self._sites = self.sites
         # Its tables go with it, and not when the collector comes around.
         self._rewriter = None
-        self._closed = True
         del self._native
         if self._tables.listener is not None:
             self._tables.listener.close()

@@ -5,12 +5,16 @@ from __future__ import annotations
 import threading
 
 from trapline import _native
+from trapline.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Host"]
+
+#: Seconds that a function which is to end may take before it is left to itself.
+_PATIENCE = 1.0
 
 
 class Host:
@@ -27,8 +31,12 @@ class Host:
         self._work: Callable[[], int] | None = None
         self._begin = threading.Semaphore(0)
         self._done = threading.Event()
+        self._lock = threading.Lock()
         self._result = 0
         self._error: BaseException | None = None
+        self._last: Callable[[], None] | None = None
+        #: It still runs what nobody waits for any more: a hook that waits can only be interrupted on the main thread.
+        self.is_left = False
         self._thread = threading.Thread(target=self._main, name="trapline-guest-host", daemon=True)
         self._thread.start()
 
@@ -46,15 +54,24 @@ class Host:
             except BaseException as error:
                 self._error = error
             self._work = work = None
-            self._done.set()
+            with self._lock:
+                self._done.set()
+                last = self._last
+            if last is not None:
+                last()
+                return
 
     def run(self, function: Callable[[], int], stop: Callable[[BaseException], None]) -> int:
-        """Run a function there and return its result, or raise what it raised.
+        """Run a function there and return its result, or raise what it raised, or what has interrupted that.
 
         :param stop: has the function end, because waiting for it was interrupted.
+        :raises UsageError: what was interrupted is still running.
         """
         if threading.current_thread() is self._thread:
             return function()
+        if self.is_left and not self._done.is_set():
+            raise UsageError("a hook of the call that was interrupted still waits on this guest's thread")
+        self.is_left = False
         self._done.clear()
         self._error = None
         interruption: BaseException | None = None
@@ -62,7 +79,9 @@ class Host:
         self._begin.release()
         while not self._done.is_set():
             try:
-                self._done.wait()
+                if not self._done.wait(None if interruption is None else _PATIENCE):
+                    self.is_left = True
+                    break
             except BaseException as error:
                 interruption = error
                 stop(error)
@@ -73,8 +92,13 @@ class Host:
             raise error
         return self._result
 
-    def close(self) -> None:
-        """End the thread."""
+    def close(self, last: Callable[[], None]) -> None:
+        """Call *last* and end the thread: now, or when it is through with what it was left with."""
+        with self._lock:
+            if self.is_left and not self._done.is_set():
+                self._last = last
+                return
         self._work = None
         self._begin.release()
         self._thread.join()
+        last()

@@ -12,6 +12,8 @@ import signal
 import threading
 from contextlib import contextmanager
 
+from trapline import _native
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +36,8 @@ class _Watch:
         if self._owner != os.getpid():  # in a process that was forked no thread is left
             reader, self._writer = os.pipe2(os.O_CLOEXEC)
             os.set_blocking(self._writer, False)
+            for fd in (reader, self._writer):
+                _native.keep_descriptor(fd)
             self._owner = os.getpid()
             threading.Thread(target=self._read, args=(reader,), name="trapline-signals", daemon=True).start()
         return self._writer

@@ -11,7 +11,6 @@ from trapline.guest.arena import MAP_PRIVATE, PAGE, PROT_EXEC, PROT_READ, PROT_W
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from trapline.guest.arena import Arena
     from trapline.guest.guest import Guest
@@ -30,6 +29,36 @@ _AT_UID, _AT_EUID, _AT_GID, _AT_EGID, _AT_PLATFORM, _AT_HWCAP, _AT_CLKTCK = 11, 
 _AT_SECURE, _AT_RANDOM, _AT_HWCAP2, _AT_EXECFN, _AT_SYSINFO_EHDR, _AT_MINSIGSTKSZ = 23, 25, 26, 31, 33, 51
 _ENOENT, _ENOEXEC, _EACCES = 2, 8, 13
 
+_EHDR = struct.Struct("<16xHHIQQQIHHH6x")
+_PHDR = struct.Struct("<IIQQQQQQ")
+_MAGIC, _CLASS, _CLASS_64 = b"\x7fELF", 4, 2
+_ET_EXEC, _ET_DYN, _EM_X86_64 = 2, 3, 62
+_PT_LOAD, _PT_INTERP = 1, 3
+
+
+class _Segment:
+    """A program header."""
+
+    __slots__ = ("address", "file_size", "flags", "kind", "memory_size", "offset")
+
+    def __init__(
+        self,
+        kind: int,
+        flags: int,
+        offset: int,
+        address: int,
+        _: int,
+        file_size: int,
+        memory_size: int,
+        __: int,
+    ) -> None:
+        self.kind = kind
+        self.flags = flags
+        self.offset = offset
+        self.address = address
+        self.file_size = file_size
+        self.memory_size = memory_size
+
 
 class Program:
     """An ELF file that has been mapped.
@@ -41,84 +70,90 @@ class Program:
     :ivar interpreter: path of its interpreter, or None.
     """
 
-    def __init__(self, path: str) -> None:
-        from elftools.common.exceptions import ELFError
-        from elftools.elf.elffile import ELFFile
+    _entry: int
+    _phoff: int
 
+    def __init__(self, path: str) -> None:
         self.path = path
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise CommandError(error.errno, str(error.strerror), path) from None
         try:
-            with open(self._fd, "rb", closefd=False) as file:
-                elf = ELFFile(file)
-                machine, kind, bits = elf["e_machine"], elf["e_type"], elf.elfclass
-                self._entry, self._phoff = elf["e_entry"], elf["e_phoff"]
-                self.header_size, self.header_count = elf["e_phentsize"], elf["e_phnum"]
-                segments = [segment.header for segment in elf.iter_segments()]
-                named = [
-                    str(segment.get_interp_name())  # type: ignore[attr-defined]
-                    for segment in elf.iter_segments()
-                    if segment["p_type"] == "PT_INTERP"
-                ]
-        except ELFError:
+            self._read()
+        except BaseException:
             os.close(self._fd)
-            raise CommandError(_ENOEXEC, "it is no ELF program", path) from None
-        self.interpreter: str | None = named[0] if named else None
-        if (machine, bits) != ("EM_X86_64", 64) or kind not in ("ET_EXEC", "ET_DYN"):
-            os.close(self._fd)
-            raise CommandError(_ENOEXEC, f"it is no program for x86-64 ({machine}, {kind})", path)
-        self.is_fixed = kind == "ET_EXEC"
-        self._loads: list[Any] = [header for header in segments if header["p_type"] == "PT_LOAD"]
-        self.low = self._loads[0]["p_vaddr"] & -PAGE
-        self.high = pages(max(header["p_vaddr"] + header["p_memsz"] for header in self._loads))
+            raise
+        self.low = self._loads[0].address & -PAGE
+        self.high = pages(max(each.address + each.memory_size for each in self._loads))
         self.bias = 0
+
+    def _read(self) -> None:
+        """Read the headers. They are few, and a library for ELF takes longer to import than a program to run."""
+        header = os.pread(self._fd, _EHDR.size, 0)
+        if len(header) < _EHDR.size or not header.startswith(_MAGIC):
+            raise CommandError(_ENOEXEC, "it is no ELF program", self.path)
+        kind, machine, _, self._entry, self._phoff, *_, size, count = _EHDR.unpack(header)
+        if header[_CLASS] != _CLASS_64 or machine != _EM_X86_64 or kind not in (_ET_EXEC, _ET_DYN):
+            raise CommandError(_ENOEXEC, "it is no program for x86-64", self.path)
+        self.header_size, self.header_count = size, count
+        self.is_fixed = kind == _ET_EXEC
+        table = os.pread(self._fd, size * count, self._phoff)
+        if size != _PHDR.size or len(table) < size * count:
+            raise CommandError(_ENOEXEC, "its program headers cannot be read", self.path)
+        segments = [_Segment(*fields) for fields in _PHDR.iter_unpack(table)]
+        self._loads = [each for each in segments if each.kind == _PT_LOAD]
+        if not self._loads:
+            raise CommandError(_ENOEXEC, "it has nothing to load", self.path)
+        named = [
+            os.pread(self._fd, each.file_size, each.offset) for each in segments if each.kind == _PT_INTERP
+        ]
+        self.interpreter: str | None = os.fsdecode(named[0].rstrip(b"\0")) if named else None
 
     def map(self, arena: Arena, bias: int) -> None:
         """Map it so that its addresses begin at *bias*."""
         self.bias = bias
         name = os.path.basename(self.path)
-        for header in self._loads:
-            self._map_segment(arena, header, name)
+        for segment in self._loads:
+            self._map_segment(arena, segment, name)
         os.close(self._fd)
 
-    def _map_segment(self, arena: Arena, header: Any, name: str) -> None:
-        flags = header["p_flags"]
+    def _map_segment(self, arena: Arena, segment: _Segment, name: str) -> None:
+        flags = segment.flags
         bits = (
             (PROT_READ if flags & 4 else 0)
             | (PROT_WRITE if flags & 2 else 0)
             | (PROT_EXEC if flags & 1 else 0)
         )
-        start = self.bias + header["p_vaddr"]
-        low, file_end, end = start & -PAGE, start + header["p_filesz"], start + header["p_memsz"]
-        if header["p_filesz"]:
-            offset = header["p_offset"] - (start - low)
+        start = self.bias + segment.address
+        low, file_end, end = start & -PAGE, start + segment.file_size, start + segment.memory_size
+        if segment.file_size:
+            offset = segment.offset - (start - low)
             arena.map(file_end - low, bits, at=low, fd=self._fd, offset=offset, flags=MAP_PRIVATE, name=name)
-        rest = pages(file_end) if header["p_filesz"] else low
+        rest = pages(file_end) if segment.file_size else low
         if rest < end:
             arena.map(end - rest, bits, at=rest, name=name)
-        if bits & PROT_WRITE and header["p_filesz"] and file_end < end:
+        if bits & PROT_WRITE and segment.file_size and file_end < end:
             # To the end of the page: dynamic linkers allocate there.
             arena.memory(file_end, rest - file_end)[:] = bytes(rest - file_end)
 
     @property
     def entry(self) -> int:
         """Where it begins."""
-        return int(self.bias + self._entry)
+        return self.bias + self._entry
 
     @property
     def headers(self) -> int:
         """Address of its program headers."""
-        for header in self._loads:
-            if header["p_offset"] <= self._phoff < header["p_offset"] + header["p_filesz"]:
-                return int(self.bias + header["p_vaddr"] + self._phoff - header["p_offset"])
+        for segment in self._loads:
+            if segment.offset <= self._phoff < segment.offset + segment.file_size:
+                return self.bias + segment.address + self._phoff - segment.offset
         return 0
 
     @property
     def end(self) -> int:
         """The first page behind it."""
-        return int(self.bias + self.high)
+        return self.bias + self.high
 
 
 def _find(path: str) -> str:

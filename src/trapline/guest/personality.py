@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trapline import abi
+from trapline import abi, hooks
 from trapline.errors import UsageError
 from trapline.guest.registers import NAMES
 
@@ -72,7 +72,8 @@ def does(*names: str) -> Callable[[F], F]:
 class Personality:
     """The calls of a kernel, each a method with :func:`does`.
 
-    :cvar numbers: names by number; None: those of Linux, and what no method does is the kernel's.
+    :cvar numbers: names by number; None: those of Linux, and what no method does is the kernel's. With numbers of its
+        own, what no method does fails with ENOSYS.
     :cvar convention: where numbers, arguments and results are; None: as Linux has it.
     """
 
@@ -81,6 +82,32 @@ class Personality:
 
     def __init__(self) -> None:
         self.guest: Guest | None = None
+
+    @classmethod
+    def on(cls, *names: str, **options: Any) -> Callable[[F], F]:
+        """Register a hook, as :func:`trapline.on` does, for calls by the names that they have here.
+
+        :raises UsageError: there is no such call.
+        """
+        return hooks.on(*cls._numbered(names), **options)
+
+    @classmethod
+    def on_return(cls, *names: str, **options: Any) -> Callable[[F], F]:
+        """Register a hook that sees results, as :func:`trapline.on_return` does, by the names of this kernel."""
+        return hooks.on_return(*cls._numbered(names), **options)
+
+    @classmethod
+    def _numbered(cls, names: tuple[str, ...]) -> list[str]:
+        """Return names that mean the same numbers to hooks."""
+        if cls.numbers is None:
+            return list(names)
+        found = []
+        for name in names:
+            numbers = [f"syscall_{nr}" for nr, known in cls.numbers.items() if known == name]
+            if name != "*" and not numbers:
+                raise UsageError(f"{cls.__name__} has no number for {name!r}")
+            found += numbers or ["*"]
+        return found
 
     def begin(self, guest: Guest) -> None:
         """Belong to a guest; called once."""
@@ -147,3 +174,6 @@ class Personality:
 
     def ended(self, thread: Thread) -> None:
         """Do what is due when a thread has ended, while its memory is there."""
+
+    def close(self) -> None:
+        """Give back what it has; called when its guest is closed, after its last thread."""

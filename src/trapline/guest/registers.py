@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from trapline.errors import UnsupportedByEngineError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +17,8 @@ NAMES = (
     "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rdi", "rsi", "rbp", "rbx", "rdx", "rax", "rcx", "rsp",
     "rip", "eflags",
 )  # fmt: skip
+#: What a seccomp listener tells of a call.
+_TOLD = ("rax", "rdi", "rsi", "rdx", "r10", "r8", "r9", "rip")
 _INDEX = {name: index for index, name in enumerate(NAMES)}
 
 
@@ -23,10 +27,16 @@ def signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
+def _unsupported(what: str) -> UnsupportedByEngineError:
+    return UnsupportedByEngineError(f"{what}: use another engine", engine="notify", capability="registers")
+
+
 class Registers:
     """Registers of a guest's thread that does not run just now: ``registers.rax = 0``.
 
     Values are unsigned, 64 bits.
+
+    :raises UnsupportedByEngineError: a hook asks for what ``notify`` does not tell of a call, or sets a register.
     """
 
     __slots__ = ("_thread",)
@@ -39,18 +49,23 @@ class Registers:
     def __getattr__(self, name: str) -> int:
         if name not in _INDEX:
             raise AttributeError(f"there is no register {name!r}, only {', '.join(NAMES)}")
+        if self._thread.notified and name not in _TOLD:
+            raise _unsupported(f"engine 'notify' does not tell {name}, only {', '.join(_TOLD)}")
         return self._thread.get(_INDEX[name])
 
     def __setattr__(self, name: str, value: int) -> None:
         if name not in _INDEX:
             raise AttributeError(f"there is no register {name!r}, only {', '.join(NAMES)}")
+        if self._thread.notified:
+            raise _unsupported("engine 'notify' cannot set registers in the middle of a call")
         self._thread.set(_INDEX[name], value & 0xFFFFFFFFFFFFFFFF)
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
-        return iter([(name, self._thread.get(index)) for name, index in _INDEX.items()])
+        names = _TOLD if self._thread.notified else NAMES
+        return iter([(name, self._thread.get(_INDEX[name])) for name in names])
 
     def as_dict(self) -> dict[str, int]:
-        """Return all of them."""
+        """Return all that are known."""
         return dict(self)
 
     def __repr__(self) -> str:

@@ -250,9 +250,9 @@ class Rewriter:
             if here < marks.rax_back:
                 registers.rax = registers.r11
             done = True
-        if here == marks.passes and not thread.interrupted:
-            # Before the call, or the kernel makes it again.
-            thread.interrupted = True
+        if here == marks.passes and registers.rcx:
+            # The gate comes here with 0 in it: the kernel has begun the call, and would make it again.
+            thread.interrupted = thread.begun = True
             thread.nr = registers.rax
             thread.goes_on_at = patch.site + 2
         registers.rip = patch.site + (2 if done else 0)

@@ -41,6 +41,7 @@ class Running:
         self._ending = False
         self._status: int | None = None
         self._failure: BaseException | None = None
+        self._command: tuple[list[str], dict[str, str]] | None = None
         self._deadline: float | None = None
         self._rewriter: Any = None
 
@@ -81,6 +82,7 @@ class Running:
                 else:
                     raise GuestKilled(thread.killed_by)
         finally:
+            thread.detach()
             with self._ended:
                 self._running.discard(thread)
                 self._ended.notify_all()
@@ -139,6 +141,14 @@ class Running:
     def exit(self, status: int) -> NoReturn:
         """End the guest with a status, from a thread of its own: for personalities."""
         self.end(status & 0xFF)
+        raise End
+
+    def execute(self, command: list[str], env: dict[str, str]) -> NoReturn:
+        """End the guest, from a thread of its own, and have a command run in its place: for personalities."""
+        with self._lock:
+            if not self._ending:
+                self._command = command, env
+        self.end(0)
         raise End
 
     def end(self, status: int | None, failure: BaseException | None = None) -> None:

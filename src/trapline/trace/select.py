@@ -117,10 +117,13 @@ class Selection:
 
     def wants(self, event: Event, files: Files | None) -> bool:
         """Whether a call is shown."""
-        if self.names != EVERY and event.name not in self.names:
-            return False
-        outcome = "unfinished" if event.result is None else "failed" if event.error else "successful"
-        return outcome in self.status and (not self.globs or self._matches(event, files))
+        outcome = None if event.result is None else event.error != 0
+        return self.wants_outcome(event.name, outcome) and (not self.globs or self._matches(event, files))
+
+    def wants_outcome(self, name: str, has_failed: bool | None) -> bool:
+        """Whether calls of a name that end like this are shown; None is: not at all."""
+        outcome = "unfinished" if has_failed is None else "failed" if has_failed else "successful"
+        return outcome in self.status and (self.names == EVERY or name in self.names)
 
     def _matches(self, event: Event, files: Files | None) -> bool:
         from fnmatch import fnmatchcase

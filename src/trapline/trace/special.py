@@ -151,7 +151,7 @@ def _getdents(line: StraceLine) -> tuple[list[str], str]:
     while at + _DIRENT_LENGTH + 2 <= len(data):
         count += 1
         at += int.from_bytes(data[at + 16 : at + 18], "little") or len(data)
-    if not line.unwritten and (data or not result):
+    if line.at("dirent") and not line.unwritten and (data or not result):
         shown[1] = f"{address_text(line.at('dirent'))} /* {count} entr{'y' if count == 1 else 'ies'} */"
     return shown, ""
 

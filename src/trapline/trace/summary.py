@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from trapline import abi
 from trapline.errors import UsageError
 from trapline.trace.file import CALL, Event
+from trapline.trace.files import Files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from trapline.trace.select import Selection
@@ -42,6 +44,7 @@ class Summary:
             raise UsageError(f"trace: -S knows {', '.join(SORTS)}, not {sort!r}")
         self._key = SORTS[sort]
         self._selection = selection
+        self._files = Files() if selection is not None and selection.needs_files else None
         #: By name: calls, errors, nanoseconds, and how many took how long.
         self.calls: dict[str, list[int]] = {}
 
@@ -49,7 +52,10 @@ class Summary:
         """Count one event."""
         if event.kind != CALL or event.result is None:
             return
-        if self._selection is not None and not self._selection.wants(event, None):
+        is_wanted = self._selection is None or self._selection.wants(event, self._files)
+        if self._files is not None:
+            self._files.learn(event)
+        if not is_wanted:
             return
         found = self.calls.setdefault(event.name, [0] * (4 + len(_BINS)))
         taken = event.end - event.start
@@ -58,6 +64,16 @@ class Summary:
         found[2] += taken
         place = next((index for index, (end, _) in enumerate(_BINS) if taken < end), len(_BINS))
         found[3 + place] += 1
+
+    def add(self, counts: Iterable[tuple[int, int, int, int, int, Sequence[int]]]) -> None:
+        """Count what :meth:`trapline.trace.file.TraceFile.counts` returns."""
+        for nr, is_i386, has_failed, calls, nanoseconds, places in counts:
+            name = abi.name(nr, "i386" if is_i386 else "x86_64")
+            if self._selection is not None and not self._selection.wants_outcome(name, bool(has_failed)):
+                continue
+            found = self.calls.setdefault(name, [0] * (4 + len(_BINS)))
+            for index, more in enumerate((calls, calls * has_failed, nanoseconds, *places)):
+                found[index] += more
 
     def text(self) -> str:
         """Write the table, the most time first."""

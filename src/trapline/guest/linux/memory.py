@@ -10,6 +10,7 @@ from trapline.guest.arena import (
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     PAGE,
+    PROT_EXEC,
     PROT_READ,
     PROT_WRITE,
     pages,
@@ -30,6 +31,8 @@ _MAP_32BIT, _MAP_GROWSDOWN = 0x40, 0x100
 _PROT_MASK = 7
 _MREMAP_MAYMOVE, _MREMAP_FIXED, _MREMAP_DONTUNMAP = 1, 2, 4
 _LOW_LIMIT = 1 << 31
+_SHMAT = 30
+_SHM_RDONLY, _SHM_RND, _SHM_REMAP, _SHM_EXEC = 0o10000, 0o20000, 0o40000, 0o100000
 
 
 def _error(number: int) -> OSError:
@@ -43,9 +46,11 @@ class Memory(Personality):
         """Belong to a guest."""
         super().begin(guest)
         self._brk_start = self._brk = 0
+        self._attached: dict[int, int] = {}
 
     def loaded(self, program: Program) -> None:
         """Have the heap begin behind a program."""
+        super().loaded(program)
         self._brk_start = self._brk = program.end
 
     @does("brk")
@@ -163,7 +168,39 @@ class Memory(Personality):
             arena.note(wanted, new_size, bits, name)
             return wanted
 
-    @does("shmat", "shmdt", "remap_file_pages", "userfaultfd", "map_shadow_stack")
+    @does("shmat")
+    def do_shmat(self, thread: Thread, call: Call) -> int:
+        number, address, flags = call.raw[0] & 0xFFFFFFFF, call.raw[1], call.raw[2] & 0xFFFFFFFF
+        if address and flags & _SHM_RND:
+            address &= -PAGE
+        if address % PAGE:
+            raise _error(_EINVAL)
+        with self.arena.lock:
+            size = pages(_native.shared_memory_size(number))
+            at = address or self.arena.gap(size)
+            if at < self.arena.start or at + size > self.arena.end:
+                raise _error(_EINVAL)
+            if not flags & _SHM_REMAP and self.arena.overlapping(at, at + size):
+                raise _error(_EINVAL)
+            self.arena.leave(at, size)
+            got = _native.system_call(_SHMAT, number, at, flags & ~_SHM_RND | _SHM_REMAP)
+            if got < 0:
+                raise _error(-got)
+            bits = PROT_READ | (0 if flags & _SHM_RDONLY else PROT_WRITE)
+            self.arena.note(at, size, bits | (PROT_EXEC if flags & _SHM_EXEC else 0), f"SYSV{number:08x}")
+            self._attached[at] = size
+            return at
+
+    @does("shmdt")
+    def do_shmdt(self, thread: Thread, call: Call) -> int:
+        with self.arena.lock:
+            size = self._attached.pop(call.raw[0], None)
+            if size is None:
+                raise _error(_EINVAL)
+            self.arena.free(call.raw[0], size)
+            return 0
+
+    @does("remap_file_pages", "userfaultfd", "map_shadow_stack")
     def do_not(self, thread: Thread, call: Call) -> int:
         raise _error(38)
 

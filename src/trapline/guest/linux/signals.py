@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import struct
-import threading
+from math import ceil
 from time import monotonic
 
-from trapline.guest.linux.threads import state_of
+from trapline import abi
+from trapline.guest.linux.threads import Pending, state_of
 from trapline.guest.personality import Personality, does
 from trapline.guest.registers import NAMES
 
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
     from trapline.guest.guest import Guest
     from trapline.guest.thread import Thread
 
-__all__ = ["Signals"]
+__all__ = ["Signals", "siginfo"]
 
 _EPERM, _ESRCH, _EAGAIN, _ENOMEM, _EINVAL, _ENOSYS = 1, 3, 11, 12, 22, 38
-_SIGKILL, _SIGALRM, _SIGSTOP = 9, 14, 19
+_SIGKILL, _SIGPIPE, _SIGSTOP = 9, 13, 19
 _IGNORED = frozenset({17, 18, 23, 28})  # SIGCHLD, SIGCONT, SIGURG, SIGWINCH
 _STOPPING = frozenset({19, 20, 21, 22})
 _UNBLOCKABLE = 1 << (_SIGKILL - 1) | 1 << (_SIGSTOP - 1)
@@ -31,7 +32,8 @@ _RED_ZONE = 128
 _FRAME = 8 + 304 + 128
 _CLEARED_FLAGS = 0x100 | 0x400 | 0x10000  # TF, DF, RF
 _SEGMENTS = 0x002B000000000033  # cs and ss of 64-bit code
-_PAUSE, _PPOLL = 34, 271
+_POLL, _PAUSE, _PSELECT6 = 7, 34, 270
+_INT_MAX, _MASK = (1 << 31) - 1, (1 << 64) - 1
 #: Calls that a handler ends with EINTR, whatever SA_RESTART says: poll, select, pause, nanosleep, epoll_wait and
 #: others.
 _NOT_RESTARTED = frozenset({7, 23, 34, 35, 127, 128, 130, 230, 232, 270, 271, 281, 441})
@@ -45,12 +47,13 @@ def _bit(number: int) -> int:
     return 1 << (number - 1)
 
 
-def _siginfo(number: int, code: int, *words: int) -> bytes:
+def siginfo(number: int, code: int, *words: int) -> bytes:
+    """Return a ``siginfo_t`` whose fields begin with *words* of 64 bits."""
     return struct.pack("<iiiiQQ", number, 0, code, 0, *words, *[0] * (2 - len(words))).ljust(128, b"\0")
 
 
 def _sent(number: int, code: int) -> bytes:
-    return _siginfo(number, code, os.getpid() | os.getuid() << 32)
+    return siginfo(number, code, os.getpid() | os.getuid() << 32)
 
 
 class Signals(Personality):
@@ -60,22 +63,31 @@ class Signals(Personality):
         """Belong to a guest."""
         super().begin(guest)
         self._actions: dict[int, tuple[int, int, int, int]] = {}
-        self._shared: dict[int, bytes] = {}
-        self._alarm: threading.Timer | None = None
-        self._alarm_at = self._alarm_every = 0.0
+        self._shared = Pending()
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
     def post(self, thread: Thread | None, number: int, info: bytes) -> None:
         """Send a signal to a thread, or to the guest at large."""
         assert self.guest is not None
-        if thread is not None:
-            state_of(thread).pending[number] = info
-            thread.kick()
+        threads = self.guest.threads if thread is None else [thread]
+        if self._is_ignored(number) and not all(state_of(each).mask & _bit(number) for each in threads):
             return
-        self._shared[number] = info
-        for each in self.guest.threads:
-            each.kick()
+        (self._shared if thread is None else state_of(thread).pending).add(number, info)
+        self._wake(threads, number)
+
+    def _is_ignored(self, number: int) -> bool:
+        handler = self._actions.get(number, (0, 0, 0, 0))[0]
+        return handler == 1 or (handler == 0 and number in _IGNORED | _STOPPING and number != _SIGKILL)
+
+    @staticmethod
+    def _wake(threads: list[Thread], number: int) -> None:
+        """Have one of them take a signal; a kick ends what the thread waits for, so that it is not for all."""
+        for each in threads:
+            state = state_of(each)
+            if number == _SIGKILL or not state.mask & _bit(number) or state.waits_for & _bit(number):
+                each.kick()
+                return
 
     @does("kill")
     def do_kill(self, thread: Thread, call: Call) -> int | None:
@@ -123,53 +135,6 @@ class Signals(Personality):
             self.post(target, number, info or _sent(number, _SI_TKILL))
         return 0
 
-    @does("alarm")
-    def do_alarm(self, thread: Thread, call: Call) -> int:
-        left = self._set_alarm(float(call.raw[0] & 0xFFFFFFFF), 0.0)[0]
-        return int(left + 0.999)
-
-    @does("setitimer")
-    def do_setitimer(self, thread: Thread, call: Call) -> int:
-        which, new, old = call.raw[:3]
-        if which & 0xFFFFFFFF:
-            raise _error(_ENOSYS)
-        every, every_us, value, value_us = struct.unpack("<4q", call.read(new, 32)) if new else (0, 0, 0, 0)
-        left, repeat = self._set_alarm(value + value_us / 1e6, every + every_us / 1e6)
-        if old:
-            call.write(old, _times(repeat, left))
-        return 0
-
-    @does("getitimer")
-    def do_getitimer(self, thread: Thread, call: Call) -> int:
-        if call.raw[0] & 0xFFFFFFFF:
-            raise _error(_ENOSYS)
-        left = max(self._alarm_at - monotonic(), 1e-6) if self._alarm else 0.0
-        call.write(call.raw[1], _times(self._alarm_every, left))
-        return 0
-
-    @does("timer_create")
-    def do_timer_create(self, thread: Thread, call: Call) -> int:
-        raise _error(_ENOSYS)  # its signals would go to this process
-
-    def _set_alarm(self, seconds: float, every: float) -> tuple[float, float]:
-        old = (max(self._alarm_at - monotonic(), 1e-6) if self._alarm else 0.0, self._alarm_every)
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        self._alarm_every = every
-        if seconds:
-            self._alarm_at = monotonic() + seconds
-            self._alarm = threading.Timer(seconds, self._ring)
-            self._alarm.daemon = True
-            self._alarm.start()
-        return old
-
-    def _ring(self) -> None:
-        self._alarm = None
-        if self._alarm_every:
-            self._set_alarm(self._alarm_every, self._alarm_every)
-        self.post(None, _SIGALRM, _siginfo(_SIGALRM, _SI_KERNEL))
-
     # -- actions and masks ---------------------------------------------------------------------------------------------
 
     @does("rt_sigaction")
@@ -207,14 +172,22 @@ class Signals(Personality):
         return 0
 
     def _look(self, thread: Thread) -> None:
-        """Deliver before it goes on what its mask lets through by now."""
+        """Deliver before it goes on what its mask lets through by now, and leave the rest to others."""
+        assert self.guest is not None
         state = state_of(thread)
-        if any(not state.mask & _bit(number) for number in (*state.pending, *self._shared)):
+        for number in self._shared.numbers():
+            if state.mask & _bit(number):
+                self._wake(self.guest.threads, number)
+        if any(
+            not state.mask & _bit(number) for number in (*state.pending.numbers(), *self._shared.numbers())
+        ):
             thread.kick()
 
     @does("rt_sigpending")
     def do_sigpending(self, thread: Thread, call: Call) -> int:
-        pending = sum(_bit(number) for number in {*state_of(thread).pending, *self._shared})
+        pending = sum(
+            _bit(number) for number in {*state_of(thread).pending.numbers(), *self._shared.numbers()}
+        )
         call.write(call.raw[0], pending.to_bytes(8, "little"))
         return 0
 
@@ -268,10 +241,10 @@ class Signals(Personality):
     @does("ppoll", "epoll_pwait", "epoll_pwait2")
     def do_poll(self, thread: Thread, call: Call) -> int | None:
         words = list(call.raw)
-        at = 3 if call.nr == _PPOLL else 4
+        at = 3 if call.name == "ppoll" else 4
         mask = int.from_bytes(call.read(words[at], 8), "little") if words[at] else None
         words[at] = 0
-        return self._with_mask(thread, mask, call.nr, *words)
+        return self._with_mask(thread, mask, abi.number(call.name, "x86_64"), *words)
 
     @does("pselect6")
     def do_pselect6(self, thread: Thread, call: Call) -> int | None:
@@ -281,20 +254,34 @@ class Signals(Personality):
             address = int.from_bytes(call.read(words[5], 8), "little")
             mask = int.from_bytes(call.read(address, 8), "little") if address else None
         words[5] = 0
-        return self._with_mask(thread, mask, call.nr, *words)
+        return self._with_mask(thread, mask, _PSELECT6, *words)
 
     @does("rt_sigtimedwait")
     def do_sigtimedwait(self, thread: Thread, call: Call) -> int | None:
         address, info, timeout = call.raw[:3]
         wanted = int.from_bytes(call.read(address, 8), "little")
-        for pending in (state_of(thread).pending, self._shared):
-            for number in sorted(pending):
-                if wanted & _bit(number):
-                    data = pending.pop(number)
+        state = state_of(thread)
+        state.waits_for = wanted
+        for pending in (state.pending, self._shared):
+            for number in pending.numbers():
+                data = pending.take(number) if wanted & _bit(number) else None
+                if data is not None:
+                    state.stop_waiting()
                     if info:
                         call.write(info, data)
                     return number
-        result = thread.perform(_PPOLL, 0, 0, timeout, 0, 8)
+        if timeout and state.wait_until is None:
+            seconds, nanoseconds = struct.unpack("<2q", call.read(timeout, 16))
+            if seconds < 0 or not 0 <= nanoseconds < 1_000_000_000:
+                raise _error(_EINVAL)
+            state.wait_until = monotonic() + seconds + nanoseconds / 1e9
+        left = -1
+        if state.wait_until is not None:
+            left = min(max(ceil((state.wait_until - monotonic()) * 1000), 0), _INT_MAX)
+        result = thread.perform(_POLL, 0, 0, left & _MASK)
+        if result is None:
+            return None
+        state.stop_waiting()
         return -_EAGAIN if result == 0 else result
 
     # -- delivering ----------------------------------------------------------------------------------------------------
@@ -302,12 +289,15 @@ class Signals(Personality):
     def kicked(self, thread: Thread) -> None:
         """Deliver what has arrived."""
         state = state_of(thread)
+        if thread.piped:
+            thread.piped = False
+            state.pending.add(_SIGPIPE, _sent(_SIGPIPE, _SI_USER))
         for pending in (state.pending, self._shared):
-            for number in sorted(pending):
-                if state.mask & _bit(number) and number != _SIGKILL:
-                    continue
-                info = pending.pop(number, None)
-                if info is not None:
+            for number in pending.numbers():
+                while number == _SIGKILL or not state.mask & _bit(number):
+                    info = pending.take(number)
+                    if info is None:
+                        break
                     self._act(thread, number, info)
 
     def faulted(self, thread: Thread) -> bool:
@@ -316,13 +306,12 @@ class Signals(Personality):
         handler = self._actions.get(number, (0, 0, 0, 0))[0]
         if handler <= 1 or state_of(thread).mask & _bit(number):
             return False
-        return self._deliver(thread, number, _siginfo(number, code, address), trap, error, address)
+        return self._deliver(thread, number, siginfo(number, code, address), trap, error, address)
 
     def _act(self, thread: Thread, number: int, info: bytes) -> None:
-        handler = self._actions.get(number, (0, 0, 0, 0))[0]
-        if handler == 1 or (handler == 0 and number in _IGNORED | _STOPPING and number != _SIGKILL):
+        if self._is_ignored(number):
             return
-        if handler == 0 or not self._deliver(thread, number, info):
+        if self._actions.get(number, (0, 0, 0, 0))[0] == 0 or not self._deliver(thread, number, info):
             from trapline.guest.running import End
 
             assert self.guest is not None
@@ -337,9 +326,10 @@ class Signals(Personality):
         state = state_of(thread)
         registers = thread.registers
         if thread.interrupted:
-            if not flags & _SA_RESTART or thread.nr in _NOT_RESTARTED:
+            if thread.begun and (not flags & _SA_RESTART or thread.nr in _NOT_RESTARTED):
                 thread.interrupt()
             thread.interrupted = False
+            state.stop_waiting()
         sp = registers.rsp
         address, disabled, size = state.stack
         if flags & _SA_ONSTACK and not disabled and not self._is_on(state.stack, sp):
@@ -383,7 +373,3 @@ class Signals(Personality):
         if vectors is not None:
             thread.set_vectors(vectors)
         self._look(thread)
-
-
-def _times(every: float, left: float) -> bytes:
-    return struct.pack("<4q", int(every), int(every % 1 * 1e6), int(left), int(left % 1 * 1e6))

@@ -4,21 +4,53 @@ from __future__ import annotations
 
 import os
 import struct
+from collections import deque
 
 from trapline import _native
-from trapline.guest.personality import Personality, does
+from trapline.guest.linux.process import Process
+from trapline.guest.personality import does
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from trapline.call import Call
     from trapline.guest.thread import Thread
 
-__all__ = ["State", "Threads"]
+__all__ = ["Pending", "State", "Threads"]
 
 _CLONE_VM, _CLONE_THREAD, _CLONE_SETTLS = 0x100, 0x10000, 0x80000
 _CLONE_PARENT_SETTID, _CLONE_CHILD_CLEARTID, _CLONE_CHILD_SETTID = 0x100000, 0x200000, 0x1000000
 _ENOSYS, _EAGAIN, _EINVAL = 38, 11, 22
 _FUTEX, _FUTEX_WAKE = 202, 1
+_FIRST_REAL_TIME = 32
+
+
+class Pending:
+    """Signals that wait: of the real-time ones all, of the others one each."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, deque[bytes]] = {}
+
+    def add(self, number: int, info: bytes) -> None:
+        """Put a signal at the end."""
+        waiting = self._waiting.setdefault(number, deque())
+        if not waiting or number >= _FIRST_REAL_TIME:
+            waiting.append(info)
+
+    def take(self, number: int) -> bytes | None:
+        """Return the siginfo of the first one of a number, which waits no more."""
+        waiting = self._waiting.get(number)
+        try:
+            return waiting.popleft() if waiting else None
+        except IndexError:  # another thread has it
+            return None
+
+    def has(self, number: int, info: bytes) -> bool:
+        """Whether this very one waits."""
+        return any(each is info for each in list(self._waiting.get(number, ())))
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of those that wait, ascending."""
+        return [number for number, waiting in sorted(self._waiting.items()) if waiting]
 
 
 class State:
@@ -26,17 +58,26 @@ class State:
 
     :ivar clear_tid: where 0 is written when it ends, or 0.
     :ivar mask: signals that it blocks, bit 0 is number 1.
-    :ivar pending: signals that wait for it, with their siginfo.
+    :ivar pending: signals that wait for it.
     :ivar stack: its alternate stack, as ``(address, flags, size)``.
+    :ivar waits_for: signals that its ``rt_sigtimedwait`` takes, like ``mask``.
+    :ivar wait_until: when its ``rt_sigtimedwait`` is over, in ``time.monotonic()``.
     """
 
     def __init__(self) -> None:
         self.clear_tid = 0
         self.mask = 0
-        self.pending: dict[int, bytes] = {}
+        self.pending = Pending()
+        self.waits_for = 0
+        self.wait_until: float | None = None
         self.stack = (0, 2, 0)
         self.vectors: dict[int, bytes] = {}
         self.old_mask: int | None = None
+
+    def stop_waiting(self) -> None:
+        """Be out of ``rt_sigtimedwait``."""
+        self.waits_for = 0
+        self.wait_until = None
 
 
 def state_of(thread: Thread) -> State:
@@ -47,7 +88,7 @@ def state_of(thread: Thread) -> State:
     return state
 
 
-class Threads(Personality):
+class Threads(Process):
     """clone, exit, and what a thread has of its own."""
 
     last_status = 0
@@ -93,7 +134,7 @@ class Threads(Personality):
         self, thread: Thread, call: Call, flags: int, stack: int, parent_tid: int, child_tid: int, tls: int
     ) -> int:
         if not flags & _CLONE_VM or not flags & _CLONE_THREAD:
-            # Another process: this one has Python in it, which cannot be had twice.
+            self.refuse(call.name)
             raise OSError(_ENOSYS, os.strerror(_ENOSYS))
         guest = self.guest
         assert guest is not None
