@@ -333,11 +333,24 @@ def _file(path: str) -> tuple[int, int]:
                 os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666),
                 os.open(path, os.O_RDONLY | os.O_CLOEXEC),
             )
-        import tempfile
-
-        fd, name = tempfile.mkstemp(prefix="trapline-")
-        reading = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-        os.unlink(name)
+        fd = _nameless()
+        reading = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
         return fd, reading
     except OSError as error:
         raise UsageError(f"trace: cannot write '{path or error.filename}': {error.strerror}") from None
+
+
+def _nameless() -> int:
+    """Return a file without a name, for writing at its end."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+    folder = os.environ.get("TMPDIR") or "/tmp"
+    try:
+        return os.open(folder, flags | os.O_TMPFILE, 0o600)
+    except OSError:  # not every file system has these
+        import fcntl
+        import tempfile
+
+        fd, name = tempfile.mkstemp(prefix="trapline-")
+        os.unlink(name)
+        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
+        return fd
