@@ -40,10 +40,10 @@
 #define PATCH_NUMBER 16
 #define ENTRY        17
 
-#define THREAD_SIZE  0x20000
-#define STACK_TOP    0x10000
-#define STATE_ENDING 2
-#define PLAIN_FLAGS  0x202
+#define THREAD_SIZE   0x20000
+#define STACK_TOP     0x10000
+#define STATE_ENDING  2
+#define PLAIN_FLAGS   0x202
 #define UNUSUAL_FLAGS 0x244500 // TF, DF, NT, AC and ID: popfq alone changes them
 
 #define NR_PRCTL                     157
