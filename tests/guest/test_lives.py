@@ -145,7 +145,7 @@ def test_a_handler_that_raises_ends_the_call(guest, assemble):
 
 
 def test_a_hook_that_waits_is_interrupted(guest, assemble):
-    """On the main thread it ends. On a thread of the guest's it is left, and the guest is of no use until it is through."""
+    """On the main thread it ends; on one of the guest's it is left, and the guest is of no use until it is through."""
     over, waited = threading.Event(), threading.Event()
 
     class StopError(Exception):
