@@ -35,7 +35,7 @@ struct tl_guest_watcher {
     uint64_t bell, call; // ids of what waits for a reply; 0: nothing does
     int64_t reply;
     bool continues;
-    uint64_t continued; // behind the call that the kernel makes or has made last, or 0
+    uint64_t continued; // behind a call that the kernel makes, until something else comes, or 0
 };
 
 static long ring(const struct tl_guest *guest)
@@ -215,10 +215,8 @@ static bool may_wait(int64_t nr)
 
 // A kick may have ended a call that the kernel was making, and would make again, or would not: that depends
 // on whether there is a signal for the guest at all.
-static void find_interrupted(struct tl_guest_thread *thread)
+static void find_interrupted(struct tl_guest_thread *thread, uint64_t behind)
 {
-    uint64_t behind = thread->watcher->continued;
-
     if (!behind)
         return;
     if (thread->regs[TL_RIP] == behind && thread->regs[TL_RAX] == (uint64_t)-EINTR) {
@@ -244,6 +242,8 @@ enum tl_guest_event tl_guest_watch(struct tl_guest_thread *thread)
             return TL_GUEST_INTERRUPTED;
         if (error)
             continue;
+        uint64_t continued = watcher->continued;
+        watcher->continued = 0;
         if (call.nr != bell_number) {
             take(thread, &call);
             // From a range that is the guest's no more, while the filter stays.
@@ -256,7 +256,7 @@ enum tl_guest_event tl_guest_watch(struct tl_guest_thread *thread)
         if (thread->event == TL_GUEST_NONE)
             continue;
         if (thread->event == TL_GUEST_KICKED && !thread->interrupted)
-            find_interrupted(thread);
+            find_interrupted(thread, continued);
         return (enum tl_guest_event)thread->event;
     }
 }

@@ -275,3 +275,17 @@ def test_four_guests_at_once(guest_engine, assemble):
     for thread in threads:
         thread.join()
     assert not failures
+
+
+def test_a_stack_that_overflows_is_a_fault_and_spoils_nothing(guest, assemble):
+    g = guest()
+    below = g.arena.map(4096)
+    code = g.arena.load_code(assemble("1: push rax\njmp 1b"))
+    with pytest.raises(GuestFault) as caught:
+        g.call(code)
+    assert caught.value.signal.name == "SIGSEGV"
+    other = g.arena.map(4096)
+    for page in (below, other):
+        assert g.arena.read(page, 4096) == bytes(4096)
+    guard = g.arena.find(caught.value.address)
+    assert (guard.name, guard.protection) == ("guard", 0)

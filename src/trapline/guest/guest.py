@@ -303,7 +303,7 @@ class Guest(Running):
             raise UsageError("a function takes at most six arguments here")
         thread = self.new_thread()
         outer = self._innermost()
-        stack = self._stacks.pop() if self._stacks else self.arena.map(_STACK_SIZE, "rw", name="stack")
+        stack = self._stacks.pop() if self._stacks else self.arena.map_stack(_STACK_SIZE)
         registers = thread.registers
         registers.rip = int(code.address if isinstance(code, Code) else code)
         registers.rsp = stack + _STACK_SIZE - 8
