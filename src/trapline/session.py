@@ -318,13 +318,15 @@ class Session:
             return
         import select
 
+        from trapline import waking
+
         poller = select.poll()
         poller.register(self._wake, select.POLLIN)
         if pidfd >= 0:
             poller.register(pidfd, select.POLLIN)
         if listener >= 0:
             poller.register(listener, 0)
-        for fd, _ in poller.poll(None if seconds is None else max(seconds * 1000, 1)):
+        for fd, _ in waking.poll(poller, None if seconds is None else max(seconds * 1000, 1)):
             if fd == self._wake:
                 os.eventfd_read(self._wake)
             elif fd == pidfd:
