@@ -31,9 +31,10 @@ demo: build ## Put a Python hook between a real program and the kernel.
 test: build ## Run every test.
 	$(BIN)/python -m pytest
 
-stress: build ## Long runs: real programs 50 times each, 64 threads with 10,000 calls each.
+stress: build ## Long runs: real programs 50 times each, 64 threads with 10,000 calls each, 1,000 guests.
 	$(BIN)/python stress/identity.py 50
 	$(BIN)/python stress/calls.py 64 10000 3
+	$(BIN)/python stress/guests.py
 
 lint: build ## Formatters, linters, types, import layers, generated files.
 	$(BIN)/python -m pip install --quiet --group lint

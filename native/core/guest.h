@@ -174,6 +174,7 @@ struct tl_guest {
     struct tl_guest_patch patches[tl_guest_patches];
     // Does what the personality has a call do, on the thread that made it: 0 or an errno of ours.
     int (*perform)(struct tl_guest_thread *thread, int64_t *result);
+    unsigned kept_from; // of descriptors that are kept, those that are in the guest's table too
     uint64_t entry;     // where blocks jump to: one instruction
     uint64_t sigreturn; // code that makes rt_sigreturn, where calls are not caught
     uint64_t bell;      // a system call instruction that the filter of notify catches
@@ -207,6 +208,9 @@ void tl_guest_kick(struct tl_guest_thread *thread);
 // The same, and what its host waits for in a hook ends with EINTR.
 void tl_guest_nudge(struct tl_guest_thread *thread);
 
+// Makes a system call, unless *KICKED is set, or ends it when that is set by a kick of this thread.
+long tl_guest_syscall(const uint64_t args[6], long nr, const uint32_t *kicked);
+
 // The transport of a guest's calls: they are not received, its own threads bring them.
 struct tl_transport *tl_guest_transport_new(void);
 void tl_guest_call(struct tl_guest_thread *thread, struct tl_call *call); // begins a call
@@ -231,6 +235,7 @@ void tl_guest_enter_thread(struct tl_guest_thread *thread);
 long tl_guest_install_filter(const struct sock_fprog *program, unsigned flags);
 
 // guest_descriptors.c
+enum { tl_guest_lowest_listener = 512 };
 void tl_guest_keep(int fd);   // it is none of any guest's
 void tl_guest_keep_all(void); // all that are closed on exec
 bool tl_guest_closes(uint32_t arch, int64_t nr);

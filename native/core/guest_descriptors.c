@@ -46,12 +46,12 @@ void tl_guest_keep_all(void)
         closedir(folder);
 }
 
-static bool keeps(uint64_t number)
+static bool keeps(const struct tl_guest *guest, uint64_t number)
 {
     unsigned fd = (unsigned)number;
     struct stat status;
 
-    if (fd >= kept_max || !__atomic_load_n(&kept[fd].inode, __ATOMIC_ACQUIRE))
+    if (fd < guest->kept_from || fd >= kept_max || !__atomic_load_n(&kept[fd].inode, __ATOMIC_ACQUIRE))
         return false;
     // The guest's vector registers are in place: no libc here.
     if (!tl_rawcall(__NR_fstat, fd, (long)&status, 0, 0, 0, 0) && status.st_dev == kept[fd].device &&
@@ -61,14 +61,14 @@ static bool keeps(uint64_t number)
     return false;
 }
 
-static int64_t close_range_but(unsigned first, unsigned last, unsigned flags)
+static int64_t close_range_but(const struct tl_guest *guest, unsigned first, unsigned last, unsigned flags)
 {
     if (flags & UNSHARE)
         return -EINVAL; // it would be this thread's table
     if (first > last)
         return tl_rawcall(__NR_close_range, first, last, (long)flags, 0, 0, 0);
     for (unsigned fd = first; fd <= last && fd < kept_max; fd++) {
-        if (!keeps(fd))
+        if (!keeps(guest, fd))
             continue;
         int64_t result = fd > first ? tl_rawcall(__NR_close_range, first, fd - 1, (long)flags, 0, 0, 0) : 0;
         if (result < 0 || fd == last)
@@ -94,10 +94,10 @@ bool tl_guest_spare(const struct tl_guest_thread *thread, int64_t *result)
     if (!tl_guest_closes(thread->arch, thread->nr))
         return false;
     if (thread->nr == __NR_close_range) {
-        *result = close_range_but((unsigned)args[0], (unsigned)args[1], (unsigned)args[2]);
+        *result = close_range_but(thread->guest, (unsigned)args[0], (unsigned)args[1], (unsigned)args[2]);
         return true;
     }
     bool is_close = thread->nr == (thread->arch == AUDIT_ARCH_I386 ? I386_CLOSE : __NR_close);
     *result = is_close ? -EBADF : -EBUSY;
-    return keeps(args[!is_close]);
+    return keeps(thread->guest, args[!is_close]);
 }

@@ -24,7 +24,7 @@
 #include "seccomp_abi.h"
 #include "session.h"
 
-enum { bell_number = 0xf00d, ERESTARTNOINTR = 513, lowest_listener = 512 };
+enum { bell_number = 0xf00d, ERESTARTNOINTR = 513 };
 
 struct tl_guest_watcher {
     struct tl_transport *transport;
@@ -35,7 +35,7 @@ struct tl_guest_watcher {
     uint64_t bell, call; // ids of what waits for a reply; 0: nothing does
     int64_t reply;
     bool continues;
-    uint64_t continued; // behind the call that the kernel makes or has made last, or 0
+    uint64_t continued; // behind a call that the kernel makes, until something else comes, or 0
 };
 
 static long ring(const struct tl_guest *guest)
@@ -60,7 +60,7 @@ static void *guest_main(void *argument)
         return NULL;
     }
     // Out of the way of a guest that has this process's descriptors and closes low numbers.
-    int high = fcntl((int)fd, F_DUPFD_CLOEXEC, lowest_listener);
+    int high = fcntl((int)fd, F_DUPFD_CLOEXEC, tl_guest_lowest_listener);
     if (high >= 0) {
         close((int)fd);
         fd = high;
@@ -118,6 +118,7 @@ static void answer(struct tl_guest_thread *thread)
     struct tl_guest_watcher *watcher = thread->watcher;
     const struct tl_transport_ops *ops = watcher->transport->ops;
 
+    thread->notified = false; // the guest's thread runs from the reply on
     if (watcher->call) {
         watcher->continued = watcher->continues ? thread->regs[TL_RIP] : 0;
         if (watcher->continues)
@@ -129,7 +130,6 @@ static void answer(struct tl_guest_thread *thread)
         ops->reply(watcher->transport, watcher->bell, 0, 0);
     watcher->call = watcher->bell = 0;
     watcher->continues = false;
-    thread->notified = false;
 }
 
 // Takes a call as if it had trapped; registers that the listener does not tell are not known.
@@ -213,14 +213,20 @@ static bool may_wait(int64_t nr)
     }
 }
 
-// A kick may have ended a call that the kernel was making, and would make again.
-static void find_interrupted(struct tl_guest_thread *thread)
+// A kick may have ended a call that the kernel was making, and would make again, or would not: that depends
+// on whether there is a signal for the guest at all.
+static void find_interrupted(struct tl_guest_thread *thread, uint64_t behind)
 {
-    uint64_t behind = thread->regs[TL_RIP] + 2;
-
-    thread->interrupted = thread->begun = thread->watcher->continued == behind &&
-                                          thread->regs[TL_RCX] == behind && may_wait(thread->nr) &&
-                                          thread->regs[TL_RAX] == (uint64_t)thread->nr;
+    if (!behind)
+        return;
+    if (thread->regs[TL_RIP] == behind && thread->regs[TL_RAX] == (uint64_t)-EINTR) {
+        thread->regs[TL_RIP] -= 2;
+        thread->regs[TL_RAX] = (uint64_t)thread->nr;
+    } else if (thread->regs[TL_RIP] + 2 != behind || thread->regs[TL_RCX] != behind ||
+               thread->regs[TL_RAX] != (uint64_t)thread->nr || !may_wait(thread->nr)) {
+        return;
+    }
+    thread->interrupted = thread->begun = true;
     thread->goes_on_at = behind;
 }
 
@@ -236,6 +242,8 @@ enum tl_guest_event tl_guest_watch(struct tl_guest_thread *thread)
             return TL_GUEST_INTERRUPTED;
         if (error)
             continue;
+        uint64_t continued = watcher->continued;
+        watcher->continued = 0;
         if (call.nr != bell_number) {
             take(thread, &call);
             // From a range that is the guest's no more, while the filter stays.
@@ -248,7 +256,7 @@ enum tl_guest_event tl_guest_watch(struct tl_guest_thread *thread)
         if (thread->event == TL_GUEST_NONE)
             continue;
         if (thread->event == TL_GUEST_KICKED && !thread->interrupted)
-            find_interrupted(thread);
+            find_interrupted(thread, continued);
         return (enum tl_guest_event)thread->event;
     }
 }

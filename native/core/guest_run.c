@@ -11,7 +11,6 @@
 #include "session.h"
 
 int tl_guest_switch(struct tl_guest_thread *thread);
-long tl_guest_syscall(const uint64_t args[6], long nr, const uint32_t *kicked);
 long tl_guest_int80(const uint64_t args[6], long nr, const uint32_t *kicked);
 
 static const long not_begun = 1L << 62, aborted = not_begun + 1;

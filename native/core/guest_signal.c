@@ -310,7 +310,9 @@ int tl_guest_nudge_signal(void)
 
 void tl_guest_kick(struct tl_guest_thread *thread)
 {
-    __atomic_store_n(&thread->kicked, 1, __ATOMIC_SEQ_CST);
+    // What has been sent for an earlier one will do, and each ends a call.
+    if (__atomic_exchange_n(&thread->kicked, 1, __ATOMIC_SEQ_CST))
+        return;
     if (__atomic_load_n(&thread->attached, __ATOMIC_SEQ_CST))
         tl_rawcall(__NR_tgkill, getpid(), thread->host_tid, tl_guest_kick_signal(), 0, 0, 0);
     if (thread->attached && thread->watcher)

@@ -66,9 +66,15 @@ static int guest_go_on(struct tl_transport *transport, uint64_t id)
 
 static int guest_add_fd(struct tl_transport *transport, uint64_t id, int fd, bool close_on_exec, int *number)
 {
+    struct tl_guest_thread *thread = find(id);
+
     (void)transport;
-    if (!find(id))
+    if (!thread)
         return ENOENT;
+    // A table that only its own threads have, and this is none of them: a hook decides later.
+    if (thread->guest->kept_from == tl_guest_lowest_listener &&
+        !pthread_equal(pthread_self(), thread->decider))
+        return ENOTSUP;
     *number = fcntl(fd, close_on_exec ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
     return *number < 0 ? errno : 0;
 }
@@ -218,11 +224,13 @@ void tl_guest_call(struct tl_guest_thread *thread, struct tl_call *call)
 
 enum tl_guest_decision tl_guest_wait(struct tl_guest_thread *thread)
 {
+    const uint64_t args[6] = {(uint64_t)&thread->decision, FUTEX_WAIT_PRIVATE, TL_GUEST_UNDECIDED};
     uint32_t decision;
 
+    // A kick between the test and the call would be lost otherwise.
     while ((decision = __atomic_load_n(&thread->decision, __ATOMIC_ACQUIRE)) == TL_GUEST_UNDECIDED &&
            !__atomic_load_n(&thread->kicked, __ATOMIC_RELAXED))
-        syscall(SYS_futex, &thread->decision, FUTEX_WAIT_PRIVATE, TL_GUEST_UNDECIDED, NULL, NULL, 0);
+        tl_guest_syscall(args, SYS_futex, &thread->kicked);
     return (enum tl_guest_decision)decision;
 }
 

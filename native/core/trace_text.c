@@ -28,7 +28,6 @@ void tl_text_free(struct tl_text *t)
     for (int i = 0; i < words_kept; i++)
         free(t->words[i].text);
     free(t->behind);
-    free(t->options.plans);
     free(t->threads);
     free(t->out.bytes);
     free(t);
@@ -202,18 +201,24 @@ static void put_stamp(struct tl_text *t, int64_t start)
     tl_put_string(&t->out, " ");
 }
 
-static const struct tl_text_plan *plan_of(const struct tl_text *t, const struct tl_trace_event *event,
-                                          int32_t *nr)
+// *PLAN is NULL for what has none. False: it could not be asked for.
+static bool find_plan(struct tl_text *t, const struct tl_trace_event *event, int32_t *nr,
+                      const struct tl_text_plan **plan)
 {
     struct tl_record head;
 
+    *plan = NULL;
     if (event->kind != TL_TRACE_CALL)
-        return NULL;
+        return true;
     memcpy(&head, event->data, sizeof head);
     *nr = head.nr;
     if (head.flags & TL_RECORD_I386 || head.nr < 0 || head.nr >= tl_text_calls)
-        return NULL;
-    return &t->options.plans[head.nr];
+        return true;
+    struct tl_text_plan *found = &t->plans[head.nr];
+    if (found->state == TL_TEXT_UNKNOWN && !t->ask.plan(t->context, head.nr, found))
+        return false;
+    *plan = found->state == TL_TEXT_PLANNED ? found : NULL;
+    return true;
 }
 
 // Takes away what is behind a NUL in the line that begins at START, and returns its size.
@@ -241,10 +246,12 @@ bool tl_text_add(struct tl_text *t, const struct tl_trace_event *event)
     size_t before = t->out.size;
     int64_t last = t->last;
     int32_t nr = -1;
-    const struct tl_text_plan *plan = plan_of(t, event, &nr);
+    const struct tl_text_plan *plan;
     bool is_shown = true, is_covered = false;
 
-    if (plan && plan->is_ready && event->has_result) {
+    if (!find_plan(t, event, &nr, &plan))
+        return false;
+    if (plan && event->has_result) {
         is_shown = plan->shown & (tl_trace_has_failed(event) ? TL_TEXT_FAILED : TL_TEXT_SUCCESSFUL);
         is_covered = true;
     }

@@ -34,10 +34,12 @@ struct tl_text_op {
 
 enum { tl_text_calls = 1024, tl_text_shown = 64 };
 
+enum tl_text_plan_state { TL_TEXT_UNKNOWN, TL_TEXT_PLANNED, TL_TEXT_UNPLANNED };
+
 struct tl_text_plan {
     char name[31];
-    uint8_t shown;    // calls of this number are wanted: a bit per enum tl_text_outcome
-    uint8_t is_ready; // the rest is valid
+    uint8_t shown; // calls of this number are wanted: a bit per enum tl_text_outcome
+    uint8_t state; // enum tl_text_plan_state
     uint8_t ops;
     uint8_t result; // enum tl_text_kind
     uint8_t result_is_signed;
@@ -50,6 +52,8 @@ enum tl_text_stamp { TL_TEXT_NONE, TL_TEXT_RELATIVE, TL_TEXT_SECONDS, TL_TEXT_MI
 
 // What has no plan of its own. Each returns false when it has failed, which ends the work.
 struct tl_text_ask {
+    // The plan of a number; one that is not TL_TEXT_PLANNED has each of its calls asked for.
+    bool (*plan)(void *context, int32_t nr, struct tl_text_plan *plan);
     // The text of an argument of a call by its value; as many as its result (tl_text_result), or a mode
     // (tl_text_mode).
     bool (*named)(void *context, int32_t nr, unsigned index, int64_t value, const char **text, size_t *size);
@@ -62,9 +66,8 @@ enum { tl_text_result = 6, tl_text_mode = 7 };
 enum tl_text_pids { TL_TEXT_SEVERAL, TL_TEXT_ALWAYS, TL_TEXT_NEVER };
 
 struct tl_text_options {
-    struct tl_text_plan *plans; // tl_text_calls of them
-    uint32_t limit;             // bytes of a buffer that are shown
-    uint32_t column;            // where results begin, counted from one
+    uint32_t limit;  // bytes of a buffer that are shown
+    uint32_t column; // where results begin, counted from one
     bool durations;
     enum tl_text_pids pids;
     bool keeps; // what is asked for depends on a record alone

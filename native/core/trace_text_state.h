@@ -33,6 +33,7 @@ struct tl_text {
     void *context;
     struct tl_text_buffer out;
     char *behind; // lines that follow the one that is written
+    struct tl_text_plan plans[tl_text_calls];
     struct kept_line lines[lines_kept];
     struct kept_word words[words_kept];
     // Threads that are running, for as long as that matters.

@@ -208,6 +208,14 @@ static PyObject *guest_classify(PyObject *object, PyObject *args)
     Py_RETURN_NONE;
 }
 
+// own_files(): its table of descriptors is a copy, of which only the listeners are kept.
+static PyObject *guest_own_files(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    as_guest(object)->core->kept_from = tl_guest_lowest_listener;
+    Py_RETURN_NONE;
+}
+
 static PyObject *guest_set_constant(PyObject *object, PyObject *args)
 {
     struct tl_guest *core = as_guest(object)->core;
@@ -271,6 +279,7 @@ static PyMethodDef guest_methods[] = {
     {"set_catching", guest_set_catching, METH_VARARGS, NULL},
     {"set_convention", guest_set_convention, METH_VARARGS, NULL},
     {"classify", guest_classify, METH_VARARGS, NULL},
+    {"own_files", guest_own_files, METH_NOARGS, NULL},
     {"set_constant", guest_set_constant, METH_VARARGS, NULL},
     {"add_patch", guest_add_patch, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -124,7 +124,7 @@ static PyObject *event_new(PyObject *type, const struct tl_trace_event *event)
 struct text_object {
     PyObject_HEAD
     struct tl_text *text;
-    PyObject *event_type, *named, *line, *write;
+    PyObject *event_type, *plan, *named, *line, *write;
     PyObject *answer; // what was returned last, whose text is in use
     bool is_separate; // each piece of text is of one thread
     int32_t tid;      // whose text is in the buffer, then
@@ -172,6 +172,27 @@ static bool ask_named(void *context, int32_t nr, unsigned index, int64_t value, 
     return answer(self, PyObject_CallFunction(self->named, "iIL", nr, index, (long long)value), text, size);
 }
 
+static bool ask_plan(void *context, int32_t nr, struct tl_text_plan *plan)
+{
+    struct text_object *self = context;
+    PyObject *answer = PyObject_CallFunction(self->plan, "i", nr);
+    Py_ssize_t size;
+    char *bytes;
+
+    if (!answer || PyBytes_AsStringAndSize(answer, &bytes, &size) < 0) {
+        Py_XDECREF(answer);
+        return false;
+    }
+    bool is_known = size == 0 || size == sizeof *plan;
+    if (is_known)
+        memcpy(plan, bytes, (size_t)size);
+    else
+        PyErr_Format(PyExc_ValueError, "a plan has %zu bytes, not %zd", sizeof *plan, size);
+    plan->state = size ? TL_TEXT_PLANNED : TL_TEXT_UNPLANNED;
+    Py_DECREF(answer);
+    return is_known;
+}
+
 static bool ask_line(void *context, const struct tl_trace_event *event, const char **text, size_t *size)
 {
     struct text_object *self = context;
@@ -201,6 +222,7 @@ static int text_traverse(PyObject *object, visitproc visit, void *arg)
 
     Py_VISIT(Py_TYPE(object));
     Py_VISIT(self->event_type);
+    Py_VISIT(self->plan);
     Py_VISIT(self->named);
     Py_VISIT(self->line);
     Py_VISIT(self->write);
@@ -212,6 +234,7 @@ static int text_clear(PyObject *object)
     struct text_object *self = as_text(object);
 
     Py_CLEAR(self->event_type);
+    Py_CLEAR(self->plan);
     Py_CLEAR(self->named);
     Py_CLEAR(self->line);
     Py_CLEAR(self->write);
@@ -231,28 +254,24 @@ static void text_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-// TraceText(plans, limit, column, pids, stamp, durations, keeps, event_type, named, line, write)
+// TraceText(limit, column, pids, stamp, durations, keeps, event_type, plan, named, line, write)
 static PyObject *text_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    static const struct tl_text_ask ask = {ask_named, ask_line};
+    static const struct tl_text_ask ask = {ask_plan, ask_named, ask_line};
     struct tl_text_options options = {0};
-    PyObject *event_type, *named, *line, *write;
+    PyObject *event_type, *plan, *named, *line, *write;
     int pids, durations, keeps, stamp;
-    const char *plans;
-    Py_ssize_t size;
 
     (void)keywords;
-    if (!PyArg_ParseTuple(args, "y#IIiippOOOO:TraceText", &plans, &size, &options.limit, &options.column,
-                          &pids, &stamp, &durations, &keeps, &event_type, &named, &line, &write))
+    if (!PyArg_ParseTuple(args, "IIiippOOOOO:TraceText", &options.limit, &options.column, &pids, &stamp,
+                          &durations, &keeps, &event_type, &plan, &named, &line, &write))
         return NULL;
-    if ((size_t)size != tl_text_calls * sizeof *options.plans)
-        return PyErr_Format(PyExc_ValueError, "%d plans of %zu bytes are needed, not %zd bytes",
-                            tl_text_calls, sizeof *options.plans, size);
     PyObject *object = PyType_GenericAlloc(type, 0);
     if (!object)
         return NULL;
     struct text_object *self = as_text(object);
     self->event_type = Py_NewRef(event_type);
+    self->plan = Py_NewRef(plan);
     self->named = Py_NewRef(named);
     self->line = Py_NewRef(line);
     self->write = Py_NewRef(write);
@@ -261,13 +280,8 @@ static PyObject *text_new(PyTypeObject *type, PyObject *args, PyObject *keywords
     options.durations = durations;
     options.keeps = keeps;
     options.stamp = (enum tl_text_stamp)stamp;
-    options.plans = malloc((size_t)size);
-    if (options.plans) {
-        memcpy(options.plans, plans, (size_t)size);
-        self->text = tl_text_new(&options, &ask, self);
-    }
+    self->text = tl_text_new(&options, &ask, self);
     if (!self->text) {
-        free(options.plans);
         Py_DECREF(object);
         return PyErr_NoMemory();
     }

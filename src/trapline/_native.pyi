@@ -465,6 +465,7 @@ class Guest:
     ) -> None: ...
     def classify(self, kind: int, numbers: Sequence[int] | None, /) -> None: ...
     def set_constant(self, nr: int, value: int, /) -> None: ...
+    def own_files(self) -> None: ...
     def add_patch(self, site: int, gate: int, /) -> int: ...
 
 class GuestThread:
@@ -529,8 +530,7 @@ def unshare_files() -> None: ...
 class TraceText:
     """Writes events as lines.
 
-    :param plans: ``struct tl_text_plan`` for each number; see native/core/trace_text.h.
-    :param keeps: what *line* returns depends on the record alone, and is kept.
+    :param plan: ``plan(nr)`` returns a ``struct tl_text_plan``, see native/core/trace_text.h, or nothing.
     :param named: ``named(nr, index, value)`` returns the text of an argument, a result (6) or a mode (7).
     :param line: returns a line but for its beginning and end, or None; behind a NUL in it are lines that follow.
     :param write: gets a thread, if each has its own text, and the text, piece by piece.
@@ -538,7 +538,6 @@ class TraceText:
 
     def __new__(
         cls,
-        plans: bytes,
         limit: int,
         column: int,
         pids: int,
@@ -546,6 +545,7 @@ class TraceText:
         durations: bool,
         keeps: bool,
         event_type: type[Event],
+        plan: Callable[[int], bytes],
         named: Callable[[int, int, int], str],
         line: Callable[[Event], str | None],
         write: Callable[[int, bytes], object],

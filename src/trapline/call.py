@@ -345,6 +345,6 @@ def _sealed(data: bytes | bytearray | memoryview, name: str) -> int:
             view = view[os.write(writer, view) :]
         seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
         fcntl.fcntl(writer, fcntl.F_ADD_SEALS, seals)
-        return os.open(f"/proc/self/fd/{writer}", os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(f"/proc/thread-self/fd/{writer}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(writer)

@@ -17,6 +17,8 @@ __all__ = ["Capture"]
 _OP, _OPS = struct.Struct("<BBBBHH"), 12
 _PLAN = struct.Struct("<BBHHBB")
 _CALLS = 1024
+#: Of the first execve: how many arguments, and bytes of them, so that its record is no longer than others.
+_WORDS, _WORDS_MAX = 32, 0x5000
 _BEFORE, _AFTER = 1, 2
 #: The path of a descriptor that is returned.
 _PATH = _OP.pack(10, 0, _AFTER, 0, 0, 0)
@@ -102,15 +104,26 @@ def operations(name: str, paths: bool) -> list[tuple[int, ...]]:
     return list(_OP.iter_unpack((_PATH if returns_fd and paths else b"") + kept))[:_OPS]
 
 
-def first_call(executable: bytes, argv: Sequence[bytes], environment: Sequence[bytes], ticks: int) -> bytes:
-    """Return the record of the execve that starts a program, which no agent has seen."""
+def first_call(
+    executable: bytes, argv: Sequence[bytes], environment: Sequence[bytes], ticks: int, limit: int
+) -> bytes:
+    """Return the record of the execve that starts a program, which no agent has seen.
+
+    :param limit: bytes of each argument that are kept.
+    """
     path, array, variables = 0x7FFF_0000_0000, 0x7FFF_0001_0000, 0x7FFF_0002_0000
     blobs, at = [(0, 0, 0, executable + b"\0")], 0x7FFF_0003_0000
-    pointers = b""
-    for word in argv[:32]:
-        blobs.append((1, 2, at, word + b"\0"))
+    pointers, room = b"", _WORDS_MAX
+    for word in argv[:_WORDS]:
+        # A string that is cut has no end.
+        kept = (word + b"\0")[: min(limit + 1, room)]
+        room -= len(kept)
+        if kept:
+            blobs.append((1, 2, at, kept))
         pointers += at.to_bytes(8, "little")
         at += len(word) + 1
+    if len(argv) > _WORDS:
+        pointers += at.to_bytes(8, "little")
     blobs.insert(1, (1, 0, 0, pointers + bytes(8)))
     blobs.append((2, 0, 0, b"\1" * 8 * min(len(environment), 512) + bytes(8)))
     body = struct.pack("<3Q", path, array, variables)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -81,3 +83,42 @@ def busybox() -> str:
     if found is None:
         pytest.skip("there is no busybox here (busybox-static)")
     return found
+
+
+@pytest.fixture
+def outside(assemble):
+    """Code that makes getppid, outside of any arena: its address, and the one behind it."""
+    memory = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    code = assemble("mov eax, 110\nsyscall\nret")
+    memory[: len(code)] = code
+    view = ctypes.c_char.from_buffer(memory)
+    address = ctypes.addressof(view)
+    yield address, address + 4096
+    del view
+    memory.close()
+
+
+@pytest.fixture
+def run(trapline, guest_engine):
+    def run(*command: str, options: tuple[str, ...] = (), **settings) -> tuple[int, bytes, bytes]:
+        settings = {"capture_output": True, "timeout": 60, "stdin": subprocess.DEVNULL, **settings}
+        done = subprocess.run(
+            [trapline, "guest", "--engine", guest_engine, *options, "--", *command], **settings
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+@pytest.fixture
+def same(run):
+    """``same(command)``: as a guest it gives the same status and says the same as natively."""
+
+    def same(*command: str, **settings) -> None:
+        native = subprocess.run(
+            command, **{"capture_output": True, "timeout": 60, "stdin": subprocess.DEVNULL, **settings}
+        )
+        status = native.returncode if native.returncode >= 0 else 128 - native.returncode
+        assert run(*command, **settings) == (status, native.stdout, native.stderr)
+
+    return same

@@ -14,7 +14,8 @@ import time
 import pytest
 
 from trapline import on
-from trapline.guest import Guest, GuestFault
+from trapline.errors import UsageError
+from trapline.guest import Guest, GuestFault, Linux
 
 MINE = "mov eax, 110\nsyscall\nret"
 
@@ -81,6 +82,30 @@ def test_programs_leave_nothing_behind(guest_engine, busybox, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_four_programs_at_once(guest_engine, tmp_path):
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(300_000))
+    failures: list[object] = []
+
+    def live(number: int) -> None:
+        try:
+            with Guest(engine=guest_engine, personality=Linux(own_files=True)) as g:
+                g.load("/bin/cp", ["cp", str(source), str(tmp_path / f"copy{number}")])
+                if g.run(timeout=60):
+                    failures.append(number)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=live, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    for number in range(4):
+        assert (tmp_path / f"copy{number}").read_bytes() == source.read_bytes()
+
+
 def test_handlers_of_python_run_while_a_guest_does(guest, assemble):
     got = []
     before = signal.signal(signal.SIGALRM, lambda *_: got.append(threading.current_thread()))
@@ -119,9 +144,9 @@ def test_a_handler_that_raises_ends_the_call(guest, assemble):
     assert g.call(g.arena.load_code(assemble("mov eax, 5\nret"))) == 5
 
 
-def test_a_hook_that_waits_is_interrupted(guest, guest_engine, assemble):
-    if "trap" in guest_engine:
-        return  # there hooks run on a thread of the guest's, and Python interrupts none but the main thread
+def test_a_hook_that_waits_is_interrupted(guest, assemble):
+    """On the main thread it ends; on one of the guest's it is left, and the guest is of no use until it is through."""
+    over, waited = threading.Event(), threading.Event()
 
     class StopError(Exception):
         pass
@@ -132,15 +157,58 @@ def test_a_hook_that_waits_is_interrupted(guest, guest_engine, assemble):
     @on("getppid")
     def wait(call):
         signal.setitimer(signal.ITIMER_REAL, 0.02)
-        time.sleep(60)
+        try:
+            over.wait()
+        finally:
+            waited.set()
 
     before = signal.signal(signal.SIGALRM, stop)
     g = guest(hooks=[wait])
+    code = g.arena.load_code(assemble(MINE))
+    five = g.arena.load_code(assemble("mov eax, 5\nret"))
     try:
         with pytest.raises(StopError):
-            g.call(g.arena.load_code(assemble(MINE)))
+            g.call(code)
+        if not waited.is_set():
+            assert "trap" in g.engine
+            with pytest.raises(UsageError, match="still waits"):
+                g.call(five)
+        over.set()
+        waited.wait()
     finally:
+        over.set()
         signal.signal(signal.SIGALRM, before)
+
+
+def test_a_guest_whose_hook_was_left_to_wait_is_closed_at_once(guest_engine, assemble):
+    """What the hook needs of it is given back when it is through."""
+    if "trap" not in guest_engine:
+        return
+    over, through = threading.Event(), threading.Event()
+
+    @on("getppid")
+    def wait(call):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        over.wait()
+        through.set()
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    try:
+        g = Guest(engine=guest_engine, hooks=[wait])
+        with pytest.raises(KeyboardInterrupt):
+            g.call(g.arena.load_code(assemble(MINE)))
+        start = g.arena.start
+        g.close()
+        with open("/proc/self/maps") as maps:
+            assert f"{start:x}-" in maps.read()
+        over.set()
+        assert through.wait(30)
+    finally:
+        over.set()
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_other_threads_of_python_go_on(guest, assemble):
@@ -166,7 +234,7 @@ def test_other_threads_of_python_go_on(guest, assemble):
 def test_faulthandler_still_reports_faults_that_are_our_own(guest_engine):
     script = (
         "import ctypes, faulthandler, sys\n"
-        "from trapline.guest import Guest, GuestFault\n"
+        "from trapline.guest import Guest, GuestFault, Linux\n"
         "faulthandler.enable()\n"
         "with Guest(engine=sys.argv[1]) as guest:\n"
         "    try: guest.call(guest.arena.load_code(bytes.fromhex('31c08b00c3')))\n"

@@ -10,34 +10,6 @@ from pathlib import Path
 
 import pytest
 
-RESULT = tuple[int, bytes, bytes]
-
-
-@pytest.fixture
-def run(trapline, guest_engine):
-    def run(*command: str, options: tuple[str, ...] = (), **settings) -> RESULT:
-        settings = {"capture_output": True, "timeout": 60, "stdin": subprocess.DEVNULL, **settings}
-        done = subprocess.run(
-            [trapline, "guest", "--engine", guest_engine, *options, "--", *command], **settings
-        )
-        return done.returncode, done.stdout, done.stderr
-
-    return run
-
-
-@pytest.fixture
-def same(run):
-    """``same(command)``: as a guest it gives the same status and says the same as natively."""
-
-    def same(*command: str, **settings) -> None:
-        native = subprocess.run(
-            command, **{"capture_output": True, "timeout": 60, "stdin": subprocess.DEVNULL, **settings}
-        )
-        status = native.returncode if native.returncode >= 0 else 128 - native.returncode
-        assert run(*command, **settings) == (status, native.stdout, native.stderr)
-
-    return same
-
 
 @pytest.mark.parametrize(
     "applet",

@@ -132,3 +132,26 @@ def test_what_does_not_exist_is_refused_with_what_to_do(cli, words, why):
 def test_options_of_the_command_are_its_own(cli):
     done = cli("trace", "-e", "none", "-qq", "sh", "-c", "echo $0", "-b")
     assert (done.stdout, done.stderr) == ("-b\n", "")
+
+
+def test_a_trace_that_cannot_be_written_is_told_in_a_line_and_the_command_goes_on(cli, tmp_path):
+    done = cli("trace", "-o", "/dev/full", "--", "sh", "-c", "ls / >/dev/null; echo end")
+    assert (done.returncode, done.stdout) == (125, "end\n")
+    assert done.stderr == (
+        "trapline: trace: cannot write '/dev/full': No space left on device; the command went on\n"
+    )
+    done = cli("trace", "--format", "jsonl", "-o", "/dev/full", "--", "true")
+    assert done.returncode == 125
+    assert "Traceback" not in done.stderr
+
+
+def test_a_command_may_have_many_and_long_arguments(traced):
+    words = ["x" * 100_000, *["y" * 5000] * 40]
+    text, done = traced("true", *words, options=("-s", "4000"))
+    assert done.returncode == 0, done.stderr
+    assert text.split("execve")[1].startswith('("/')
+    text, done = traced("true", *words)
+    first = text.splitlines()[0]
+    assert '["true", "' + "x" * 32 + '"..., "' + "y" * 32 + '"..., ' in first
+    assert first.count("yyy") > 100
+    assert first.split("], 0x")[0].endswith(", ...")

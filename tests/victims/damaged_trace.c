@@ -15,6 +15,17 @@ static unsigned below(unsigned limit)
     return (unsigned)((state >> 20) % limit);
 }
 
+static struct tl_text_plan plans[tl_text_calls];
+
+static bool plan(void *context, int32_t nr, struct tl_text_plan *found)
+{
+    (void)context;
+    *found = plans[nr];
+    if (!found->state)
+        found->state = TL_TEXT_UNPLANNED;
+    return true;
+}
+
 static bool named(void *context, int32_t nr, unsigned index, int64_t value, const char **text, size_t *size)
 {
     static char shown[64];
@@ -43,13 +54,13 @@ static bool line(void *context, const struct tl_trace_event *event, const char *
 
 int main(int argc, char **argv)
 {
-    static const struct tl_text_ask ask = {named, line};
-    FILE *file = fopen(argv[1], "rb"), *plans = fopen(argv[2], "rb");
+    static const struct tl_text_ask ask = {plan, named, line};
+    FILE *file = fopen(argv[1], "rb"), *planned = fopen(argv[2], "rb");
     static unsigned char whole[1 << 20], damaged[1 << 20];
     size_t size = fread(whole, 1, sizeof whole, file);
     unsigned long long lines = 0;
 
-    if (argc != 4 || size < 1000)
+    if (argc != 4 || size < 1000 || fread(plans, sizeof *plans, tl_text_calls, planned) != tl_text_calls)
         return 1;
     for (int round = 0; round < atoi(argv[3]); round++) {
         struct tl_text_options options = {.limit = below(64), .column = below(60), .durations = below(2)};
@@ -57,10 +68,6 @@ int main(int argc, char **argv)
         options.pids = (enum tl_text_pids)below(3);
         options.stamp = (enum tl_text_stamp)below(5);
         options.keeps = below(2);
-        options.plans = malloc(tl_text_calls * sizeof *options.plans);
-        rewind(plans);
-        if (fread(options.plans, sizeof *options.plans, tl_text_calls, plans) != tl_text_calls)
-            return 1;
         struct tl_text *text = tl_text_new(&options, &ask, NULL);
         memcpy(damaged, whole, size);
         for (unsigned i = below(40); i; i--)
@@ -88,7 +95,7 @@ int main(int argc, char **argv)
         tl_trace_reader_free(reader);
     }
     fclose(file);
-    fclose(plans);
+    fclose(planned);
     puts(lines > 1000 ? "good" : "too few lines");
     return 0;
 }

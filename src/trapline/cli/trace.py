@@ -12,9 +12,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
-    from typing import IO, Any, TextIO
+    from typing import Any
 
     from trapline.cli.run import Options
+    from trapline.cli.trace_output import Output
     from trapline.session import Session
     from trapline.trace.file import Event, TraceFile
     from trapline.trace.select import Selection
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser", "main"]
 
-_OPEN_FILES = 200
 #: KB of the stack that -k records with each call.
 _STACK_KEPT = 12
 
@@ -108,8 +108,9 @@ class _Consumer:
         self._end(trace)
 
 
-def _consumer(options: Options, selection: Selection, out: TextIO) -> _Consumer:
+def _consumer(options: Options, selection: Selection, out: Output) -> _Consumer:
     """Return what takes events."""
+    from trapline.cli.trace_output import Separate
     from trapline.trace.summary import Summary
     from trapline.trace.text import TextWriter
 
@@ -117,13 +118,13 @@ def _consumer(options: Options, selection: Selection, out: TextIO) -> _Consumer:
     if name != "text":
         from trapline.trace import formats
 
-        given = formats.consumer(name, out, options.last("--output", ""), selection, _number(options))
+        given = formats.consumer(name, out.write, options.last("--output", ""), selection, _number(options))
         return _Consumer(given[0], None, lambda _: given[1]())
     summary = Summary(selection, options.last("--summary-sort-by", "time"))
     stamps = len(options.all("--timestamps"))
-    separate = _Separate(options.last("--output", "")) if _is_separate(options) else None
+    separate = Separate(options.last("--output", "")) if _is_separate(options) else None
     writer = TextWriter(
-        separate or (lambda _, text: _write(out, text)),
+        separate or (lambda _, text: out.write_bytes(text)),
         limit=_number(options),
         column=_number(options, "--columns", "-a", 40),
         numbers=options.has("--syscall-number"),
@@ -144,47 +145,19 @@ def _consumer(options: Options, selection: Selection, out: TextIO) -> _Consumer:
         if sums and not counts_here and trace is not None:
             summary.add(trace.counts())
         out.write(summary.text() if sums else "")
-        out.flush()
 
     return _Consumer(
         summary.take if counts_here else None, None if options.has("--summary-only") else writer, end
     )
 
 
-def _write(out: TextIO, text: bytes) -> None:
-    out.buffer.write(text)
-    out.buffer.flush()
-
-
-class _Separate:
-    """A file for each thread (``-ff -o FILE``): ``FILE.TID``."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._known: set[int] = set()
-        self._open: dict[int, IO[bytes]] = {}
-
-    def __call__(self, tid: int, text: bytes) -> None:
-        if tid not in self._open:
-            if len(self._open) >= _OPEN_FILES:
-                self.close()
-            mode = "ab" if tid in self._known else "wb"
-            self._known.add(tid)
-            self._open[tid] = open(f"{self._path}.{tid}", mode)  # noqa: SIM115
-        self._open[tid].write(text)
-
-    def close(self) -> None:
-        """Close all that is open."""
-        for file in self._open.values():
-            file.close()
-        self._open.clear()
-
-
 def _is_separate(options: Options) -> bool:
     return len(options.all("--follow-forks")) > 1 and options.has("--output") and _format(options) == "text"
 
 
-def _output(options: Options) -> TextIO:
+def _output(options: Options) -> Output:
+    from trapline.cli.trace_output import Output
+
     path = options.last("--output", "")
     if path.startswith(("|", "!")):
         raise UsageError(
@@ -192,14 +165,7 @@ def _output(options: Options) -> TextIO:
         )
     if _format(options) in ("raw", "parquet") or _is_separate(options):
         path = os.devnull
-    try:
-        if not path:
-            return open(os.dup(2), "w", encoding="utf-8", errors="surrogateescape")
-        if options.has("--output-append-mode"):
-            return open(path, "a", encoding="utf-8", errors="surrogateescape")
-        return open(path, "w", encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
-        raise UsageError(f"trace: cannot write '{path}': {error.strerror}") from None
+    return Output(path, append=options.has("--output-append-mode"))
 
 
 def _report(options: Options) -> int:
@@ -333,11 +299,24 @@ def _file(path: str) -> tuple[int, int]:
                 os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666),
                 os.open(path, os.O_RDONLY | os.O_CLOEXEC),
             )
-        import tempfile
-
-        fd, name = tempfile.mkstemp(prefix="trapline-")
-        reading = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-        os.unlink(name)
+        fd = _nameless()
+        reading = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
         return fd, reading
     except OSError as error:
         raise UsageError(f"trace: cannot write '{path or error.filename}': {error.strerror}") from None
+
+
+def _nameless() -> int:
+    """Return a file without a name, for writing at its end."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+    folder = os.environ.get("TMPDIR") or "/tmp"
+    try:
+        return os.open(folder, flags | os.O_TMPFILE, 0o600)
+    except OSError:  # not every file system has these
+        import fcntl
+        import tempfile
+
+        fd, name = tempfile.mkstemp(prefix="trapline-")
+        os.unlink(name)
+        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
+        return fd

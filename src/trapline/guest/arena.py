@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["PAGE", "Arena", "ArenaError", "Area", "Code"]
 
 PAGE = 4096
+#: As far as the kernel keeps other mappings from a stack.
+GUARD_SIZE = 256 * PAGE
 #: 1 TiB, and what is tried where a limit refuses that.
 DEFAULT_SIZE = 1 << 40
 SMALLEST_SIZE = 1 << 28
@@ -278,6 +280,12 @@ class Arena:
             self._forget(start, end)
             self._add(Area(start, end, bits, name))
             return start
+
+    def map_stack(self, size: int) -> int:
+        """Map a stack, with what cannot be accessed below it, and return its lowest address."""
+        with self.lock:
+            guard = self.map(size + GUARD_SIZE, 0, name="guard")
+            return self.map(size, "rw", at=guard + GUARD_SIZE, name="stack")
 
     def protect(self, address: int, size: int, protect: str | int) -> None:
         """Change the protection of memory that is mapped.

@@ -91,7 +91,8 @@ class Guest(Running):
         self.personality = Linux() if personality is None else personality
         parsed = [rule if isinstance(rule, Rule) else parse(rule) for rule in rules]
         plan = Plan(
-            collect(hooks), parsed, allow_io_uring=self.personality.numbers is not None, hide_vdso=None, workers=workers,
+            collect(hooks), parsed, workers=workers, hide_vdso=None,
+            allow_io_uring=self.personality.numbers is not None,
             on_error=self._hook_failed, on_unhidden=lambda _: None,
         )  # fmt: skip
         self.hides_vdso = bool(plan.hide_vdso)
@@ -108,6 +109,9 @@ class Guest(Running):
         self._native = _native.Guest(
             self._choice.base, self._choice.rewrites, self.personality.handlers(), self._kicked, self._hot
         )
+        self._owns_files = bool(getattr(self.personality, "own_files", False))
+        if self._owns_files:
+            self._native.own_files()
         self._ranges = list(ranges)
         self._set_ranges()
         self._deferred: Any = None
@@ -272,10 +276,10 @@ class Guest(Running):
 
     def _here(self, function: Callable[[], int]) -> int:
         """Run *function* where the engine wants the guest: here, or on a thread that has its filter for good."""
-        if self._choice.base != TRAP and not getattr(self.personality, "own_files", False):
+        if self._choice.base != TRAP and not self._owns_files:
             return function()
         if self._host is None:
-            self._host = Host(getattr(self.personality, "own_files", False))
+            self._host = Host(self._owns_files)
         return self._host.run(function, lambda error: self.end(None, error))
 
     def _check(self) -> None:
@@ -299,7 +303,7 @@ class Guest(Running):
             raise UsageError("a function takes at most six arguments here")
         thread = self.new_thread()
         outer = self._innermost()
-        stack = self._stacks.pop() if self._stacks else self.arena.map(_STACK_SIZE, "rw", name="stack")
+        stack = self._stacks.pop() if self._stacks else self.arena.map_stack(_STACK_SIZE)
         registers = thread.registers
         registers.rip = int(code.address if isinstance(code, Code) else code)
         registers.rsp = stack + _STACK_SIZE - 8

@@ -30,7 +30,9 @@ class Host:
         self._own_files = own_files
         self._work: Callable[[], int] | None = None
         self._begin = threading.Semaphore(0)
-        self._done = threading.Event()
+        # A lock, and a new one each time: waiting for it can be interrupted at any point by a handler that raises.
+        self._done = threading.Lock()
+        self._finished = True
         self._lock = threading.Lock()
         self._result = 0
         self._error: BaseException | None = None
@@ -55,7 +57,8 @@ class Host:
                 self._error = error
             self._work = work = None
             with self._lock:
-                self._done.set()
+                self._finished = True
+                self._done.release()
                 last = self._last
             if last is not None:
                 last()
@@ -69,19 +72,21 @@ class Host:
         """
         if threading.current_thread() is self._thread:
             return function()
-        if self.is_left and not self._done.is_set():
+        if self.is_left and not self._finished:
             raise UsageError("a hook of the call that was interrupted still waits on this guest's thread")
         self.is_left = False
-        self._done.clear()
+        done = self._done = threading.Lock()
+        done.acquire()
+        self._finished = False
         self._error = None
         interruption: BaseException | None = None
         self._work = function
         self._begin.release()
-        while not self._done.is_set():
+        while not self._finished:
             try:
-                if not self._done.wait(None if interruption is None else _PATIENCE):
+                if not done.acquire(timeout=-1 if interruption is None else _PATIENCE):
                     self.is_left = True
-                    break
+                break
             except BaseException as error:
                 interruption = error
                 stop(error)
@@ -95,7 +100,7 @@ class Host:
     def close(self, last: Callable[[], None]) -> None:
         """Call *last* and end the thread: now, or when it is through with what it was left with."""
         with self._lock:
-            if self.is_left and not self._done.is_set():
+            if self.is_left and not self._finished:
                 self._last = last
                 return
         self._work = None

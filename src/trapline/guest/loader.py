@@ -226,7 +226,7 @@ def _make_stack(
 ) -> int:
     """Map the stack, fill it as the kernel does, and return where it begins."""
     arena = guest.arena
-    bottom = arena.map(_STACK_SIZE, "rw", name="stack")
+    bottom = arena.map_stack(_STACK_SIZE)
     top = at = bottom + _STACK_SIZE - 16
     memory = arena.memory(bottom, _STACK_SIZE)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from contextlib import contextmanager
 
 from trapline import _native, abi
 from trapline.errors import TraplineError, UsageError
@@ -139,6 +138,12 @@ class TraceFile:
         file.read(size - _FILE.size)
         self._reader = _native.TraceReader(Event)
 
+    def __enter__(self) -> TraceFile:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
     def events(self, *, final: bool) -> Iterator[Event]:
         """Return, by the time of their end, events that nothing earlier can come before any more.
 
@@ -201,9 +206,8 @@ class TraceFile:
             yield True
 
 
-@contextmanager
-def opened(path: str) -> Iterator[TraceFile]:
-    """Open a recorded file.
+def opened(path: str) -> TraceFile:
+    """Open a recorded file; the result is a context manager.
 
     :raises UsageError: it cannot be read, or is no such file.
     """
@@ -211,8 +215,7 @@ def opened(path: str) -> Iterator[TraceFile]:
         file = open(path, "rb")  # noqa: SIM115
     except OSError as error:
         raise UsageError(f"cannot read '{path}': {error.strerror}") from None
-    with file:
-        yield TraceFile(file, path)
+    return TraceFile(file, path)
 
 
 def read(path: str) -> Iterator[Event]:

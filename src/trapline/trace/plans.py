@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 
     from trapline.abi import Param, Signature
 
-__all__ = ["named", "no_plans", "plans"]
+__all__ = ["named", "plan"]
 
-_CALLS = 1024
 _OP, _HEAD = struct.Struct("<8BI3H2x"), struct.Struct("<31s5B")
 _OPS = 6
-_PLAN = _HEAD.size + _OPS * _OP.size
 _RESULT, _MODE = 6, 7
+_PLANNED = 1
 _NUMBER, _ADDRESS, _HANDLE, _NAMED, _STRING, _BUFFER, _STAT, _ENTRIES, _NOTHING = range(1, 10)
 _SIGNED, _OUT, _FILLED, _IN = 1, 2, 4, 8
 _OUTCOMES = {"successful": 1, "failed": 2, "unfinished": 4}
@@ -36,27 +35,19 @@ _OWN_RESULTS = frozenset({"umask", "fcntl", "rt_sigreturn", "personality"})
 _OWN_ARGUMENTS = SPECIAL.keys() - {"getdents64"} | {"mq_open"}
 
 
-def plans(names: Collection[str], outcomes: Collection[str]) -> bytes:
-    """Return the plan of each number.
+def plan(nr: int, names: Collection[str], outcomes: Collection[str]) -> bytes:
+    """Return the plan of a number, or nothing where its lines take more than a plan can say.
 
     :param names: of the calls that are shown, or :data:`trapline.abi.classes.EVERY`.
     :param outcomes: ``successful``, ``failed``, ``unfinished``.
     """
-    shown = sum(_OUTCOMES[outcome] for outcome in outcomes)
-    found = [bytes(_PLAN)] * _CALLS
-    for name in abi.names("x86_64"):
-        nr = abi.number(name, "x86_64")
-        if nr < _CALLS:
-            ops = _ops(abi.signature(name, "x86_64"))
-            wanted = shown if names == EVERY or name in names else 0
-            if ops is not None:
-                found[nr] = _plan(abi.signature(name, "x86_64"), wanted, ops)
-    return b"".join(found)
-
-
-def no_plans() -> bytes:
-    """Return what leaves every line to Python."""
-    return bytes(_CALLS * _PLAN)
+    name = abi.name(nr, "x86_64")
+    signature = abi.signature(name, "x86_64")
+    ops = _ops(signature)
+    if ops is None:
+        return b""
+    shown = sum(_OUTCOMES[outcome] for outcome in outcomes) if names == EVERY or name in names else 0
+    return _plan(signature, shown, ops)
 
 
 def named(nr: int, index: int, value: int) -> str:
@@ -77,7 +68,7 @@ def named(nr: int, index: int, value: int) -> str:
 
 def _plan(signature: Signature, shown: int, ops: list[bytes]) -> bytes:
     kind = {"addr": _ADDRESS, "none": _NOTHING, "mode": _NAMED}.get(signature.returns, _NUMBER)
-    head = _HEAD.pack(signature.name.encode(), shown, True, len(ops), kind, signature.returns != "size")
+    head = _HEAD.pack(signature.name.encode(), shown, _PLANNED, len(ops), kind, signature.returns != "size")
     return head + b"".join(ops).ljust(_OPS * _OP.size, b"\0")
 
 

@@ -6,15 +6,16 @@ from trapline import _native
 from trapline.decode.values import signal_text
 from trapline.trace.file import BEGUN, CALL, DROPPED, GONE, SIGNAL, STATUS, Event
 from trapline.trace.files import Files
-from trapline.trace.plans import named, no_plans, plans
+from trapline.trace.plans import named, plan
 from trapline.trace.select import Selection
 from trapline.trace.siginfo import siginfo_text
-from trapline.trace.stacks import Stacks
 from trapline.trace.strace import call_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from trapline.trace.stacks import Stacks
 
 __all__ = ["TextWriter"]
 
@@ -56,7 +57,11 @@ class TextWriter:
         self._limit = limit
         self._column = column
         self._numbers = numbers
-        self._stacks = Stacks() if stacks else None
+        self._stacks: Stacks | None = None
+        if stacks:
+            from trapline.trace.stacks import Stacks
+
+            self._stacks = Stacks()
         self._selection = Selection() if selection is None else selection
         self._files = Files() if paths or self._selection.needs_files else None
         self._show_paths = paths
@@ -68,10 +73,12 @@ class TextWriter:
         by_plan = is_plain and not numbers
         #: What :class:`trapline.trace.file.TraceFile` writes to.
         self.native = _native.TraceText(
-            plans(self._selection.names, self._selection.status) if by_plan else no_plans(),
             limit, column, _PIDS.index(pids), _STAMPS.index(stamp), durations, is_plain,
-            Event, named, self._line, write,
+            Event, self._plan if by_plan else _no_plan, named, self._line, write,
         )  # fmt: skip
+
+    def _plan(self, nr: int) -> bytes:
+        return plan(nr, self._selection.names, self._selection.status)
 
     def _line(self, event: Event) -> str | None:
         """Return the line of an event but for its beginning and end, and behind a NUL lines that follow it."""
@@ -120,6 +127,10 @@ class TextWriter:
             return line
         frames, complete = self._stacks.frames(event)
         return line + "\0" + "".join(f" > {frame}\n" for frame in frames) + ("" if complete else " > ...\n")
+
+
+def _no_plan(nr: int) -> bytes:
+    return b""
 
 
 def signal_line(event: Event) -> str:

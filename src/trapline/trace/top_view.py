@@ -98,7 +98,8 @@ class TopView(App[None]):
         at = table.cursor_row
         table.clear(columns=True)
         for name, width in zip(COLUMNS, (*_WIDTHS, None), strict=True):
-            table.add_column(f"{name} v" if name == self._sort else name, width=width)
+            label = f"{name} v" if name == self._sort else name
+            table.add_column(label.rjust(width or 0), width=width)
         for lately, often, taken, count, errors, name in self._top.rows(self._kind, self._sort)[:_ROWS]:
             cells = (f"{lately:.2f}", f"{often:.0f}", f"{taken:.1f}", str(count), str(errors or ""))
             table.add_row(*[cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True)], name)

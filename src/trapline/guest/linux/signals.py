@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from trapline.call import Call
     from trapline.guest.guest import Guest
+    from trapline.guest.linux.threads import Info
     from trapline.guest.thread import Thread
 
 __all__ = ["Signals", "siginfo"]
@@ -67,7 +68,7 @@ class Signals(Personality):
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
-    def post(self, thread: Thread | None, number: int, info: bytes) -> None:
+    def post(self, thread: Thread | None, number: int, info: Info) -> None:
         """Send a signal to a thread, or to the guest at large."""
         assert self.guest is not None
         threads = self.guest.threads if thread is None else [thread]

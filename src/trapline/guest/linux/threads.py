@@ -12,8 +12,12 @@ from trapline.guest.personality import does
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trapline.call import Call
     from trapline.guest.thread import Thread
+
+    Info = bytes | Callable[[], bytes]
 
 __all__ = ["Pending", "State", "Threads"]
 
@@ -28,10 +32,10 @@ class Pending:
     """Signals that wait: of the real-time ones all, of the others one each."""
 
     def __init__(self) -> None:
-        self._waiting: dict[int, deque[bytes]] = {}
+        self._waiting: dict[int, deque[Info]] = {}
 
-    def add(self, number: int, info: bytes) -> None:
-        """Put a signal at the end."""
+    def add(self, number: int, info: Info) -> None:
+        """Put a signal at the end, with its siginfo, or with what returns it once it is taken."""
         waiting = self._waiting.setdefault(number, deque())
         if not waiting or number >= _FIRST_REAL_TIME:
             waiting.append(info)
@@ -40,11 +44,12 @@ class Pending:
         """Return the siginfo of the first one of a number, which waits no more."""
         waiting = self._waiting.get(number)
         try:
-            return waiting.popleft() if waiting else None
+            info = waiting.popleft() if waiting else None
         except IndexError:  # another thread has it
             return None
+        return info() if callable(info) else info
 
-    def has(self, number: int, info: bytes) -> bool:
+    def has(self, number: int, info: Info) -> bool:
         """Whether this very one waits."""
         return any(each is info for each in list(self._waiting.get(number, ())))
 

@@ -137,14 +137,14 @@ class _PosixTimer(_Timer):
     """What ``timer_create`` makes.
 
     :ivar clock: what it was made with.
-    :ivar overrun: how often it has expired more while its signal waited.
+    :ivar missed: how often it has expired more while its signal waits.
+    :ivar overrun: the same of the signal that was taken last.
     """
 
-    def __init__(self, schedule: _Schedule, clock: int, expire: Callable[[_PosixTimer, int], None]) -> None:
-        super().__init__(schedule, lambda times: expire(self, times))
+    def __init__(self, schedule: _Schedule, clock: int, expire: Callable[[int], None]) -> None:
+        super().__init__(schedule, expire)
         self.clock = clock
-        self.overrun = 0
-        self.info = b""
+        self.missed = self.overrun = 0
 
 
 class Timers(Signals):
@@ -211,19 +211,22 @@ class Timers(Signals):
         if how != _SIGEV_NONE and not 1 <= signal <= 64:
             raise _error(_EINVAL)
 
-        def expire(timer: _PosixTimer, times: int) -> None:
+        def expire(times: int) -> None:
             waiting = state_of(target).pending if target is not None else self._shared
             if how == _SIGEV_NONE:
                 return
-            if waiting.has(signal, timer.info):
-                timer.overrun = min(timer.overrun + times, _OVERRUN_MAX)
+            if waiting.has(signal, info):
+                timer.missed = min(timer.missed + times, _OVERRUN_MAX)
                 return
-            timer.overrun = times - 1
-            timer.info = siginfo(signal, _SI_TIMER, number | timer.overrun << 32, value)
-            self.post(target, signal, timer.info)
+            timer.missed = times - 1
+            self.post(target, signal, info)
+
+        def info() -> bytes:
+            timer.overrun = timer.missed
+            return siginfo(signal, _SI_TIMER, number | timer.overrun << 32, value)
 
         call.write(result, number.to_bytes(4, "little"))
-        self._timers[number] = _PosixTimer(self._schedule, clock, expire)
+        timer = self._timers[number] = _PosixTimer(self._schedule, clock, expire)
         return 0
 
     def _timer(self, call: Call) -> _PosixTimer:
