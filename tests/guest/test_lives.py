@@ -74,7 +74,7 @@ def test_programs_leave_nothing_behind(guest_engine, busybox, tmp_path):
         "before = state()\n"
         "for _ in range(20): live()\n"
         "after = state()\n"
-        "assert after[:2] == before[:2] and after[2] <= before[2] + 3, (before, after)\n"
+        "assert after[:2] == before[:2] and after[2] <= before[2] + 10, (before, after)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, guest_engine, busybox], capture_output=True, text=True, timeout=100
