@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench import filters, guests, hooking, inprocess, peers, sites, startup, unmatched, whole
+from bench import filters, guests, hooking, inprocess, peers, sites, startup, tracing, unmatched, whole
 from bench.engine_commands import startable
 from bench.measure import Group, measure
 from bench.programs import Programs
@@ -30,7 +30,12 @@ def main() -> int:
     parser.add_argument(
         "--pin", metavar="CPU", type=int, help="keep everything on one CPU; for comparison only"
     )
-    parser.add_argument("names", metavar="NAME", nargs="*", help="groups to measure; all of them by default")
+    parser.add_argument(
+        "names",
+        metavar="NAME",
+        nargs="*",
+        help="groups to measure, or beginnings of their names (trace, unmatched); all of them by default",
+    )
     args = parser.parse_args()
     if args.rounds < 1:
         parser.error("--rounds must be at least 1")
@@ -42,7 +47,7 @@ def main() -> int:
         others = peers.find(programs)
         groups = [
             group
-            for module in (hooking, unmatched, startup, filters, guests)
+            for module in (hooking, unmatched, startup, filters, guests, tracing)
             for group in module.groups(programs)
         ]
         groups += [
@@ -51,21 +56,25 @@ def main() -> int:
         return _run(parser, args, groups, engines)
 
 
+def _is_named(group: str, names: list[str]) -> bool:
+    return not names or any(group == name or group.startswith(f"{name}-") for name in names)
+
+
 def _run(
     parser: argparse.ArgumentParser, args: argparse.Namespace, groups: list[Group], engines: list[str]
 ) -> int:
     known = [group.name for group in groups] + ["sites"]
     for name in args.names:
-        if name not in known:
+        if not any(_is_named(group, [name]) for group in known):
             parser.error(f"no group {name!r}; there are {', '.join(known)}")
     found: dict[str, Any] = {}
     for group in groups:
-        if not args.names or group.name in args.names:
+        if _is_named(group.name, args.names):
             measured = measure(group, args.rounds)
             sys.stdout.write(str(measured))
             sys.stdout.flush()
             found[group.name] = measured.as_dict()
-    if "rewrite" in engines and (not args.names or "sites" in args.names):
+    if "rewrite" in engines and _is_named("sites", args.names):
         report = sites.report()
         sys.stdout.write(sites.table(report))
         found["sites"] = report

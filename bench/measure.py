@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
@@ -14,12 +14,16 @@ class Aim:
     :param limit: at most this.
     :param over: the name of the contender it is compared with, or None for the baseline.
     :param excess: the limit is on the difference, in the group's unit, and not on the ratio.
+    :param overhead: the limit is on the ratio of what both cost more than the baseline.
     """
 
-    def __init__(self, limit: float, *, over: str | None = None, excess: bool = False) -> None:
+    def __init__(
+        self, limit: float, *, over: str | None = None, excess: bool = False, overhead: bool = False
+    ) -> None:
         self.limit = limit
         self.over = over
         self.excess = excess
+        self.overhead = overhead
 
 
 class Contender:
@@ -84,14 +88,15 @@ class Judged:
     """
 
     def __init__(
-        self, aim: Aim, unit: str, costs: Sequence[float], others: Sequence[float], name: str
+        self, aim: Aim, unit: str, costs: Sequence[float], costs_of: Mapping[str, list[float]], base: str
     ) -> None:
-        pairs = zip(costs, others, strict=True)
-        found = Comparison([cost - other if aim.excess else cost / other for cost, other in pairs])
+        name = aim.over or base
+        rounds = zip(costs, costs_of[name], costs_of[base], strict=True)
+        found = Comparison([_compared(aim, *costs_of_round) for costs_of_round in rounds])
         self.over = name
-        self.limit, self.excess = aim.limit, aim.excess
+        self.limit, self.excess, self.overhead = aim.limit, aim.excess, aim.overhead
         self.low, self.median, self.high = found.low, found.median, found.high
-        what = f"{unit} more than" if aim.excess else "x"
+        what = f"{unit} more than" if aim.excess else "x what is added by" if aim.overhead else "x"
         self.text = f"{found}  {what} {name}  {_verdict(found.median, aim.limit)}"
 
 
@@ -117,7 +122,7 @@ class Row:
         self.costs = mine
         # One that failed is nobody's yardstick.
         self.also = [
-            Judged(aim, group.unit, mine, costs[aim.over or first], aim.over or first)
+            Judged(aim, group.unit, mine, costs, first)
             for aim in contender.also
             if (aim.over or first) in costs
         ]
@@ -130,6 +135,13 @@ class Row:
     def verdict(self) -> str:
         """Whether the aim was met."""
         return "" if self.aim is None else _verdict(self.ratio, self.aim)
+
+
+def _compared(aim: Aim, cost: float, other: float, base: float) -> float:
+    if aim.excess:
+        return cost - other
+    # Who adds nothing in a round is no yardstick for it.
+    return (cost - base) / max(other - base, 1e-9) if aim.overhead else cost / other
 
 
 def _verdict(found: float, limit: float) -> str:

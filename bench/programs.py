@@ -6,8 +6,10 @@ import importlib.util
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 #: The command as installed beside this interpreter.
@@ -62,6 +64,27 @@ def printed(command: list[str], environment: Mapping[str, str] | None = None) ->
         pass
     said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
     raise RuntimeError(f"status {done.returncode}: {said}")
+
+
+def elapsed(command: list[str], **options: Any) -> float:
+    """Return the nanoseconds from before a command is started to its end.
+
+    :param options: of :func:`subprocess.run`.
+    :raises RuntimeError: it failed; the message has the end of what it said.
+    """
+    start = time.perf_counter_ns()
+    try:
+        done = subprocess.run(
+            command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            env=ENVIRONMENT, timeout=_LONGEST, **options,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"it was still running after {_LONGEST} s") from None
+    taken = time.perf_counter_ns() - start
+    if done.returncode:
+        said = (done.stderr.decode(errors="replace").strip() or "it said nothing").splitlines()[-1]
+        raise RuntimeError(f"status {done.returncode}: {said}")
+    return taken
 
 
 def printing(*command: str, **environment: str) -> Callable[[], float]:

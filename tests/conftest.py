@@ -38,6 +38,7 @@ COMPILE = {
     "static-pie": ["-static-pie", "-fPIE"],
     "32": ["-m32", "-static"],
     "tsan": ["-fsanitize=thread", "-g"],
+    "sanitized": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"],
     "library": ["-shared", "-fPIC"],
 }
 

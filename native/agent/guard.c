@@ -21,21 +21,21 @@ enum {
     RLIMIT_NOFILE = 7,
 };
 
-static bool is_ours_fd(int fd)
+bool tl_is_ours_fd(int fd)
 {
     return fd == tl_process.start.socket_fd || fd == tl_process.start.memory_fd;
 }
 
 long tl_call_close(struct tl_thread *thread)
 {
-    return is_ours_fd((int)thread->args[0]) ? -EBADF : tl_perform(thread);
+    return tl_is_ours_fd((int)thread->args[0]) ? -EBADF : tl_perform(thread);
 }
 
 // Programs ask for every number whether it is open: by fcntl, fstat, isatty, or by trying to have it closed
 // on exec.
 long tl_call_probing(struct tl_thread *thread)
 {
-    return is_ours_fd((int)thread->args[0]) ? -EBADF : tl_perform(thread);
+    return tl_is_ours_fd((int)thread->args[0]) ? -EBADF : tl_perform(thread);
 }
 
 // The same with a path, which may be empty; a descriptor is not looked at where it is absolute.
@@ -44,7 +44,7 @@ long tl_call_stat_at(struct tl_thread *thread)
     uint64_t path = thread->args[1];
     char first = 0;
 
-    if (!is_ours_fd((int)thread->args[0]))
+    if (!tl_is_ours_fd((int)thread->args[0]))
         return tl_perform(thread);
     if (path && !tl_read(&first, path, 1))
         return -EFAULT;
@@ -87,9 +87,9 @@ long tl_call_dup2(struct tl_thread *thread)
 {
     int wanted = (int)thread->args[1], from = (int)thread->args[0];
 
-    if (is_ours_fd(from))
+    if (tl_is_ours_fd(from))
         return -EBADF;
-    if (is_ours_fd(wanted) && is_below_limit(wanted)) {
+    if (tl_is_ours_fd(wanted) && is_below_limit(wanted)) {
         int32_t *ours =
             wanted == tl_process.start.socket_fd ? &tl_process.start.socket_fd : &tl_process.start.memory_fd;
         long moved = tl_call3(__NR_fcntl, wanted, F_DUPFD, wanted > 512 ? wanted - 256 : wanted + 1);

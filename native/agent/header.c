@@ -29,6 +29,7 @@ AT(args, THREAD_ARGS);
 AT(nr, THREAD_NR);
 AT(pending, THREAD_PENDING);
 AT(exact, THREAD_EXACT);
+AT(direct, THREAD_DIRECT);
 AT(segments, THREAD_SEGMENTS);
 AT(regs[RCX], THREAD_RCX);
 AT(regs[R11], THREAD_R11);

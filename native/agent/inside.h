@@ -110,7 +110,7 @@ struct tl_thread {
     uint64_t leave_to; // where the program goes on: regs[RIP], or the block that stands for it
     uint32_t
         exact; // it goes on with all of regs and segments; otherwise rcx and r11 are as a syscall leaves them
-    uint32_t reserved;
+    uint32_t direct;   // the call in progress is only recorded: direct.c
     uint64_t segments; // cs, gs, fs and ss, as in a signal frame
     int64_t result;
     uint32_t state; // enum tl_thread_state
@@ -153,7 +153,8 @@ struct tl_thread {
     struct tl_again again[4];
     struct tl_ring *ring; // where its calls are recorded, and its bytes
     uint8_t *ring_at;
-    bool is_recorded;                                                          // the call in progress is
+    uint64_t ring_ahead; // up to here its head needs no look at the tail
+    bool is_recorded;    // the call in progress is
     uint64_t dispatch_mode, dispatch_offset, dispatch_size, dispatch_selector; // the program's own
 };
 
@@ -216,6 +217,7 @@ struct tl_process {
     uint32_t near_count;
     bool has_registered; // the program itself, for barriers that rewriting needs
     uint32_t no_patches; // every call must trap
+    uint32_t maps;       // counts changes of what code is where, while stacks are recorded
     struct tl_patch patches[patches_max];
     struct tl_site sites[sites_max];
 };
@@ -238,6 +240,8 @@ _Noreturn void tl_sigreturn(uint64_t stack);
 void tl_restorer(void);
 extern const char tl_raw_done[], tl_restorer_done[], tl_segment_done[];
 int tl_copy(void *to, const void *from, size_t size); // 0, or -EFAULT
+// Up to a NUL, and with it: how many bytes, or -EFAULT. May write up to 7 bytes more, but no more than SIZE.
+long tl_copy_string(void *to, const void *from, size_t size);
 long tl_perform_int80(struct tl_thread *thread);
 extern const char tl_perform_window[], tl_perform_call[], tl_perform_abort[], tl_perform_done[];
 extern const char tl_perform_int80_window[], tl_perform_int80_call[], tl_perform_int80_done[];
@@ -306,6 +310,8 @@ struct tl_stack tl_stack_seen(const struct tl_thread *thread, uint64_t sp);
 // memory.c: false where there is no such memory
 bool tl_read(void *to, uint64_t from, size_t size);
 bool tl_write(uint64_t to, const void *from, size_t size);
+size_t tl_read_string(void *to, uint64_t from,
+                      size_t most); // how many bytes; the last is a NUL, or MOST are there
 
 // masks.c
 // Sends what has waited and is not in BLOCKED.
@@ -352,6 +358,7 @@ long tl_call_namespace(struct tl_thread *thread);
 void tl_find_out(struct tl_thread *thread); // who it is, once it knows its pid and tid
 
 // guard.c: the program's hands off the agent's memory and descriptors.
+bool tl_is_ours_fd(int fd);
 long tl_call_close(struct tl_thread *thread);
 long tl_call_close_range(struct tl_thread *thread);
 long tl_call_dup2(struct tl_thread *thread);
@@ -407,7 +414,7 @@ bool tl_put_right(int number, uint64_t at[registers]);
 bool tl_is_extra_step(uint64_t address);
 bool tl_is_trapping(uint8_t byte);
 extern const char tl_gate[], tl_gate_flags_saved[], tl_gate_flags_back[], tl_gate_patch[], tl_gate_decided[];
-extern const char tl_gate_rax_back[], tl_gate_pass[], tl_gate_after[];
+extern const char tl_gate_rax_back[], tl_gate_pass[], tl_gate_after[], tl_gate_return[];
 
 struct tl_report *tl_report_new(int32_t pid);
 

@@ -56,6 +56,29 @@ bool tl_read(void *to, uint64_t from, size_t size)
     return tl_copy(to, (const void *)from, size) == 0;
 }
 
+size_t tl_read_string(void *to, uint64_t from, size_t most)
+{
+    enum { page = 4096 };
+    bool can_fault = !may_not_fault();
+    size_t size = 0;
+
+    while (size < most) {
+        // Never over the end of a page: what can be read of it is kept.
+        size_t left = most - size, piece = page - (from + size) % page;
+        piece = piece < left ? piece : left;
+        uint8_t *at = (uint8_t *)to + size;
+        if (!can_fault && !copy_by_kernel(__NR_process_vm_readv, (uint64_t)at, from + size, piece))
+            break;
+        long got = tl_copy_string(at, can_fault ? (const uint8_t *)from + size : at, piece);
+        if (got < 0)
+            break;
+        size += (size_t)got;
+        if (!at[got - 1])
+            break;
+    }
+    return size;
+}
+
 bool tl_write(uint64_t to, const void *from, size_t size)
 {
     if (!may_not_fault())

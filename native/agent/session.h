@@ -36,9 +36,11 @@ enum {
 
 // How a call is treated, by the low 16 bits of its number: what a block looks up before anything else.
 enum tl_class {
-    TL_PASS,     // the kernel performs it, inside the block
-    TL_CONSTANT, // tl_session.constants has the result
-    TL_SLOW,     // the agent decides
+    TL_PASS,        // the kernel performs it, inside the block
+    TL_CONSTANT,    // tl_session.constants has the result
+    TL_SLOW,        // the agent decides
+    TL_RECORDED,    // the same, but all that is done with it is to record it
+    TL_RECORDED_FD, // the same, unless its first argument is a descriptor of the agent's
 };
 
 #include "capture.h"

@@ -97,6 +97,7 @@ static void tell_time(struct tl_capture_reader *r)
 {
     const struct tl_chunk_clock clock = {__rdtsc(), (int64_t)now_ns(CLOCK_REALTIME)};
 
+    r->capture->ticks = clock.tsc;
     tl_capture_append(r, TL_CHUNK_CLOCK, 0, 0, &clock, sizeof clock);
 }
 
@@ -175,12 +176,35 @@ static void finish_call(struct tl_capture_reader *r, uint32_t index)
         for (uint32_t i = 0; i < size; i++)
             whole[i] = bytes[(ring->head + i) % tl_ring_size];
         struct tl_record *record = (struct tl_record *)(void *)whole;
-        record->size = size;
+        record->size = (uint16_t)size;
         record->flags |= TL_RECORD_UNFINISHED;
         announce(r, index);
         tl_capture_append(r, TL_CHUNK_RECORDS, ring->pid, ring->tid, whole, size);
     }
     free(whole);
+}
+
+// Of /proc/PID/maps the lines that an unwinder wants: what can be executed.
+static void tell_maps(struct tl_capture_reader *r, struct tl_ring *ring)
+{
+    char path[64], *line = NULL, *kept = NULL;
+    size_t room = 0, size = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/maps", ring->tid);
+    FILE *maps = fopen(path, "re"), *text = open_memstream(&kept, &size);
+    while (maps && text && getline(&line, &room, maps) > 0) {
+        const char *permissions = strchr(line, ' ');
+        if (permissions && strlen(permissions) > 3 && permissions[3] == 'x')
+            fputs(line, text);
+    }
+    if (maps)
+        fclose(maps);
+    if (text && !fclose(text))
+        tl_capture_append(r, TL_CHUNK_MAPS, ring->pid, ring->tid, kept, size);
+    free(kept);
+    free(line);
+    __atomic_store_n(&ring->maps_wanted, 0, __ATOMIC_SEQ_CST);
+    syscall(SYS_futex, &ring->maps_wanted, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
 static bool is_gone(const struct tl_ring *ring)
@@ -199,7 +223,7 @@ static void give_back(struct tl_capture_reader *r, uint32_t index)
     if (r->announced[index] == ring->generation + 1 && is_gone(ring))
         tl_capture_append(r, TL_CHUNK_GONE, ring->pid, ring->tid, NULL, 0);
     ring->generation++;
-    ring->begun = ring->ending = ring->waiting = 0;
+    ring->begun = ring->ending = ring->waiting = ring->maps_wanted = ring->maps_known = 0;
     ring->dropped = 0;
     ring->head = ring->tail = 0;
     __atomic_store_n(&ring->state, TL_RING_FREE, __ATOMIC_SEQ_CST);
@@ -216,6 +240,8 @@ static void look_at_all(struct tl_capture_reader *r, bool all)
         if (__atomic_load_n(&ring->state, __ATOMIC_ACQUIRE) != TL_RING_LIVE || !ring->tid)
             continue;
         drain(r, i);
+        if (__atomic_load_n(&ring->maps_wanted, __ATOMIC_SEQ_CST))
+            tell_maps(r, ring);
         if ((all || ring->ending) && is_gone(ring))
             give_back(r, i);
     }
@@ -226,9 +252,6 @@ static void *work(void *context)
     struct tl_capture_reader *r = context;
     const struct timespec nap = {0, nap_ns};
 
-    // With two times, all that follows can be told.
-    nanosleep(&nap, NULL);
-    tell_time(r);
     while (!atomic_load(&r->ending)) {
         uint32_t bell = __atomic_load_n(&r->capture->bell, __ATOMIC_SEQ_CST);
         uint64_t now = now_ns(CLOCK_MONOTONIC);

@@ -319,6 +319,7 @@ struct tl_error *tl_tracer_new(const struct tl_tracer_options *given, struct tl_
     tracer->filtered = given->filtered;
     tracer->hide_vdso = given->hide_vdso;
     tracer->on_unhidden = given->on_unhidden;
+    tracer->on_signal = given->on_signal;
     tracer->context = given->context;
     tracer->stop_signal = tl_stop_signal_claim();
     tracer->calls_tail = &tracer->calls;

@@ -12,6 +12,7 @@
 #define TL_PTRACE_H
 
 #include <linux/filter.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -28,6 +29,8 @@ struct tl_tracer_options {
     bool filtered;
     bool hide_vdso;
     void (*on_unhidden)(void *context, int error); // a program has kept its vDSO; called by the tracer
+    // A thread is about to enter a handler; called by the tracer. NULL: nobody wants to know.
+    void (*on_signal)(void *context, pid_t tid, const siginfo_t *info);
     void *context;
 };
 

@@ -106,8 +106,13 @@ void tl_tracee_signal(struct tl_tracer *tracer, struct tracee *t, int number)
         return;
     }
     t->stepping = false;
+    siginfo_t info;
+    bool is_of_interest = tracer->on_signal || t->restart;
+    bool is_caught = is_of_interest && !tracer->leaving && sets(t->tid).caught & bit(number);
+    if (is_caught && tracer->on_signal && tl_trace(PTRACE_GETSIGINFO, t->tid, 0, (unsigned long)&info) == 0)
+        tracer->on_signal(tracer->context, t->tid, &info);
     // Whether an interrupted call is made again, or fails with EINTR, is decided while a handler is set up.
-    if (t->restart && !tracer->leaving && sets(t->tid).caught & bit(number)) {
+    if (t->restart && is_caught) {
         t->stepping = true;
         tl_trace(PTRACE_SINGLESTEP, t->tid, 0, (unsigned long)number);
         return;

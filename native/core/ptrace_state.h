@@ -127,6 +127,7 @@ struct tl_tracer {
     unsigned short filter_length;
     bool filtered, kill, hide_vdso;
     void (*on_unhidden)(void *, int);
+    void (*on_signal)(void *, pid_t, const siginfo_t *);
     void *context;
     int stop_signal;
     pid_t thread; // the tracer's thread id

@@ -68,7 +68,7 @@ PyMODINIT_FUNC PyInit__native(void)
     if (import_errors() < 0 || tl_transport_add_to(module) < 0 || tl_tracer_add_to(module) < 0 ||
         add_agent_to(module) < 0 || tl_call_add_to(module) < 0 || tl_listener_add_to(module) < 0 ||
         tl_spawn_add_to(module) < 0 || tl_job_add_to(module) < 0 || tl_probe_add_to(module) < 0 ||
-        tl_mapping_add_to(module) < 0) {
+        tl_mapping_add_to(module) < 0 || tl_trace_add_to(module) < 0) {
         Py_DECREF(module);
         return NULL;
     }

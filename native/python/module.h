@@ -35,6 +35,7 @@ int tl_probe_add_to(PyObject *module);
 int tl_agent_add_to(PyObject *module);
 int tl_mapping_add_to(PyObject *module);
 int tl_guest_add_to(PyObject *module);
+int tl_trace_add_to(PyObject *module);
 
 // The core's object behind a _native.Spawn; NULL with an exception set.
 struct tl_spawn;

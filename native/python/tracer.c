@@ -8,7 +8,7 @@
 struct tracer_object {
     PyObject_HEAD
     struct tl_tracer *tracer;
-    PyObject *on_unhidden;
+    PyObject *on_unhidden, *on_signal;
 };
 
 static struct tracer_object *as_tracer(PyObject *object)
@@ -25,12 +25,14 @@ static int tracer_traverse(PyObject *object, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(object));
     Py_VISIT(as_tracer(object)->on_unhidden);
+    Py_VISIT(as_tracer(object)->on_signal);
     return 0;
 }
 
 static int tracer_clear(PyObject *object)
 {
     Py_CLEAR(as_tracer(object)->on_unhidden);
+    Py_CLEAR(as_tracer(object)->on_signal);
     return 0;
 }
 
@@ -63,28 +65,45 @@ static void unhidden(void *context, int error)
     PyGILState_Release(state);
 }
 
-// Tracer(filter, filtered, on_unhidden or None): on_unhidden(errno) when a new program keeps its vDSO, which
-// None leaves alone.
+// Likewise on the tracer's thread.
+static void signalled(void *context, pid_t tid, const siginfo_t *info)
+{
+    PyGILState_STATE state = PyGILState_Ensure();
+    PyObject *callable = as_tracer(context)->on_signal;
+    PyObject *result = callable ? PyObject_CallFunction(callable, "iiy#", (int)tid, info->si_signo,
+                                                        (const char *)info, (Py_ssize_t)sizeof *info)
+                                : Py_NewRef(Py_None);
+
+    if (!result)
+        PyErr_WriteUnraisable(callable);
+    Py_XDECREF(result);
+    PyGILState_Release(state);
+}
+
+// Tracer(filter, filtered, on_unhidden or None, on_signal or None): on_unhidden(errno) when a new program
+// keeps its vDSO, which None leaves alone; on_signal(tid, number, siginfo) when a handler is entered.
 static PyObject *tracer_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     struct tl_tracer_options options = {0};
-    PyObject *on_unhidden;
+    PyObject *on_unhidden, *on_signal;
     const char *filter;
     Py_ssize_t size;
     int filtered;
 
     (void)keywords;
-    if (!PyArg_ParseTuple(args, "y#pO:Tracer", &filter, &size, &filtered, &on_unhidden))
+    if (!PyArg_ParseTuple(args, "y#pOO:Tracer", &filter, &size, &filtered, &on_unhidden, &on_signal))
         return NULL;
     PyObject *object = PyType_GenericAlloc(type, 0);
     if (!object)
         return NULL;
     as_tracer(object)->on_unhidden = Py_NewRef(on_unhidden);
+    as_tracer(object)->on_signal = Py_NewRef(on_signal);
     options.filter = (const struct sock_filter *)(const void *)filter;
     options.filter_length = (unsigned short)((size_t)size / sizeof *options.filter);
     options.filtered = filtered;
     options.hide_vdso = on_unhidden != Py_None;
     options.on_unhidden = unhidden;
+    options.on_signal = on_signal == Py_None ? NULL : signalled;
     options.context = object;
     struct tl_error *error = tl_tracer_new(&options, &as_tracer(object)->tracer);
     if (error) {

@@ -12,12 +12,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import captures
 import constants
 import structs
 import syscalls
 from tables import ROOT, DataError
 
-GENERATORS = (syscalls, constants, structs)
+GENERATORS = (syscalls, constants, structs, captures)
 
 
 def main() -> int:

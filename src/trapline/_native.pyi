@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Self, final
 
+from trapline.trace.file import Event
+
 @final
 class Decision:
     """What a hook returns to say that it has decided its call."""
@@ -236,12 +238,20 @@ class Job:
 class Tracer:
     """The thread that traces one program, for the ptrace engine."""
 
-    def __new__(cls, filter: bytes, filtered: bool, on_unhidden: Callable[[int], None] | None, /) -> Tracer:
+    def __new__(
+        cls,
+        filter: bytes,
+        filtered: bool,
+        on_unhidden: Callable[[int], None] | None,
+        on_signal: Callable[[int, int, bytes], None] | None,
+        /,
+    ) -> Tracer:
         """Start the thread.
 
         :param filter: which calls are for us, as instructions that the kernel reads.
         :param filtered: the program has that filter itself; else each of its calls stops, and the thread looks.
         :param on_unhidden: ``(errno)``: a program has kept its vDSO; None: it is to keep it.
+        :param on_signal: ``(tid, number, siginfo)``: a thread is about to enter a handler.
         """
 
     def seize(self, pid: int, /) -> None:
@@ -327,9 +337,10 @@ class Agent:
         :returns: False when there is no room for more.
         """
 
-    def capture(self, fd: int, limit: int, drop: bool, signals: bool, plans: bytes, /) -> None:
+    def capture(self, fd: int, limit: int, drop: bool, signals: bool, alone: bool, plans: bytes, /) -> None:
         """Have agents record calls, before the program begins.
 
+        :param alone: no hook and no rule is about any call.
         :param plans: ``struct tl_capture_plan`` for each number and one for all others; see native/agent/capture.h.
         """
 
@@ -516,3 +527,52 @@ def shared_memory_size(id: int, /) -> int: ...
 def keep_descriptor(fd: int, /) -> None: ...
 def keep_descriptors() -> None: ...
 def unshare_files() -> None: ...
+
+class TraceText:
+    """Writes events as lines.
+
+    :param plan: ``plan(nr)`` returns a ``struct tl_text_plan``, see native/core/trace_text.h, or nothing.
+    :param named: ``named(nr, index, value)`` returns the text of an argument, a result (6) or a mode (7).
+    :param line: returns a line but for its beginning and end, or None; behind a NUL in it are lines that follow.
+    :param write: gets a thread, if each has its own text, and the text, piece by piece.
+    """
+
+    def __new__(
+        cls,
+        limit: int,
+        column: int,
+        pids: int,
+        stamp: int,
+        durations: bool,
+        keeps: bool,
+        event_type: type[Event],
+        plan: Callable[[int], bytes],
+        named: Callable[[int, int, int], str],
+        line: Callable[[Event], str | None],
+        write: Callable[[int, bytes], object],
+        /,
+    ) -> Self: ...
+
+class TraceReader:
+    """Reads a recorded file piece by piece; see native/agent/capture.h."""
+
+    def __new__(cls, event_type: type[Event], /) -> Self: ...
+    def feed(self, data: bytes, /) -> None:
+        """Take the next bytes, behind the file's header."""
+
+    def give_back(self) -> int:
+        """Forget the bytes at the end that are no whole chunk, and return how many: the next ones begin there."""
+
+    def next(self, everything: bool, /) -> Event | None:
+        """Return the next event that nothing can come before any more, or with *everything* the next there is."""
+
+    def counts(self) -> list[tuple[int, int, int, int, int, tuple[int, int, int, int, int, int]]]:
+        """Return (number, whether of i386, whether failed, calls, nanoseconds, calls by time) of the calls so far.
+
+        Those by time took under 1, 10, 100 microseconds, 1, 10 milliseconds, or longer.
+        """
+
+    def write(
+        self, everything: bool, text: TraceText | None, also: Callable[[Event], object] | None, /
+    ) -> None:
+        """Write all such events as lines; *also* is called with each."""

@@ -134,7 +134,8 @@ class Session:
             on_error=self._hook_failed, on_unhidden=self._unhidden, capture=capture,
         )  # fmt: skip
         #: Name of the engine, and why it was chosen.
-        self._engines, self.engine_reason = choose(engine, self._needs(plan))
+        rare = capture is not None and capture.is_rare and not plan.hooks and not plan.rules
+        self._engines, self.engine_reason = choose(engine, self._needs(plan), rare=rare)
         self.engine = self._engines[0]
         #: Called when the engine is certain; what an engine holds has not begun by then.
         self.on_engine: Callable[[Session], None] | None = None

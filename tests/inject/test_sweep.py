@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from trapline.inject.sweep import Outcome, sweep, verdict
@@ -38,9 +40,54 @@ def test_a_sound_program_survives_everything(cli):
     assert done.stdout.endswith("survived\n")
 
 
-def test_a_command_that_cannot_run_is_said(cli):
-    done = cli("sweep", "--", "/nowhere/at/all")
-    assert done.returncode in (0, 125, 127)
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--", "/nowhere/at/all"], "the command cannot be traced: "),
+        (["--timeout", "0.5", "--", "sleep", "100"], "does not end in time"),
+        (["-e", "fsync", "--", "true"], "meets none of these faults"),
+        (["--error", "EXDEV", "--", "true"], "meets none of these faults"),
+        (["--engine", "notify", "--", "true"], "cannot record calls"),
+    ],
+)
+def test_nothing_is_survived_by_what_was_not_tried(cli, words, why):
+    done = cli("sweep", *words)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert why in done.stderr
+
+
+def test_a_program_is_found_by_its_relative_name(victim, monkeypatch):
+    program = victim("fragile")
+    monkeypatch.chdir(os.path.dirname(program))
+    found, tried = sweep([f"./{os.path.basename(program)}"], names=("openat",))
+    assert (len(found), tried) == (3, 3)
+
+
+MEETING = """
+import fcntl, os, sys
+def tried(make, *arguments):
+    try:
+        make(*arguments)
+    except OSError:
+        return False
+    return True
+tried(os.memfd_create, "name")
+tried(fcntl.flock, 1, fcntl.LOCK_SH)
+os.chdir(sys.argv[1])
+if not tried(os.mkdir, "traced"):
+    with open("meeting", "r" if tried(os.mkdir, "first") else "w") as other:
+        other.fileno()
+"""
+
+
+def test_several_runs_go_on_at_one_time(tmp_path):
+    # Of the two runs with a fault the first waits for the second.
+    os.mkfifo(tmp_path / "meeting")
+    command = ["/usr/bin/python3", "-Sc", MEETING, str(tmp_path)]
+    found, tried = sweep(command, names=("memfd_create", "flock"), jobs=2)
+    assert (tmp_path / "first").is_dir()
+    assert [finding.why for finding in found] == []
+    assert tried == 2
 
 
 @pytest.mark.parametrize(

@@ -33,12 +33,12 @@ HOOKS = {
 }
 WAYS = {
     "sud": ["unmatched", "every"],
-    "rewrite": ["unmatched", "every"],
+    "rewrite": ["unmatched", "every", "recorded"],
     "trap": ["unmatched"],
     "ptrace": ["every"],
 }
 if os.environ.get("TRAPLINE_EXACT") == "all":
-    WAYS = {name: list(HOOKS) for name in WAYS}
+    WAYS = {name: [*HOOKS, "recorded"] for name in WAYS}
 RUNS = ["native", *[f"{engine}-{way}" for engine in ENGINES for way in WAYS.get(engine, ["every"])]]
 
 #: These engines are seccomp filters, and a program may know that it has one.
@@ -164,6 +164,18 @@ class Exact:
         """What goes in front of a command; nothing natively."""
         if self.engine == "native":
             return []
+        if self.way == "recorded":  # its calls go a way of their own
+            return [
+                self.trapline,
+                "trace",
+                "--engine",
+                self.engine,
+                "--format",
+                "raw",
+                "-o",
+                "/dev/null",
+                "--",
+            ]
         return [self.trapline, "run", "--engine", self.engine, "-s", self.hooks[self.way], "--"]
 
     def __call__(self, name: str, *arguments: str, asked: tuple[str, ...] | None = None) -> str:
@@ -184,7 +196,7 @@ class Exact:
         assert native.returncode == 0, f"natively: {native}"
         if self.engine != "native":
             # Half of the runs meet nothing but rewritten sites.
-            rewriting = "at-once" if self.way == "unmatched" else ""
+            rewriting = "at-once" if self.way in ("unmatched", "recorded") else ""
             environment = {**os.environ, "TRAPLINE_REWRITE": rewriting, **(options.pop("env", None) or {})}
             hooked = run(self.prefix + command, env=environment, **options)
             if self.engine in FILTERING:

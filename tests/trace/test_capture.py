@@ -147,6 +147,33 @@ def test_ptrace_records_the_same(record):
     assert found[0] == found[1]
 
 
+def test_ptrace_records_that_handlers_are_entered(record):
+    script = (
+        "import os, signal; signal.signal(10, print); signal.signal(12, signal.SIG_IGN);"
+        "os.kill(os.getpid(), 10); os.kill(os.getpid(), 12)"
+    )
+    events = [event for event in record("ptrace", PYTHON, "-Sc", script) if event.kind == SIGNAL]
+    assert [(event.nr, int.from_bytes(event.memory[0][1][:4], "little")) for event in events] == [(10, 10)]
+    assert events[0].pid == events[0].tid
+
+
+def test_what_is_rare_is_recorded_where_other_calls_cost_the_least(victim):
+    def engine(*names):
+        with open(os.devnull, "wb") as file:
+            session = Session(["true"], capture=Capture(file.fileno(), names))
+        return session.engine
+
+    assert engine("mknod", "mknodat") == "ptrace"
+    assert engine("mknod", "openat") == engine("*") == "rewrite"
+
+
+def test_notify_names_the_engines_that_record(cli):
+    done = cli("trace", "--engine", "notify", "true")
+    assert done.returncode == 125
+    assert "cannot record calls" in done.stderr
+    assert "rewrite, sud, trap or ptrace" in done.stderr
+
+
 def test_only_what_is_asked_for_is_recorded(recording, record):
     events = record(recording, "cat", "/etc/hostname", names=("openat", "close"))
     assert set(counts(events)) == {"openat", "close"}

@@ -27,10 +27,23 @@ def by_thread(text: str) -> list[list[str]]:
     for tid, line in begun.items():
         threads[tid].append(line + " <unfinished ...>) = ?")
     names = {tid: f"TID{index}" for index, tid in enumerate(threads)}
-    return [
-        [re.sub(r"\b\d+\b", lambda number: names.get(number[0], number[0]), line) for line in lines]
-        for lines in threads.values()
-    ]
+    return [[named(line, names) for line in lines] for lines in threads.values()]
+
+
+#: Calls that have numbers of processes as arguments or results. Elsewhere the same number may be a size.
+ABOUT_PROCESSES = re.compile(
+    r"(fork|vfork|clone3?|wait4|waitid|t?g?kill|get(pp|p|t|pg|s)id|setp?g?s?id|prlimit64|sched_\w+|rt_\w+|set_tid_address"
+    r"|pidfd_\w+|kcmp|process_vm_\w+|[gs]etpriority|capget|capset)\("
+)
+
+
+def named(line: str, names: dict[str, str]) -> str:
+    """Replace the numbers of threads by names."""
+    if ABOUT_PROCESSES.match(line):
+        return re.sub(r"\b\d+\b", lambda number: names.get(number[0], number[0]), line)
+    return re.sub(
+        r"(\w*(?:pid|tid)=\[?)(\d+)\b", lambda found: found[1] + names.get(found[2], found[2]), line
+    )
 
 
 def normal(line: str) -> str:
@@ -39,7 +52,16 @@ def normal(line: str) -> str:
     line = re.sub(r"\s+= ", " = ", line)
     line = re.sub(r",\s*", ", ", line)
     line = re.sub(r"\}\s+=>", "} =>", line)
-    line = re.sub(r"tv_(u|n)?sec=\d+", "tv", line)
+    # What has passed or is left differs, and so does the time of day; what a program asks for does not.
+    line = re.sub(r"(left|ru_.time=) ?\{[^}]*\}", r"\1 TIME", line)
+    line = re.sub(r"tv_(u|n)?sec=\d{5,}", r"tv_\1sec=N", line)
+    line = re.sub(
+        r"(get(?:timeofday|itimer)|clock_get\w+|adjtimex|timer\w*_[gs]ettime|setitimer)\((.*)tv_(u|n)?sec=\d+\}",
+        r"\1(\2tv_\3sec=N}",
+        line,
+    )
+    line = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+\+\d{4}", "MOMENT", line)
+    line = re.sub(r"^time\((.*)\) = \d+", r"time(\1) = N", line)
     line = re.sub(r'getrandom\("[^"]*"', "getrandom(RANDOM", line)
     line = re.sub(r"/tmp/cc\w{6}\b", "/tmp/TEMPORARY", line)
     line = re.sub(r"htons\(\d{5}\)", "htons(PORT)", line)

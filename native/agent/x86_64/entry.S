@@ -29,11 +29,32 @@ tl_entry_start:
     movq %rdx, THREAD_RDX(%r11)
     movq %rax, THREAD_RAX(%r11)
 tl_entry_end:
+    testl $UNUSUAL_FLAGS, THREAD_EFLAGS(%r11)
+    jz 1f
     pushq $PLAIN_FLAGS                      // no single step, no alignment check, no direction
     popfq
+1:  movq %r11, %rbx
     movq %r11, %rdi
+    call tl_direct_before
+    testb %al, %al
+    jz 2f
+    movq THREAD_RDI(%rbx), %rdi
+    movq THREAD_RSI(%rbx), %rsi
+    movq THREAD_RDX(%rbx), %rdx
+    movq THREAD_R10(%rbx), %r10
+    movq THREAD_R8(%rbx), %r8
+    movq THREAD_R9(%rbx), %r9
+    movq THREAD_RAX(%rbx), %rax
+    jmp tl_perform_window
+2:  movq %rbx, %rdi
     call tl_from_block
     jmp tl_leave
+tl_direct_done:
+    movq %rbx, %rdi
+    movq %rax, %rsi
+    call tl_direct_after
+    movq %rbx, %rdi
+    jmp tl_leave_start
 
 // From the signal handler, which has saved all. rdi: the thread's record; rsp: the top of the agent's stack.
 tl_body:
@@ -64,10 +85,24 @@ tl_leave_start:
     movq THREAD_RBP(%r11), %rbp
     movq THREAD_RBX(%r11), %rbx
     movq THREAD_RDX(%r11), %rdx
+    movl THREAD_EFLAGS(%r11), %ecx
+    testl $UNUSUAL_FLAGS, %ecx
+    jnz 1f
+    movl %ecx, %eax
+    shrl $11, %eax
+    andl $1, %eax
+    addb $0x7f, %al                         // overflows if OF is to be set
+    movb %cl, %ah
+    sahf
     movq THREAD_RAX(%r11), %rax
     movq THREAD_LEAVE_TO(%r11), %rcx
-    pushq THREAD_EFLAGS(%r11)
+    movq THREAD_RSP(%r11), %rsp
+    movq THREAD_EFLAGS(%r11), %r11
+    jmp *%rcx
+1:  pushq %rcx
     popfq
+    movq THREAD_RAX(%r11), %rax
+    movq THREAD_LEAVE_TO(%r11), %rcx
     movq THREAD_RSP(%r11), %rsp
     movq THREAD_EFLAGS(%r11), %r11
     jmp *%rcx
@@ -143,12 +178,13 @@ tl_perform_window:
 tl_perform_call:
     syscall
 tl_perform_done:
+    cmpl $0, THREAD_DIRECT(%rbx)
+    jne tl_direct_done
     popq %rbx
     ret
 tl_perform_abort:
     movl $1, THREAD_ABORTED(%rbx)
-    popq %rbx
-    ret
+    jmp tl_perform_done
 
 // The same by the 32-bit convention, for a program that has used int 0x80.
     .globl tl_perform_int80, tl_perform_int80_window, tl_perform_int80_call, tl_perform_int80_done
@@ -230,19 +266,87 @@ tl_restorer:
 tl_restorer_done:
     ud2
 
-// int tl_copy(to, from, size): a bad address ends at tl_copy_failed, by the signal handler.
-    .globl tl_copy, tl_copy_start, tl_copy_end, tl_copy_failed
-    .hidden tl_copy, tl_copy_start, tl_copy_end, tl_copy_failed
+// int tl_copy(to, from, size): a bad address ends at tl_copy_failed, by the signal handler. Most are small,
+// for which `rep movsb` takes too long to begin.
+    .globl tl_copy, tl_copy_string, tl_copy_start, tl_copy_end, tl_copy_failed
+    .hidden tl_copy, tl_copy_string, tl_copy_start, tl_copy_end, tl_copy_failed
     .type tl_copy, @function
 tl_copy:
     movq %rdx, %rcx
 tl_copy_start:
-    rep movsb
-tl_copy_end:
+    cmpq $8, %rdx
+    jb 3f
+    cmpq $128, %rdx
+    ja 2f
+1:  movq (%rsi), %rax
+    movq %rax, (%rdi)
+    addq $8, %rsi
+    addq $8, %rdi
+    subq $8, %rcx
+    cmpq $8, %rcx
+    jae 1b
+    movq -8(%rsi,%rcx), %rax                // the last bytes, some of them once more
+    movq %rax, -8(%rdi,%rcx)
     xorl %eax, %eax
     ret
+2:  rep movsb
+    xorl %eax, %eax
+    ret
+3:  testb $4, %dl
+    jz 4f
+    movl (%rsi), %eax
+    movl -4(%rsi,%rdx), %ecx
+    movl %eax, (%rdi)
+    movl %ecx, -4(%rdi,%rdx)
+    xorl %eax, %eax
+    ret
+4:  testb $2, %dl
+    jz 5f
+    movzwl (%rsi), %eax
+    movw %ax, (%rdi)
+5:  testb $1, %dl
+    jz 6f
+    movzbl -1(%rsi,%rdx), %eax
+    movb %al, -1(%rdi,%rdx)
+6:  xorl %eax, %eax
+    ret
+
+// long tl_copy_string(to, from, size): eight bytes at a time; one that is NUL makes its highest bit appear in
+// (word - 01..01) & ~word & 80..80, and the lowest such bit is never wrong.
+    .type tl_copy_string, @function
+tl_copy_string:
+    movabsq $0x0101010101010101, %r8
+    movabsq $0x8080808080808080, %r9
+    xorl %ecx, %ecx
+1:  leaq 8(%rcx), %r11
+    cmpq %rdx, %r11
+    ja 2f
+    movq (%rsi,%rcx), %rax
+    movq %rax, (%rdi,%rcx)
+    movq %rax, %r10
+    notq %r10
+    subq %r8, %rax
+    andq %r10, %rax
+    andq %r9, %rax
+    jnz 4f
+    movq %r11, %rcx
+    jmp 1b
+2:  cmpq %rdx, %rcx
+    jae 3f
+    movzbl (%rsi,%rcx), %eax
+    movb %al, (%rdi,%rcx)
+    incq %rcx
+    testb %al, %al
+    jnz 2b
+3:  movq %rcx, %rax
+    ret
+4:  bsfq %rax, %rax
+    shrl $3, %eax
+    leaq 1(%rax,%rcx), %rax
+    ret
+tl_copy_end:
 tl_copy_failed:
-    movl $-14, %eax
+    movq $-14, %rax
     ret
 
 // A new program: rdi is the record of its thread, rsp the top of its stack.

@@ -69,8 +69,8 @@ tl_gate_end:
 
     .globl tl_gate_flags_saved, tl_gate_flags_back, tl_gate_patch, tl_gate_decided, tl_gate_pass, tl_gate_after
     .hidden tl_gate_flags_saved, tl_gate_flags_back, tl_gate_patch, tl_gate_decided, tl_gate_pass, tl_gate_after
-    .globl tl_gate_rax_back
-    .hidden tl_gate_rax_back
+    .globl tl_gate_rax_back, tl_gate_return
+    .hidden tl_gate_rax_back, tl_gate_return
 
 // struct tl_plan_fixup each: where, what, and what is added.
     .macro FIXUP at, kind, addend

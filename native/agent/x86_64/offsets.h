@@ -25,6 +25,7 @@
 
 #define THREAD_LEAVE_TO 224
 #define THREAD_EXACT    232
+#define THREAD_DIRECT   236
 #define THREAD_SEGMENTS 240
 
 #define SESSION_CLASSES   0x500000
@@ -39,10 +40,11 @@
 #define PATCH_NUMBER 16
 #define ENTRY        17
 
-#define THREAD_SIZE  0x20000
-#define STACK_TOP    0x10000
-#define STATE_ENDING 2
-#define PLAIN_FLAGS  0x202
+#define THREAD_SIZE   0x20000
+#define STACK_TOP     0x10000
+#define STATE_ENDING  2
+#define PLAIN_FLAGS   0x202
+#define UNUSUAL_FLAGS 0x244500 // TF, DF, NT, AC and ID: popfq alone changes them
 
 #define NR_PRCTL                     157
 #define PR_SET_SYSCALL_USER_DISPATCH 59

@@ -157,7 +157,7 @@ def _unknown_arch(arch: str) -> TraplineError:
 def _unnamed(name: str) -> int | None:
     """Read ``syscall_<nr>``; None when *name* is anything else."""
     digits = name.removeprefix("syscall_")
-    if digits != name and digits.isascii() and digits.isdigit():
+    if digits != name and digits.isascii() and digits.removeprefix("-").isdigit():
         return int(digits)
     return None
 

@@ -5,56 +5,26 @@ from __future__ import annotations
 import os
 
 from trapline.cli import say
+from trapline.cli.trace_options import EPILOG, FORMATS, OPTIONS, refuse
 from trapline.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
-    from typing import IO, Any
+    from typing import Any
 
     from trapline.cli.run import Options
+    from trapline.cli.trace_output import Output
     from trapline.session import Session
     from trapline.trace.file import Event, TraceFile
     from trapline.trace.select import Selection
+    from trapline.trace.text import TextWriter
 
 __all__ = ["add_parser", "main"]
 
-FORMATS = ("text", "jsonl", "perfetto", "html", "parquet", "raw")
-
-OPTIONS: tuple[tuple[str, str, str, bool, str], ...] = (
-    ("-e", "--expr", "EXPR", True, "what to show: [trace=]SET with names, numbers, classes such as file or network "
-     "after a percent sign, /regex, !SET; signal=none; status=successful,failed,unfinished"),
-    ("-P", "--trace-path", "GLOB", True, "only calls about a file whose name matches"),
-    ("-o", "--output", "FILE", False, "write there instead of to standard error"),
-    ("-s", "--string-limit", "N", False, "bytes of a string or buffer that are shown (default 32)"),
-    ("-y", "--decode-fds", "", False, "show the files behind descriptors"),
-    ("-t", "--timestamps", "", True, "time of day before each line; -tt with microseconds, -ttt since 1970"),
-    ("-r", "--relative", "", False, "time since the line before"),
-    ("-T", "--durations", "", False, "time spent in each call"),
-    ("-c", "--summary-only", "", False, "count calls, time and errors instead"),
-    ("-C", "--summary", "", False, "the same after the calls"),
-    ("-f", "--follow-forks", "", True, "accepted: everything that the command starts is always followed"),
-    ("-q", "--quiet", "", True, "accepted: nothing is said of attaching"),
-    ("-p", "--attach", "PID", False, "show what a running process does, until it ends or Ctrl-C is pressed"),
-    ("", "--format", "FORMAT", False, "text, jsonl, perfetto, html, parquet, or raw: as `trace report` reads it"),
-    ("", "--drop", "", False, "lose calls rather than hold up a thread that makes them faster than they are written"),
-    ("", "--engine", "ENGINE", False, "how calls are caught: auto, rewrite, sud or trap"),
-    ("", "--allow-io-uring", "", False, "let programs use io_uring, whose operations nobody sees"),
-    ("-v", "--verbose", "", False, "say which engine is used and why, on standard error"),
-)  # fmt: skip
-
-_EPILOG = """\
-trapline trace report [OPTION...] FILE shows what `--format raw -o FILE` has recorded, in any of the formats.
-
-examples:
-  trapline trace ls
-  trapline trace -e %network -y -T -- curl http://127.0.0.1:8000/
-  trapline trace -c -- make
-  trapline trace --format raw -o build.trace -- make
-  trapline trace report --format html -o build.html build.trace
-"""
-_PERIOD = 0.02
+#: KB of the stack that -k records with each call.
+_STACK_KEPT = 12
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -63,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
     add_options(
         subparsers, "trace", "show what a command does, call by call",
-        "Run a command, and show its system calls and those of all that it starts.", _EPILOG, OPTIONS,
+        "Run a command, and show its system calls and those of all that it starts.", EPILOG, OPTIONS,
     )  # fmt: skip
 
 
@@ -71,6 +41,7 @@ def main(argv: list[str]) -> int:
     """Run the command and return the exit status to give."""
     from trapline.cli.run import help_of, parse
 
+    refuse(argv)
     if argv[:1] == ["report"]:
         options = parse(argv[1:], OPTIONS, "trace report")
         return help_of("trace") if options is None else _report(options)
@@ -78,11 +49,16 @@ def main(argv: list[str]) -> int:
     return help_of("trace") if options is None else _record(options)
 
 
-def _number(options: Options) -> int:
-    text = options.last("--string-limit", "32")
-    if not text.isdigit() or int(text) > 16384:
-        raise UsageError(f"trace: -s takes a number up to 16384, not {text!r}")
+def _number(options: Options, long: str = "--string-limit", short: str = "-s", default: int = 32) -> int:
+    text = options.last(long, str(default))
+    if not text.isascii() or not text.isdigit() or int(text) > 16384:
+        raise UsageError(f"trace: {short} takes a number up to 16384, not {text!r}")
     return int(text)
+
+
+def _paths(options: Options, selection: Selection) -> bool:
+    """Whether descriptors are shown with their files."""
+    return options.has("--decode-fds") or selection.decodes_descriptors
 
 
 def _format(options: Options) -> str:
@@ -97,13 +73,44 @@ def _format(options: Options) -> str:
 def _selection(options: Options) -> Selection:
     from trapline.trace.select import Selection
 
-    return Selection.parse(options.all("--expr"), options.all("--trace-path"))
+    found = Selection.parse(options.all("--expr"), options.all("--trace-path"))
+    wanted = [name for name in ("successful", "failed") if options.has(f"--{name}-only")]
+    if len(wanted) == 2:
+        raise UsageError("trace: -z and -Z exclude each other")
+    if wanted:
+        found.status = frozenset(wanted)
+    found.quiet = found.quiet or len(options.all("--quiet")) > 1
+    return found
 
 
-def _consumer(
-    options: Options, selection: Selection, out: IO[str]
-) -> tuple[Callable[[Event], None], Callable[[], None]]:
-    """Return what takes events, and what ends it."""
+class _Consumer:
+    """What becomes of events.
+
+    :param take: gets each one, or None.
+    :param text: writes them as lines, or None.
+    :param end: is called behind the last one, with what was read, or None when there was nothing.
+    """
+
+    def __init__(
+        self,
+        take: Callable[[Event], object] | None,
+        text: TextWriter | None,
+        end: Callable[[TraceFile | None], object],
+    ) -> None:
+        self._take, self._text, self._end = take, text, end
+
+    def feed(self, trace: TraceFile, *, final: bool) -> None:
+        """Take what is there."""
+        trace.write(self._text, self._take, final=final)
+
+    def end(self, trace: TraceFile | None) -> None:
+        """All has been taken."""
+        self._end(trace)
+
+
+def _consumer(options: Options, selection: Selection, out: Output) -> _Consumer:
+    """Return what takes events."""
+    from trapline.cli.trace_output import Separate
     from trapline.trace.summary import Summary
     from trapline.trace.text import TextWriter
 
@@ -111,78 +118,95 @@ def _consumer(
     if name != "text":
         from trapline.trace import formats
 
-        return formats.consumer(name, out, options.last("--output", ""), selection, _number(options))
-    summary = Summary(selection)
+        given = formats.consumer(name, out.write, options.last("--output", ""), selection, _number(options))
+        return _Consumer(given[0], None, lambda _: given[1]())
+    summary = Summary(selection, options.last("--summary-sort-by", "time"))
     stamps = len(options.all("--timestamps"))
+    separate = Separate(options.last("--output", "")) if _is_separate(options) else None
     writer = TextWriter(
-        out.write,
+        separate or (lambda _, text: out.write_bytes(text)),
         limit=_number(options),
-        always_pid=bool(options.all("--output")),
-        stamp="r" if options.has("--relative") else "t" * min(stamps, 3),
-        durations=options.has("--durations"),
-        paths=options.has("--decode-fds"),
+        column=_number(options, "--columns", "-a", 40),
+        numbers=options.has("--syscall-number"),
+        stacks=options.has("--stack-traces"),
+        pids="separate" if separate is not None else "always" if options.all("--output") else "several",
+        stamp="r" if options.has("--relative-timestamps") else "t" * min(stamps, 3),
+        durations=options.has("--syscall-times"),
+        paths=_paths(options, selection),
         selection=selection,
     )
-    if options.has("--summary-only"):
-        return summary.take, lambda: _end(out, summary)
-    if not options.has("--summary"):
-        return writer.take, out.flush
+    sums = options.has("--summary") or options.has("--summary-only")
+    # Files have to be followed event by event; all else was counted on the way.
+    counts_here = sums and selection.needs_files
 
-    def both(event: Event) -> None:
-        writer.take(event)
-        summary.take(event)
+    def end(trace: TraceFile | None) -> None:
+        if separate is not None:
+            separate.close()
+        if sums and not counts_here and trace is not None:
+            summary.add(trace.counts())
+        out.write(summary.text() if sums else "")
 
-    return both, lambda: _end(out, summary)
+    return _Consumer(
+        summary.take if counts_here else None, None if options.has("--summary-only") else writer, end
+    )
 
 
-def _end(out: IO[str], summary: Any) -> None:
-    out.write(summary.text())
-    out.flush()
+def _is_separate(options: Options) -> bool:
+    return len(options.all("--follow-forks")) > 1 and options.has("--output") and _format(options) == "text"
 
 
-def _output(options: Options) -> IO[str]:
+def _output(options: Options) -> Output:
+    from trapline.cli.trace_output import Output
+
     path = options.last("--output", "")
-    if _format(options) in ("raw", "parquet"):
+    if path.startswith(("|", "!")):
+        raise UsageError(
+            f"trace: -o cannot write to a command; write `trapline trace ... 2>&1 >/dev/tty {path}`"
+        )
+    if _format(options) in ("raw", "parquet") or _is_separate(options):
         path = os.devnull
-    try:
-        if not path:
-            return open(os.dup(2), "w", encoding="utf-8", errors="surrogateescape")
-        return open(path, "w", encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
-        raise UsageError(f"trace: cannot write '{path}': {error.strerror}") from None
+    return Output(path, append=options.has("--output-append-mode"))
 
 
 def _report(options: Options) -> int:
     if len(options.command) != 1:
         raise UsageError("trace report: name one recorded file")
-    from trapline.trace.file import read
+    from trapline.trace.file import opened
 
     if _format(options) == "raw":
         raise UsageError("trace report: the file is raw already; choose another format")
-    with _output(options) as out:
-        take, end = _consumer(options, _selection(options), out)
-        for event in read(options.command[0]):
-            take(event)
-        end()
+    with opened(options.command[0]) as trace, _output(options) as out:
+        consumer = _consumer(options, _selection(options), out)
+        consumer.feed(trace, final=True)
+        consumer.end(trace)
     return 0
 
 
 def _record(options: Options) -> int:
     from trapline import _native
-    from trapline.attaching import AttachedSession
     from trapline.capture import Capture
-    from trapline.cli.run import exit_status, given_environment, run
-    from trapline.session import Session
+    from trapline.cli.run import exit_status, run
 
     selection, limit = _selection(options), _number(options)
     raw = _format(options) == "raw"
     names = selection.names
-    if selection.needs_files or options.has("--decode-fds"):
+    is_top = options.has("--top")
+    paths = selection.needs_files or is_top or _paths(options, selection)
+    if paths:
         names = ("*",) if "*" in names else (*names, *_FOLLOWED)
+    if len(options.all("--attach")) > 1:
+        raise UsageError("trace: -p takes one process; start one trace for each")
     pid = options.last("--attach", "")
     if pid and (options.command or not pid.isdigit()):
         raise UsageError("trace: -p takes a process id, and no command")
-    job = None if pid else _native.Job()  # it would take Ctrl-C for the command's
+    streams: dict[str, Any] = {}
+    if is_top:
+        from trapline.cli import trace_top
+
+        trace_top.require()
+        streams = trace_top.streams()
+    # It would take Ctrl-C for the command's.
+    job = None if pid or is_top else _native.Job()
     fd, reading = _file(options.last("--output", "") if raw else "")
     try:
         capture = Capture(
@@ -191,26 +215,36 @@ def _record(options: Options) -> int:
             limit=limit,
             drop=options.has("--drop"),
             signals=selection.wants_signals,
-            paths=raw or selection.needs_files or options.has("--decode-fds") or _format(options) != "text",
+            paths=raw or paths or _format(options) != "text",
+            stack=_STACK_KEPT if options.has("--stack-traces") else 0,
         )
         given: dict[str, Any] = {
             "engine": options.last("--engine", "auto"),
             "allow_io_uring": options.has("--allow-io-uring"),
             "capture": capture,
         }
-        session = (
-            AttachedSession(int(pid), **given)
-            if pid
-            else Session(options.command, env=given_environment(), job=job, **given)
-        )
+        session: Session
+        if pid:
+            from trapline.attaching import AttachedSession
+
+            session = AttachedSession(int(pid), **given)
+        else:
+            from trapline.session import Session
+
+            session = Session(options.command, env=_environment(options), job=job, **given, **streams)
+        if is_top:
+            name = f"process {pid}" if pid else options.command[0]
+            return trace_top.view(session, (fd, reading), selection, name, attached=bool(pid))
 
         def go() -> int:
             return _watch(session) if pid else run(session, job, verbose=options.has("--verbose"))
 
+        from trapline.cli.trace_follow import Follower
+
         if raw:
             status = go()
         else:
-            with _output(options) as out, Follower(reading, *_consumer(options, selection, out)):
+            with _output(options) as out, Follower(fd, reading, _consumer(options, selection, out)):
                 status = go()
         if session.capture_error:
             say(
@@ -222,6 +256,23 @@ def _record(options: Options) -> int:
             job.end()
         os.close(fd)
         os.close(reading)
+
+
+def _environment(options: Options) -> dict[str, str] | None:
+    """Return the command's environment, with what -E changes of it."""
+    from trapline.cli.run import given_environment
+
+    found = given_environment()
+    if not options.all("--env"):
+        return found
+    found = dict(os.environ) if found is None else found
+    for text in options.all("--env"):
+        name, equals, value = text.partition("=")
+        if equals:
+            found[name] = value
+        else:
+            found.pop(name, None)
+    return found
 
 
 def _watch(session: Session) -> int:
@@ -248,62 +299,24 @@ def _file(path: str) -> tuple[int, int]:
                 os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666),
                 os.open(path, os.O_RDONLY | os.O_CLOEXEC),
             )
-        import tempfile
-
-        fd, name = tempfile.mkstemp(prefix="trapline-")
-        reading = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-        os.unlink(name)
+        fd = _nameless()
+        reading = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
         return fd, reading
     except OSError as error:
         raise UsageError(f"trace: cannot write '{path or error.filename}': {error.strerror}") from None
 
 
-class Follower:
-    """Reads what is recorded while it is recorded, in a thread of its own.
+def _nameless() -> int:
+    """Return a file without a name, for writing at its end."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+    folder = os.environ.get("TMPDIR") or "/tmp"
+    try:
+        return os.open(folder, flags | os.O_TMPFILE, 0o600)
+    except OSError:  # not every file system has these
+        import fcntl
+        import tempfile
 
-    :param fd: of the record, at its start.
-    :param take: gets each event, *end* is called behind the last one.
-    """
-
-    def __init__(self, fd: int, take: Callable[[Event], None], end: Callable[[], None]) -> None:
-        import threading
-
-        self._file = open(os.dup(fd), "rb", buffering=0)  # noqa: SIM115
-        self._take, self._end = take, end
-        self._finished = threading.Event()
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="trapline-trace", daemon=True)
-
-    def __enter__(self) -> Follower:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.finish()
-        if self._failure is not None and exception[1] is None:
-            raise self._failure
-
-    def finish(self) -> None:
-        """The record is complete: wait until all of it has been taken."""
-        self._finished.set()
-        self._thread.join()
-
-    def _work(self) -> None:
-        from trapline.trace.file import TraceFile
-
-        trace: TraceFile | None = None
-        try:
-            while True:
-                final = self._finished.wait(_PERIOD)
-                if trace is None and os.fstat(self._file.fileno()).st_size >= 24:
-                    trace = TraceFile(self._file)
-                if trace is not None:
-                    for event in trace.events(final=final):
-                        self._take(event)
-                if final:
-                    break
-            self._end()
-        except BaseException as error:
-            self._failure = error
-        finally:
-            self._file.close()
+        fd, name = tempfile.mkstemp(prefix="trapline-")
+        os.unlink(name)
+        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
+        return fd

@@ -21,7 +21,7 @@ AT_FDCWD = -100
 STRING_LIMIT = 32
 ITEM_LIMIT = 16
 # Arguments that only count under a flag of another one: call, parameter, and the test.
-_NEEDS_MODE = 0o100 | 0o20000000  # O_CREAT, or the bit that is O_TMPFILE's own
+NEEDS_MODE = 0o100 | 0o20000000  # O_CREAT, or the bit that is O_TMPFILE's own
 _FCNTL_FAMILIES = {2: "fd", 4: "open", 1033: "seal"}
 _FCNTL_WITHOUT_ARGUMENT = (1, 3, 9, 11, 1025, 1032, 1034)
 
@@ -116,7 +116,7 @@ class Line:
         """Whether the kernel looks at an argument at all."""
         name = self.signature.name
         if name in ("open", "openat", "mq_open") and param.name == "mode":
-            return bool(self.values.get("flags", self.values.get("oflag", 0)) & _NEEDS_MODE)
+            return bool(self.values.get("flags", self.values.get("oflag", 0)) & NEEDS_MODE)
         if name in ("fcntl", "fcntl64") and param.name == "arg":
             return self.values["cmd"] not in _FCNTL_WITHOUT_ARGUMENT
         return True

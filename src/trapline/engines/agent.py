@@ -146,12 +146,21 @@ class AgentEngine:
         from trapline.capture import first_call
 
         try:
-            self.agent.capture(capture.fd, capture.limit, capture.drop, capture.signals, capture.plans())
+            self.agent.capture(
+                capture.fd,
+                capture.limit,
+                capture.drop,
+                capture.signals,
+                not self.plan.hooks and not self.plan.rules,
+                capture.plans(),
+            )
         except OSError as error:
             raise EngineStartError(error.errno or 0, f"cannot record calls: {error.strerror}") from None
         command = self._command
         if command is not None and not capture.names.isdisjoint(("*", "execve")):
-            record = first_call(command.executable, command.argv, command.environment, self.agent.ticks())
+            record = first_call(
+                command.executable, command.argv, command.environment, self.agent.ticks(), capture.limit
+            )
             self.agent.append_chunk(_RECORDS, pid, pid, record)
 
     def _error(self, number: int, why: str) -> EngineStartError:

@@ -63,14 +63,15 @@ CAPABILITIES = {
     "change_args": "change arguments",
     "attach": "attach to a running process",
     "capture": "record calls",
+    "stack": "record the stacks of callers",
 }
 
 #: Capabilities by engine, the cheapest first. Those that can be started are in STARTABLE.
 ENGINES: dict[str, frozenset[str]] = {
     "notify": frozenset(),
-    "rewrite": frozenset({"result", "change_args", "attach", "capture"}),
-    "sud": frozenset({"result", "change_args", "attach", "capture"}),
-    "trap": frozenset({"result", "change_args", "capture"}),
+    "rewrite": frozenset({"result", "change_args", "attach", "capture", "stack"}),
+    "sud": frozenset({"result", "change_args", "attach", "capture", "stack"}),
+    "trap": frozenset({"result", "change_args", "capture", "stack"}),
     "ptrace": frozenset({"result", "change_args", "attach", "capture"}),
 }
 #: Module and class of the engines that this version can start, in the order of ENGINES.
@@ -240,7 +241,9 @@ class Plan:
         """Return the capabilities that are needed, each with the first hook or rule that needs it."""
         found: dict[str, str] = {}
         if self.capture is not None:
-            found["capture"] = "what is to be recorded"
+            found["capture"] = "the record"
+            if self.capture.stack:
+                found["stack"] = "the record of stacks"
         for hook in self.hooks:
             if hook.on_return or hook.performs:
                 found.setdefault("result", f"hook {hook.name!r}")

@@ -52,17 +52,21 @@ def is_possible(engine: str) -> bool:
     return all(features.probe(name).works is not False for name in _NEEDS.get(engine, ()))
 
 
-def choose(requested: str, needs: dict[str, str]) -> tuple[list[str], str]:
+def choose(requested: str, needs: dict[str, str], *, rare: bool = False) -> tuple[list[str], str]:
     """Return the engines to try, in this order, and why the first one.
 
     :param requested: an engine's name, or ``"auto"``.
     :param needs: capability and what needs it, as :meth:`Plan.needs` gives them.
+    :param rare: only calls are of interest that hardly ever occur.
     :raises UsageError: no engine has that name.
     :raises UnsupportedByEngineError: the engine cannot do what is needed, or no engine here can.
     """
     if requested == "auto":
         usable = [name for name in _capable(needs) if name in STARTABLE]
         if usable:
+            if rare and "attach" not in needs and "ptrace" in usable and is_possible("ptrace"):
+                usable.sort(key=lambda name: name != "ptrace")
+                return usable, "what is to be recorded is rare, and it costs all other calls the least"
             if not needs:
                 return usable, "the cheapest engine, and hooks and rules need nothing that it cannot do"
             who = ", ".join(sorted(set(needs.values())))

@@ -46,7 +46,9 @@ class PtraceEngine:
 
     def _tracer(self, *, filtered: bool) -> _native.Tracer:
         on_unhidden = self.plan.on_unhidden if self.plan.hide_vdso else None
-        return _native.Tracer(self.tables.program.to_bytes(), filtered, on_unhidden)
+        capture = self.plan.capture
+        on_signal = self._recorder.signal if self._recorder and capture and capture.signals else None
+        return _native.Tracer(self.tables.program.to_bytes(), filtered, on_unhidden, on_signal)
 
     def launch(self, command: Command) -> Program:
         """Start a command, held before its filter is installed, and seize it."""

@@ -21,15 +21,19 @@ __all__ = ["Recorder"]
 
 # native/agent/capture.h
 _FILE, _CHUNK, _CLOCK = struct.Struct("<8sIIII"), struct.Struct("<IIii"), struct.Struct("<Qq")
-_RECORD, _BLOB = struct.Struct("<IBBBxQQqixxxx"), struct.Struct("<BBxxI")
+_RECORD, _BLOB = struct.Struct("<HBBiQQq"), struct.Struct("<BBH")
 _RECORDS, _TIME, _GONE, _STATUS = 1, 2, 3, 6
 _AFTER, _NESTED, _PATH = 1, 2, 4
 _STRING, _BUFFER, _ARRAY, _FIXED, _COUNTED, _VECTOR, _MESSAGE, _STRINGS, _IOCTL, _DESCRIPTOR, _IF = range(
     1, 12
 )
+_BEHIND, _MESSAGES = 12, 13
+_MMSGHDR, _MSGHDR, _MOST_MESSAGES = 64, 56, 8
 _WHEN_BEFORE, _WHEN_AFTER, _WHEN_FILLED = 1, 2, 4
 _ITEMS, _VECTORS, _POINTERS, _LONGEST = 32, 16, 512, 4096
-_I386, _UNFINISHED = 1, 2
+_I386, _UNFINISHED, _CUT, _SIGNAL = 1, 2, 4, 8
+#: tl_record_max without what is there besides memory.
+_ROOM = 0x8000 - 128
 _PERIOD_NS = 50_000_000
 _ENDS = frozenset({"exit", "exit_group"})
 
@@ -73,7 +77,7 @@ class Recorder:
 
         :raises OSError: that cannot be done.
         """
-        data = _FILE.pack(b"tltrace\n", 1, _FILE.size, abi.AUDIT_ARCH["x86_64"], self._capture.limit)
+        data = _FILE.pack(b"tltrace\n", 2, _FILE.size, abi.AUDIT_ARCH["x86_64"], self._capture.limit)
         data += self._clock(-1_000_000) + self._clock()
         os.write(self._capture.fd, data)
 
@@ -87,6 +91,15 @@ class Recorder:
             self._clock() + _CHUNK.pack(_STATUS, 4, pid, pid) + status.to_bytes(4, "little", signed=True)
         )
         return self._error
+
+    def signal(self, tid: int, number: int, info: bytes) -> None:
+        """Write that a thread enters a handler."""
+        now = time.monotonic_ns()
+        blob = _BLOB.pack(0, 0, len(info)) + info
+        blob += bytes(-len(blob) % 8)
+        size = _RECORD.size + len(blob)
+        head = _RECORD.pack(size, _SIGNAL, 0, number, now, now, 0)
+        self._put(_CHUNK.pack(_RECORDS, size, _process_of(tid), tid) + head + blob)
 
     def _clock(self, shift: int = 0) -> bytes:
         now, real = time.monotonic_ns() + shift, time.time_ns() + shift
@@ -108,7 +121,7 @@ class Recorder:
         registers = struct.pack(f"<{len(begun.registers)}Q", *begun.registers)
         size = _RECORD.size + len(registers) + len(begun.blobs)
         head = _RECORD.pack(
-            size, 1, begun.flags | flags, len(begun.registers), begun.start, end, result, begun.nr
+            size, begun.flags | flags, len(begun.registers), begun.nr, begun.start, end, result
         )
         self._put(_CHUNK.pack(_RECORDS, size, begun.pid, tid) + head + registers + begun.blobs)
 
@@ -119,7 +132,7 @@ class Recorder:
         begun = self._begun[call.tid] = _Begun(call)
         if begun.name in _ENDS:
             self._ended[call.tid] = call.pid
-        if not begun.flags:
+        if not begun.flags & _I386:
             self._keep(call, begun, after=False, result=0)
 
     def _after(self, call: Call) -> None:
@@ -128,7 +141,7 @@ class Recorder:
         if begun is None or begun.nr != call.nr:
             return
         result = call.result
-        if not begun.flags and not -4095 <= result < 0:
+        if not begun.flags & _I386 and not -4095 <= result < 0:
             self._keep(call, begun, after=True, result=result)
         self._write(call.tid, begun, end, result)
 
@@ -143,6 +156,14 @@ class Recorder:
                 keeper.keep(kind, of, size, value, filled, result)
 
 
+def _process_of(tid: int) -> int:
+    try:
+        with open(f"/proc/{tid}/status", "rb") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith(b"Tgid:"))
+    except (OSError, StopIteration):
+        return tid
+
+
 class _Keeper:
     """Copies the memory behind one argument."""
 
@@ -155,7 +176,15 @@ class _Keeper:
         """Append a blob."""
         flags |= self.flags | (_NESTED if address is not None else 0)
         place = address.to_bytes(8, "little") if address is not None else b""
-        self.begun.blobs += _BLOB.pack(self.arg, flags, len(data)) + place + data + bytes(-len(data) % 8)
+        left = _ROOM - len(self.begun.blobs) - len(place)
+        if left <= 0:
+            self.begun.flags |= _CUT
+            return data
+        if len(data) > left:
+            self.begun.flags |= _CUT
+            data = data[:left]
+        blob = _BLOB.pack(self.arg, flags, len(data)) + place + data
+        self.begun.blobs += blob + bytes(-len(blob) % 8)
         return data
 
     def copy(self, address: int, size: int, *, nested: bool = False) -> bytes:
@@ -222,9 +251,15 @@ class _Keeper:
                 self.copy(address, min(wanted if direction else size, self.limit + 256))
         elif kind == _DESCRIPTOR:
             self._path(result)
+        elif kind == _BEHIND:
+            self.copy(self.number(address + value, 8) if address else 0, size, nested=True)
+        elif kind == _MESSAGES:
+            for at in range(address, address + _MMSGHDR * min(other, filled, _MOST_MESSAGES), _MMSGHDR):
+                left = self.number(at + _MSGHDR, 4) if self.after else 1 << 62
+                self._message(at, left, nested=True)
 
-    def _message(self, address: int, left: int) -> None:
-        data = self.copy(address, 56)
+    def _message(self, address: int, left: int, *, nested: bool = False) -> None:
+        data = self.copy(address, _MSGHDR, nested=nested)
         if data:
             name, name_size, vector, count, control, control_size, _ = struct.unpack("<7Q", data)
             self.copy(name, min(name_size & 0xFFFFFFFF, 128), nested=True)

@@ -48,6 +48,7 @@ _CRASHES = frozenset({4, 5, 6, 7, 8, 11, 31})
 _TRACES = ("Traceback (most recent call last)", "panicked at", "goroutine 1 [", "Segmentation fault", "core dumped",
            "Aborted", "terminate called", "AddressSanitizer", "Exception in thread")  # fmt: skip
 _TRAPLINE_FAILED = 125
+_NOT_RUN = (126, 127)
 
 
 class Point:
@@ -195,7 +196,8 @@ def sweep(
 ) -> tuple[list[Finding], int]:
     """Run a command once for each fault that it can meet, and return those that it does not survive.
 
-    It is run in an empty folder of its own each time. Its output must not differ from run to run, or it will look as
+    It is run in an empty folder of its own each time, so files are best named from the root; a program's own relative
+    name is found all the same. Its output must not differ from run to run, or it will look as
     if it did so because of a fault.
 
     :param command: program and arguments.
@@ -206,12 +208,13 @@ def sweep(
     :param check: ``(outcome, normal outcome)``: what was wrong, or "".
     :param progress: called with how many runs are done, and how many there are.
     :returns: what was found, in the order of the calls, and the number of faults that were tried.
-    :raises UsageError: it does not run without faults, or does not end in time.
+    :raises UsageError: it does not run without faults, or does not end in time, or meets none of these faults.
     """
     from concurrent.futures import ThreadPoolExecutor
 
     from trapline.trace.file import read
 
+    command = [os.path.abspath(command[0]) if "/" in command[0] else command[0], *command[1:]]
     wanted, given = frozenset(names), None if errors is None else tuple(errors)
     trapline = _trapline()
     with tempfile.TemporaryDirectory(prefix="trapline-sweep-") as folder:
@@ -220,18 +223,20 @@ def sweep(
         os.mkdir(first)
         tracing = [*trapline, "trace", "--engine", engine, "--format", "raw", "-o", record, "--", *command]
         normal = _run(tracing, timeout, first)
-        if normal.status in (None, _TRAPLINE_FAILED):
-            why = (
-                "does not end in time"
-                if normal.status is None
-                else normal.stderr.decode(errors="replace").strip()
-            )
-            raise UsageError(f"sweep: without any fault the command {why}")
+        if normal.status is None:
+            raise UsageError("sweep: without any fault the command does not end in time; see --timeout")
+        if normal.status in (_TRAPLINE_FAILED, *_NOT_RUN):
+            said = normal.stderr.decode(errors="replace").strip().removeprefix("trapline: ")
+            raise UsageError(f"sweep: the command cannot be traced: {said}")
         points = [
             point for point in points_of(read(record), linker=linker) if "*" in wanted or point.call in wanted
         ]
         if given is not None:
             points = [point for point in points if point.fault in given]
+        if not points:
+            raise UsageError(
+                "sweep: the command meets none of these faults; `trapline trace` shows what it calls"
+            )
         done = 0
 
         def one(numbered: tuple[int, Point]) -> Finding | None:

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import struct
 
-from trapline import abi
+from trapline import _native, abi
 from trapline.errors import TraplineError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections import Counter
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import BinaryIO
 
-__all__ = ["Event", "TraceFile", "read"]
+    from trapline.trace.text import TextWriter
+
+    Stack = tuple[tuple[int, ...], int, bytes, str]
+
+__all__ = ["Event", "TraceFile", "count_calls", "opened", "read"]
 
 CALL, SIGNAL, BEGUN, GONE, DROPPED, STATUS = range(1, 7)
 _MAGIC = b"tltrace\n"
-_VERSION = 1
-_FILE, _CHUNK, _CLOCK = struct.Struct("<8sIIII"), struct.Struct("<IIii"), struct.Struct("<Qq")
-_RECORD, _BLOB = struct.Struct("<IBBBxQQqixxxx"), struct.Struct("<BBxxI")
-_CHUNK_RECORDS, _CHUNK_CLOCK, _CHUNK_GONE, _CHUNK_DROPPED, _CHUNK_BEGUN, _CHUNK_STATUS = range(1, 7)
-_I386, _UNFINISHED = 1, 2
-_AFTER, _NESTED, _PATH = 1, 2, 4
-_WORDS = [struct.Struct(f"<{count}Q") for count in range(7)]
+_VERSION = 2
+_FILE, _CHUNK = struct.Struct("<8sIIII"), struct.Struct("<II8x")
+_CHUNK_RECORDS = 1
+_PIECE = 1 << 22
 
 
 class Event:
@@ -37,6 +39,7 @@ class Event:
         are missing. None: it has not returned.
     :ivar memory: what was at an address, before the call and after it.
     :ivar path: what a new descriptor stands for, or "".
+    :ivar stack: registers, the address of a piece of its stack, that piece, and where code was; or None.
     :ivar text: of BEGUN the thread's name.
     """
 
@@ -50,23 +53,41 @@ class Event:
         "path",
         "pid",
         "result",
+        "stack",
         "start",
         "text",
         "tid",
     )
 
-    def __init__(self, kind: int, pid: int, tid: int, start: int) -> None:
+    def __init__(
+        self,
+        kind: int,
+        pid: int,
+        tid: int,
+        start: int,
+        end: int,
+        nr: int,
+        is_i386: int,
+        args: tuple[int, ...],
+        result: int | None,
+        memory: list[tuple[int, bytes, bool]],
+        path: str,
+        text: str,
+        stack: Stack | None,
+    ) -> None:
         self.kind = kind
         self.pid = pid
         self.tid = tid
-        self.start = self.end = start
-        self.nr = -1
-        self.arch = "x86_64"
-        self.args: tuple[int, ...] = ()
-        self.result: int | None = None
-        self.memory: list[tuple[int, bytes, bool]] = []
-        self.path = ""
-        self.text = ""
+        self.start = start
+        self.end = end
+        self.nr = nr
+        self.arch = "i386" if is_i386 else "x86_64"
+        self.args = args
+        self.result = result
+        self.memory = memory
+        self.path = path
+        self.text = text
+        self.stack = stack
 
     @property
     def name(self) -> str:
@@ -96,29 +117,6 @@ class Event:
         return f"<Event {self.kind} of thread {self.tid}>"
 
 
-class Clock:
-    """Turns the time stamp counter into nanoseconds, by two moments when both were known."""
-
-    def __init__(self) -> None:
-        self.first: tuple[int, int] | None = None
-        self.last: tuple[int, int] | None = None
-        self.rate = 0.0
-
-    def tell(self, ticks: int, nanoseconds: int) -> None:
-        """Learn one more moment."""
-        if self.first is None:
-            self.first = ticks, nanoseconds
-        elif ticks > self.first[0]:
-            self.last = ticks, nanoseconds
-            self.rate = (nanoseconds - self.first[1]) / (ticks - self.first[0])
-
-    def time(self, ticks: int) -> int:
-        """Return the nanoseconds since 1970."""
-        if self.last is None:
-            return self.first[1] if self.first is not None else 0
-        return self.last[1] + round((ticks - self.last[0]) * self.rate)
-
-
 class TraceFile:
     """Reads a recorded file piece by piece.
 
@@ -129,7 +127,6 @@ class TraceFile:
 
     def __init__(self, file: BinaryIO, name: str = "the file") -> None:
         self._file = file
-        self._rest = b""
         header = file.read(_FILE.size)
         if len(header) < _FILE.size or header[:8] != _MAGIC:
             raise UsageError(f"{name!r} was not recorded by `trapline trace`")
@@ -139,124 +136,78 @@ class TraceFile:
                 f"{name!r} has version {version} of the format; this trapline reads {_VERSION}"
             )
         file.read(size - _FILE.size)
-        self.clock = Clock()
-        self._sure = 0
-        self._newest: dict[int, int] = {}  # when each thread has ended its last call
-        self._held: list[tuple[int, int, Event]] = []
-        self._count = 0
+        self._reader = _native.TraceReader(Event)
+
+    def __enter__(self) -> TraceFile:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
 
     def events(self, *, final: bool) -> Iterator[Event]:
         """Return, by the time of their end, events that nothing earlier can come before any more.
 
         :param final: the file is complete: return all there are.
         """
+        for everything in self._pieces(final):
+            while (event := self._reader.next(everything)) is not None:
+                yield event
+
+    def write(
+        self,
+        text: TextWriter | None,
+        also: Callable[[Event], object] | None = None,
+        *,
+        final: bool,
+        most: int = 0,
+    ) -> None:
+        """Write such events as lines.
+
+        :param text: None: they are only counted.
+        :param also: is called with each of them too.
+        :param most: look at no more than so many bytes of a file that is not complete; 0: at all.
+        """
+        for everything in self._pieces(final, most):
+            self._reader.write(everything, None if text is None else text.native, also)
+
+    def counts(self) -> Iterable[tuple[int, int, int, int, int, Sequence[int]]]:
+        """Return how often calls were made so far: see :meth:`trapline.trace.summary.Summary.add`.
+
+        :returns: number, whether of i386, whether they failed, calls, nanoseconds, calls by how long they took.
+        """
+        return self._reader.counts()
+
+    def skip(self, size: int) -> int:
+        """Pass over calls, at least so many bytes of them if there are, and return how many bytes these were."""
+        self._file.seek(-self._reader.give_back(), 1)
+        passed = 0
+        while passed < size:
+            head = self._file.read(_CHUNK.size)
+            kind, length = _CHUNK.unpack(head) if len(head) == _CHUNK.size else (0, 0)
+            if kind == _CHUNK_RECORDS:
+                self._file.seek(length, 1)
+                passed += length
+                continue
+            data = self._file.read(length)
+            if not kind or len(data) < length:
+                self._file.seek(-len(head) - len(data), 1)
+                break
+            self._reader.feed(head + data)
+        return passed
+
+    def _pieces(self, final: bool, most: int = 0) -> Iterator[bool]:
         # Pieces keep the memory small: a file may be larger than that.
-        while part := self._file.read(1 << 22):
-            self._take(self._rest + part)
-            yield from self._ready(self._sure)
+        while part := self._file.read(most or _PIECE):
+            self._reader.feed(part)
+            yield False
+            if most and not final:
+                break
         if final:
-            yield from self._ready(1 << 64)
-
-    def _ready(self, until: int) -> Iterator[Event]:
-        self._held.sort(key=lambda held: held[:2])
-        count = 0
-        for ticks, _, event in self._held:
-            if ticks >= until:
-                break
-            count += 1
-            clock = self.clock
-            if event.end != event.start:
-                event.end = clock.time(event.end)
-            else:
-                event.end = clock.time(event.start)
-            event.start = clock.time(event.start)
-            yield event
-        del self._held[:count]
-
-    def _hold(self, ticks: int, event: Event) -> None:
-        self._count += 1
-        self._held.append((ticks, self._count, event))
-
-    def _take(self, data: bytes) -> None:
-        at = 0
-        while len(data) - at >= _CHUNK.size:
-            kind, size, pid, tid = _CHUNK.unpack_from(data, at)
-            if len(data) - at - _CHUNK.size < size:
-                break
-            at += _CHUNK.size
-            self._chunk(kind, pid, tid, data, at, size)
-            at += size
-        self._rest = data[at:]
-
-    def _chunk(self, kind: int, pid: int, tid: int, data: bytes, at: int, size: int) -> None:
-        last = self.clock.last[0] if self.clock.last else 0
-        if kind == _CHUNK_RECORDS:
-            self._records(pid, tid, data, at, at + size)
-        elif kind == _CHUNK_CLOCK:
-            # What had ended when the supervisor looked before is all there; this time it has only begun to look.
-            self._sure = last
-            self.clock.tell(*_CLOCK.unpack_from(data, at))
-        elif kind == _CHUNK_BEGUN:
-            event = Event(BEGUN, pid, tid, 0)
-            event.text = data[at : at + size].decode(errors="replace")
-            # Before the thread's first record, which comes next.
-            here = at + size + _CHUNK.size
-            event.start = _RECORD.unpack_from(data, here)[4] if len(data) >= here + _RECORD.size else last
-            event.end = event.start
-            self._hold(event.start, event)
-        elif kind in (_CHUNK_GONE, _CHUNK_DROPPED, _CHUNK_STATUS):
-            what = {_CHUNK_GONE: GONE, _CHUNK_DROPPED: DROPPED, _CHUNK_STATUS: STATUS}[kind]
-            # Behind all that the thread has done, and the end of the command behind everything.
-            last = max(
-                last, max(self._newest.values(), default=0) if what == STATUS else self._newest.get(tid, 0)
-            )
-            event = Event(what, pid, tid, last)
-            if size:
-                event.result = int.from_bytes(data[at : at + size], "little", signed=True)
-            self._hold(last, event)
-
-    def _records(self, pid: int, tid: int, data: bytes, at: int, end: int) -> None:
-        while at + _RECORD.size <= end:
-            size, kind, flags, count, start, stop, result, nr = _RECORD.unpack_from(data, at)
-            if size < _RECORD.size or at + size > end or count > 6:
-                return  # the program has written over its ring
-            event = Event(kind, pid, tid, start)
-            event.nr = nr
-            event.args = _WORDS[count].unpack_from(data, at + _RECORD.size)
-            if flags & _I386:
-                event.arch = "i386"
-            if flags & _UNFINISHED:
-                # It stands where the thread had come to, behind all that it has done.
-                stop = start
-            elif kind == CALL:
-                event.result = result
-            event.end = stop
-            self._memory(event, data, at + _RECORD.size + 8 * count, at + size)
-            at += size
-            self._newest[tid] = stop
-            self._hold(stop, event)
-
-    def _memory(self, event: Event, data: bytes, at: int, end: int) -> None:
-        while at + _BLOB.size <= end:
-            arg, flags, size = _BLOB.unpack_from(data, at)
-            at += _BLOB.size
-            if flags & _NESTED:
-                address = int.from_bytes(data[at : at + 8], "little")
-                at += 8
-            else:
-                address = event.args[arg] if arg < len(event.args) else 0
-            if at + size > end:
-                return
-            kept = data[at : at + size]
-            if flags & _PATH:
-                event.path = kept.decode(errors="surrogateescape")
-            else:
-                event.memory.append((address, kept, bool(flags & _AFTER)))
-            at += (size + 7) & ~7
+            yield True
 
 
-def read(path: str) -> Iterator[Event]:
-    """Return the events of a recorded file.
+def opened(path: str) -> TraceFile:
+    """Open a recorded file; the result is a context manager.
 
     :raises UsageError: it cannot be read, or is no such file.
     """
@@ -264,5 +215,28 @@ def read(path: str) -> Iterator[Event]:
         file = open(path, "rb")  # noqa: SIM115
     except OSError as error:
         raise UsageError(f"cannot read '{path}': {error.strerror}") from None
-    with file:
-        yield from TraceFile(file, path).events(final=True)
+    return TraceFile(file, path)
+
+
+def read(path: str) -> Iterator[Event]:
+    """Return the events of a recorded file.
+
+    :raises UsageError: it cannot be read, or is no such file.
+    """
+    with opened(path) as trace:
+        yield from trace.events(final=True)
+
+
+def count_calls(path: str) -> Counter[str]:
+    """Return how often each call has returned in a recorded file, many times faster than by its events.
+
+    :raises UsageError: it cannot be read, or is no such file.
+    """
+    from collections import Counter
+
+    found: Counter[str] = Counter()
+    with opened(path) as trace:
+        trace.write(None, final=True)
+        for nr, is_i386, _, calls, _, _ in trace.counts():
+            found[abi.name(nr, "i386" if is_i386 else "x86_64")] += calls
+    return found

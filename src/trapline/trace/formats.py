@@ -11,7 +11,7 @@ from trapline.trace.strace import StraceLine
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import IO, Any
+    from typing import Any
 
     from trapline.trace.select import Selection
 
@@ -23,22 +23,24 @@ _KINDS = {SIGNAL: "signal", BEGUN: "begun", GONE: "gone", DROPPED: "dropped", ST
 _BATCH = 65536
 
 
-def consumer(name: str, out: IO[str], path: str, selection: Selection, limit: int) -> Consumer:
+def consumer(
+    name: str, write: Callable[[str], object], path: str, selection: Selection, limit: int
+) -> Consumer:
     """Return what takes events, and what is to be called at their end.
 
     :param name: ``jsonl``, ``perfetto``, ``html`` or ``parquet``.
-    :param out: where text goes; *path* where what is none goes.
+    :param write: gets text; *path* is where what is none goes.
     :param limit: bytes of a buffer that are shown.
     :raises UsageError: what the format needs is not installed.
     """
     if name == "jsonl":
-        return _jsonl(out, selection, limit)
+        return _jsonl(write, selection, limit)
     if name == "perfetto":
-        return _perfetto(out, selection, limit)
+        return _perfetto(write, selection, limit)
     if name == "html":
         from trapline.trace.html import Page
 
-        page = Page(out, selection, limit)
+        page = Page(write, selection, limit)
         return page.take, page.end
     return _parquet(path, selection, limit)
 
@@ -70,13 +72,19 @@ def described(event: Event, limit: int) -> dict[str, Any]:
     return found
 
 
-def _jsonl(out: IO[str], selection: Selection, limit: int) -> Consumer:
+def _jsonl(write: Callable[[str], object], selection: Selection, limit: int) -> Consumer:
+    from trapline.trace.stacks import Stacks
+
+    stacks = Stacks()
+
     def take(event: Event) -> None:
         if event.kind == CALL:
             if not selection.wants(event, None):
                 return
             found = described(event, limit)
-        elif event.kind == SIGNAL and not selection.wants_signals:
+            if event.stack is not None:
+                found["stack"] = [str(frame) for frame in stacks.frames(event)[0]]
+        elif event.kind == SIGNAL and not selection.wants_signal(event.nr):
             return
         else:
             found = {"type": _KINDS[event.kind], "pid": event.pid, "tid": event.tid, "time": event.start}
@@ -88,27 +96,27 @@ def _jsonl(out: IO[str], selection: Selection, limit: int) -> Consumer:
                 found["value"] = event.result
             if event.text:
                 found["comm"] = event.text
-        out.write(json.dumps(found, ensure_ascii=True, separators=(",", ":")) + "\n")
+        write(json.dumps(found, ensure_ascii=True, separators=(",", ":")) + "\n")
 
-    return take, out.flush
+    return take, lambda: None
 
 
-def _perfetto(out: IO[str], selection: Selection, limit: int) -> Consumer:
+def _perfetto(write: Callable[[str], object], selection: Selection, limit: int) -> Consumer:
     """Chrome's trace events, which Perfetto's UI opens: threads are tracks, calls are slices, in microseconds."""
     began = False
 
-    def write(found: dict[str, Any]) -> None:
+    def add(found: dict[str, Any]) -> None:
         nonlocal began
-        out.write((",\n" if began else '{"displayTimeUnit":"ns","traceEvents":[\n') + json.dumps(found))
+        write((",\n" if began else '{"displayTimeUnit":"ns","traceEvents":[\n') + json.dumps(found))
         began = True
 
     def take(event: Event) -> None:
         base = {"pid": event.pid, "tid": event.tid, "ts": event.start / 1000}
         if event.kind == BEGUN:
             name = {"name": f"{event.text} {event.tid}"}
-            write({"ph": "M", "name": "thread_name", "pid": event.pid, "tid": event.tid, "args": name})
+            add({"ph": "M", "name": "thread_name", "pid": event.pid, "tid": event.tid, "args": name})
             if event.pid == event.tid:
-                write({"ph": "M", "name": "process_name", "pid": event.pid, "args": {"name": event.text}})
+                add({"ph": "M", "name": "process_name", "pid": event.pid, "args": {"name": event.text}})
         elif event.kind == CALL and selection.wants(event, None):
             found = described(event, limit)
             args = {**found["args"], **found.get("shown", {}), "result": found["result"]}
@@ -118,15 +126,14 @@ def _perfetto(out: IO[str], selection: Selection, limit: int) -> Consumer:
             args = {key: str(value) if isinstance(value, int) else value for key, value in args.items()}
             duration = (event.end - event.start) / 1000 if event.result is not None else 0
             category = "failed" if event.error else "call"
-            write({"ph": "X", "name": event.name, "cat": category, "dur": duration, "args": args, **base})
-        elif event.kind == SIGNAL and selection.wants_signals:
+            add({"ph": "X", "name": event.name, "cat": category, "dur": duration, "args": args, **base})
+        elif event.kind == SIGNAL and selection.wants_signal(event.nr):
             from trapline.decode.values import signal_text
 
-            write({"ph": "i", "s": "t", "name": signal_text(event.nr), "cat": "signal", **base})
+            add({"ph": "i", "s": "t", "name": signal_text(event.nr), "cat": "signal", **base})
 
     def end() -> None:
-        out.write("\n]}\n" if began else '{"traceEvents":[]}\n')
-        out.flush()
+        write("\n]}\n" if began else '{"traceEvents":[]}\n')
 
     return take, end
 

@@ -12,8 +12,7 @@ from trapline.trace.summary import Summary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import IO
+    from collections.abc import Callable, Sequence
 
     from trapline.trace.select import Selection
 
@@ -28,8 +27,8 @@ _NETWORK = frozenset({"connect", "bind", "accept", "accept4", "sendto", "recvfro
 class Page:
     """Collects events and writes the page at their end."""
 
-    def __init__(self, out: IO[str], selection: Selection, limit: int) -> None:
-        self._out = out
+    def __init__(self, write: Callable[[str], object], selection: Selection, limit: int) -> None:
+        self._write = write
         self._selection = selection
         self._limit = limit
         self._summary = Summary(selection)
@@ -113,8 +112,7 @@ class Page:
         text = text.replace("@ERRORS@", _table(("times", "call", "error", "first"), errors[: 4 * _LISTED]))
         text = text.replace("@FILES@", _table(("calls", "errors", "ms", "file"), _touched(self._files)))
         text = text.replace("@PEERS@", _table(("calls", "errors", "ms", "address"), _touched(self._peers)))
-        self._out.write(text)
-        self._out.flush()
+        self._write(text)
 
 
 def _touched(found: dict[str, list[int]]) -> list[tuple[str, ...]]:

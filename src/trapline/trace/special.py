@@ -5,15 +5,20 @@ from __future__ import annotations
 from trapline.abi import structs
 from trapline.decode.memory import address_text, quote, try_read
 from trapline.decode.values import flags_text, signal_text
+from trapline.trace.objects import OBJECTS
+from trapline.trace.processes import PROCESSES
 from trapline.trace.records import epoll_event
+from trapline.trace.requests import ioctl
+from trapline.trace.sockets import accepted, create, messages, option, several_messages
 from trapline.trace.values import (
     clone_flags,
     descriptors,
-    message,
-    option_value,
+    file_mode,
+    makedev,
     poll_text,
     sigset_text,
-    termios_text,
+    stat_mask,
+    timespec_text,
 )
 
 TYPE_CHECKING = False
@@ -28,11 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["SPECIAL"]
 
 _DIRENT_LENGTH = 16
-_AF_INET, _AF_NETLINK = (2, 10), 16
-_NETLINK = {0: "NETLINK_ROUTE", 4: "NETLINK_SOCK_DIAG", 9: "NETLINK_AUDIT", 12: "NETLINK_NETFILTER",
-            15: "NETLINK_KOBJECT_UEVENT", 16: "NETLINK_GENERIC"}  # fmt: skip
-
-
+_EPOLL_CTL_DEL = 2
+_DEVICES = (0o020000, 0o060000)
+_NEEDS_MODE = 0o100 | 0o20000000
 _FUTEX_NAMES = {
     0: "FUTEX_WAIT", 1: "FUTEX_WAKE", 3: "FUTEX_REQUEUE", 4: "FUTEX_CMP_REQUEUE", 5: "FUTEX_WAKE_OP",
     6: "FUTEX_LOCK_PI", 7: "FUTEX_UNLOCK_PI", 8: "FUTEX_TRYLOCK_PI", 9: "FUTEX_WAIT_BITSET", 10: "FUTEX_WAKE_BITSET",
@@ -50,7 +53,8 @@ def _execve(line: StraceLine) -> tuple[list[str], str]:
     data = try_read(line.event.read, address, 8 * 513) if address else b""
     count = sum(1 for at in range(0, len(data) - 7, 8) if data[at : at + 8] != bytes(8))
     if data:
-        shown[-1] = f"{address:#x} /* {count} var{'s' if count != 1 else ''} */"
+        place = 2 if line.signature.name == "execve" else 3
+        shown[place] = f"{address:#x} /* {count} var{'s' if count != 1 else ''} */"
     return shown, ""
 
 
@@ -96,8 +100,11 @@ def _clone3(line: StraceLine) -> tuple[list[str], str]:
     if bits & 0x80000:
         shown.append(f"tls={address_text(found['tls'])}")
     after = ""
-    if not line.unwritten and bits & 0x100000:
-        after = f" => {{parent_tid=[{line.event.result}]}}"
+    if not line.unwritten:
+        pidfd = try_read(line.event.read, found["pidfd"], 4) if bits & 0x1000 else b""
+        written = [f"pidfd=[{line.fd(int.from_bytes(pidfd, 'little'))}]"] if pidfd else []
+        written += [f"parent_tid=[{line.event.result}]"] if bits & 0x100000 else []
+        after = f" => {{{', '.join(written)}}}" if written else ""
     return [f"{{{', '.join(shown)}}}{after}", str(size)], ""
 
 
@@ -113,8 +120,20 @@ def _fcntl(line: StraceLine) -> tuple[list[str], str]:
                 f"{{l_type={flags_text('lock_type', found.l_type)}, l_whence={flags_text('seek', found.l_whence)}, "
                 f"l_start={found.l_start}, l_len={found.l_len}{pid}}}"
             )
+    elif command == 10:
+        shown[2] = signal_text(line.at("arg") & 0xFFFFFFFF)
+    elif command == 1024:
+        shown[2] = flags_text("lock_type", line.at("arg") & 0xFFFFFFFF)
+    elif command in (8, 1031):
+        shown[2] = str(line.at("arg") & 0xFFFFFFFF)
     if result is None or line.failed:
         return shown, ""
+    if command == 11 and result:
+        return shown, f" ({signal_text(result)})"
+    if command == 1025:
+        return shown, f" ({flags_text('lock_type', result)})"
+    if command == 1034 and result:
+        return shown, f" (seals {flags_text('seal', result)})"
     if command == 1 and result:
         return shown, " (flags FD_CLOEXEC)"
     if command == 3:
@@ -132,7 +151,7 @@ def _getdents(line: StraceLine) -> tuple[list[str], str]:
     while at + _DIRENT_LENGTH + 2 <= len(data):
         count += 1
         at += int.from_bytes(data[at + 16 : at + 18], "little") or len(data)
-    if not line.unwritten and (data or not result):
+    if line.at("dirent") and not line.unwritten and (data or not result):
         shown[1] = f"{address_text(line.at('dirent'))} /* {count} entr{'y' if count == 1 else 'ies'} */"
     return shown, ""
 
@@ -150,16 +169,51 @@ def _statx(line: StraceLine) -> tuple[list[str], str]:
     bits = line.at("flags")
     if not bits & 0x6000:
         shown[2] = "AT_STATX_SYNC_AS_STAT" + (f"|{shown[2]}" if bits else "")
+    shown[3] = stat_mask(line.at("mask"))
     return shown, ""
 
 
-def _socket(line: StraceLine) -> tuple[list[str], str]:
+def _openat2(line: StraceLine) -> tuple[list[str], str]:
     shown = _plain(line)
-    protocol = line.at("protocol")
-    if line.at("family") == _AF_NETLINK:
-        shown[2] = _NETLINK.get(protocol, str(protocol))
-    elif line.at("family") not in _AF_INET:
-        shown[2] = str(protocol)
+    data = try_read(line.event.read, line.at("how"), min(line.at("usize"), 24))
+    if len(data) == 24:
+        bits, mode, resolve = (int.from_bytes(data[at : at + 8], "little") for at in (0, 8, 16))
+        middle = f"mode=0{mode:03o}, " if bits & _NEEDS_MODE or mode else ""
+        shown[2] = f"{{flags={flags_text('open', bits)}, {middle}resolve={flags_text('resolve', resolve)}}}"
+    return shown, ""
+
+
+def _mknod(line: StraceLine) -> tuple[list[str], str]:
+    shown = _plain(line)
+    mode = line.at("mode")
+    shown[-2] = file_mode(mode)
+    if mode & 0o170000 not in _DEVICES:
+        return shown[:-1], ""
+    return [*shown[:-1], makedev(line.at("dev"))], ""
+
+
+def _positioned(line: StraceLine) -> tuple[list[str], str]:
+    """Of preadv and its like: on 64-bit machines the position is in one argument."""
+    shown = _plain(line)
+    del shown[4]
+    return shown, ""
+
+
+def _offsets(line: StraceLine) -> tuple[list[str], str]:
+    """Write positions that are in memory, ``[4]``, and of sendfile what has become of it."""
+    shown = _plain(line)
+    for param in line.signature.params:
+        if param.name not in ("offset", "off_in", "off_out"):
+            continue
+        address = line.at(param.name)
+        before = try_read(line.event.read_before, address, 8) if address else b""
+        if not before:
+            continue
+        first = int.from_bytes(before, "little", signed=True)
+        after = first
+        if param.name == "offset" and not line.unwritten:
+            after = int.from_bytes(try_read(line.event.read, address, 8), "little", signed=True)
+        shown[param.index] = f"[{first}] => [{after}]" if after != first else f"[{first}]"
     return shown, ""
 
 
@@ -172,6 +226,18 @@ def _getrandom(line: StraceLine) -> tuple[list[str], str]:
             '"' + "".join(f"\\x{byte:02x}" for byte in data) + '"' + ("..." if size > line.limit else "")
         )
     return shown, ""
+
+
+def _futex_operation(word: int) -> str:
+    operation, comparison = word >> 28 & 0xF, word >> 24 & 0xF
+    names = [f"FUTEX_OP_{name}" for name in ("SET", "ADD", "OR", "ANDN", "XOR")]
+    first = "FUTEX_OP_OPARG_SHIFT<<28|" if operation & 8 else ""
+    first += f"{names[operation & 7]}<<28" if operation & 7 < len(names) else f"{operation & 7:#x}<<28"
+    others = [f"FUTEX_OP_CMP_{name}" for name in ("EQ", "NE", "LT", "LE", "GT", "GE")]
+    then = others[comparison] if comparison < len(others) else hex(comparison)
+    given, compared = word >> 12 & 0xFFF, word & 0xFFF
+    shown = [hex(value) if value else "0" for value in (given, compared)]
+    return f"{first}|{shown[0]}<<12|{then}<<24|{shown[1]}"
 
 
 def _futex(line: StraceLine) -> tuple[list[str], str]:
@@ -196,7 +262,8 @@ def _futex(line: StraceLine) -> tuple[list[str], str]:
     elif operation in (6, 13):
         shown += [timeout]
     elif operation not in (7, 8):
-        shown += [number, hex(values[3]), address_text(values[4]), hex(values[5] & 0xFFFFFFFF)]
+        second = str(values[3] & 0xFFFFFFFF)
+        shown += [number, second, address_text(values[4]), _futex_operation(values[5])]
     return shown, ""
 
 
@@ -206,26 +273,30 @@ def _poll(line: StraceLine) -> tuple[list[str], str]:
     before = try_read(line.event.read_before, line.at("ufds"), 8 * count)
     if before or not count:
         shown[0] = poll_text(before, count, line.fd) if line.at("ufds") else "NULL"
+    first = b""
+    if line.signature.name == "ppoll" and line.at("tsp"):
+        first = try_read(line.event.read_before, line.at("tsp"), 16)
+        shown[2] = timespec_text(first) if first else shown[2]
     if line.unwritten:
         return shown, ""
     if not line.event.result:
         return shown, " (Timeout)"
     after = try_read(line.event.read, line.at("ufds"), 8 * count)
     extra = poll_text(after, count, line.fd, returned=True)
-    if line.signature.name == "ppoll" and line.at("tsp"):
+    if first:
         left = try_read(line.event.read, line.at("tsp"), 16)
-        first = try_read(line.event.read_before, line.at("tsp"), 16)
-        shown[2] = _timespec(first)
-        extra += f", left {_timespec(left)}"
+        extra += f", left {timespec_text(left)}"
     return shown, f" ({extra})"
 
 
-def _timespec(data: bytes, name: str = "tv_nsec") -> str:
-    seconds, rest = (
-        int.from_bytes(data[:8], "little", signed=True),
-        int.from_bytes(data[8:], "little", signed=True),
-    )
-    return f"{{tv_sec={seconds}, {name}={rest}}}"
+def _mask_and_size(line: StraceLine, address: int) -> str:
+    pair = try_read(line.event.read_before, address, 16)
+    if len(pair) < 16:
+        return address_text(address)
+    pointer, size = (int.from_bytes(pair[at : at + 8], "little") for at in (0, 8))
+    bits = try_read(line.event.read_before, pointer, min(size, 8)) if pointer else b""
+    mask = sigset_text(int.from_bytes(bits, "little")) if bits else address_text(pointer)
+    return f"{{sigmask={mask}, sigsetsize={size}}}"
 
 
 def _select(line: StraceLine) -> tuple[list[str], str]:
@@ -243,75 +314,21 @@ def _select(line: StraceLine) -> tuple[list[str], str]:
             if after != "[]":
                 changed.append(f"{word} {after}")
     rest = _plain(line)[4:]
+    if line.at("sig") if "sig" in line.values else 0:
+        rest[1] = _mask_and_size(line, line.at("sig"))
     address = line.values.get("tvp", line.values.get("tsp", 0))
     unit = "tv_usec" if "tvp" in line.values else "tv_nsec"
     first = try_read(line.event.read_before, address, 16) if address else b""
     if first:
-        rest[0] = _timespec(first, unit)
+        rest[0] = timespec_text(first, unit)
     shown += rest
     if line.unwritten:
         return shown, ""
     if not line.event.result:
         return shown, " (Timeout)"
     if first:
-        changed.append(f"left {_timespec(try_read(line.event.read, address, 16), unit)}")
+        changed.append(f"left {timespec_text(try_read(line.event.read, address, 16), unit)}")
     return shown, f" ({', '.join(changed)})" if changed else ""
-
-
-def _address_and_length(line: StraceLine) -> tuple[list[str], str]:
-    """Write calls that fill in a socket's address: ``[128 => 16]``."""
-    shown = _plain(line)
-    for param in line.signature.params:
-        if param.kind != "sockaddr" or param.size_of is None:
-            continue
-        holder = line.signature.param(param.size_of)
-        if holder is None or holder.pointer is None or not line.values[param.size_of]:
-            continue
-        before = int.from_bytes(try_read(line.event.read_before, line.values[param.size_of], 4), "little")
-        after = int.from_bytes(try_read(line.event.read, line.values[param.size_of], 4), "little")
-        changed = not line.unwritten and before != after
-        shown[holder.index] = f"[{before} => {after}]" if changed else f"[{before}]"
-    return shown, ""
-
-
-def _option(line: StraceLine) -> tuple[list[str], str]:
-    shown = _plain(line)
-    size = line.at("optlen")
-    name = line.signature.name
-    if name == "getsockopt":
-        first = int.from_bytes(try_read(line.event.read_before, size, 4), "little") if size else 0
-        size = int.from_bytes(try_read(line.event.read, size, 4), "little") if size else 0
-        shown[4] = f"[{first}]" if line.unwritten or first == size else f"[{first} => {size}]"
-        if line.unwritten:
-            shown[3] = address_text(line.at("optval"))
-            return shown, ""
-    data = try_read(line.event.read, line.at("optval"), size)
-    if data:
-        shown[3] = option_value(line.at("level"), line.at("optname"), data)
-    return shown, ""
-
-
-def _ioctl(line: StraceLine) -> tuple[list[str], str]:
-    shown = _plain(line)
-    command, address = line.at("cmd"), line.event.args[2]
-    shown[2] = hex(address) if address else "0"
-    data = try_read(line.event.read, address, 64)
-    wrote = not line.unwritten
-    if (command == 0x5401 and wrote and len(data) >= 36) or (
-        command in (0x5402, 0x5403, 0x5404) and len(data) >= 36
-    ):
-        shown[2] = termios_text(data)
-    elif command == 0x5413 and wrote and len(data) >= 8:
-        parts = [int.from_bytes(data[at : at + 2], "little") for at in range(0, 8, 2)]
-        names = ("ws_row", "ws_col", "ws_xpixel", "ws_ypixel")
-        shown[2] = "{" + ", ".join(f"{name}={part}" for name, part in zip(names, parts, strict=True)) + "}"
-    elif len(data) >= 4 and (
-        (wrote and command in (0x540F, 0x541B, 0x5429)) or command in (0x5410, 0x5421, 0x5452)
-    ):
-        shown[2] = f"[{int.from_bytes(data[:4], 'little', signed=True)}]"
-    elif command in (0x5451, 0x5450, 0x540E):
-        shown = shown[:2]
-    return shown, ""
 
 
 def _epoll(line: StraceLine) -> tuple[list[str], str]:
@@ -324,44 +341,10 @@ def _epoll(line: StraceLine) -> tuple[list[str], str]:
     return shown, ""
 
 
-def _message(line: StraceLine) -> tuple[list[str], str]:
+def _epoll_ctl(line: StraceLine) -> tuple[list[str], str]:
     shown = _plain(line)
-    if line.signature.name == "sendmsg" or not line.unwritten:
-        written = line.signature.name == "recvmsg"
-        text = message(line.event, line.at("msg"), line.limit, line.event.result if written else None)
-        shown[1] = text or shown[1]
-    return shown, ""
-
-
-def _affinity(line: StraceLine) -> tuple[list[str], str]:
-    shown = _plain(line)
-    data = try_read(line.event.read, line.at("user_mask_ptr"), line.at("len"))
-    if line.signature.name == "sched_getaffinity" and line.unwritten:
-        return shown, ""
-    bits = int.from_bytes(data, "little")
-    shown[2] = "[" + " ".join(str(cpu) for cpu in range(bits.bit_length()) if bits >> cpu & 1) + "]"
-    return shown, ""
-
-
-def _prctl(line: StraceLine) -> tuple[list[str], str]:
-    shown = _plain(line)
-    option = line.at("option")
-    data = try_read(line.event.read, line.at("arg2"), 16)
-    if option == 15 or (option == 16 and not line.unwritten):
-        return [shown[0], quote(data.split(b"\0")[0], line.limit)] if data else shown[:2], ""
-    if option in (2, 37) and not line.unwritten and data:
-        number = int.from_bytes(data[:4], "little")
-        return [shown[0], f"[{signal_text(number) if option == 2 and number else number}]"], ""
-    counts = {15: 2, 16: 2, 3: 1, 4: 2, 1: 2, 2: 2, 38: 5, 39: 5, 21: 1, 22: 2, 23: 2, 24: 2, 36: 2, 37: 2}
-    shown = shown[: counts.get(option, 5)]
-    if option == 1 and len(shown) > 1:
-        shown[1] = signal_text(line.at("arg2"))
-    elif option in (4, 38, 23, 24, 36) and len(shown) > 1:
-        shown[1:] = [str(line.at(f"arg{index}")) for index in range(2, len(shown) + 1)]
-        if option == 4:
-            shown[1] = {0: "SUID_DUMP_DISABLE", 1: "SUID_DUMP_USER", 2: "SUID_DUMP_ROOT"}.get(
-                line.at("arg2"), shown[1]
-            )
+    if line.at("op") == _EPOLL_CTL_DEL:
+        shown[3] = address_text(line.at("event"))
     return shown, ""
 
 
@@ -386,37 +369,50 @@ def _sigreturn(line: StraceLine) -> tuple[list[str], str]:
 
 
 SPECIAL: dict[str, Special] = {
+    **PROCESSES,
+    **OBJECTS,
     "execve": _execve,
     "execveat": _execve,
     "clone": _clone,
     "clone3": _clone3,
     "fcntl": _fcntl,
+    "getdents": _getdents,
     "getdents64": _getdents,
+    "openat2": _openat2,
+    "mknod": _mknod,
+    "mknodat": _mknod,
+    "preadv": _positioned,
+    "preadv2": _positioned,
+    "pwritev": _positioned,
+    "pwritev2": _positioned,
+    "sendfile": _offsets,
+    "splice": _offsets,
+    "copy_file_range": _offsets,
+    "epoll_ctl": _epoll_ctl,
     "getrandom": _getrandom,
     "getcwd": _getcwd,
     "statx": _statx,
-    "socket": _socket,
-    "socketpair": _socket,
+    "socket": create,
+    "socketpair": create,
     "futex": _futex,
     "poll": _poll,
     "ppoll": _poll,
     "select": _select,
     "pselect6": _select,
-    "accept": _address_and_length,
-    "accept4": _address_and_length,
-    "getsockname": _address_and_length,
-    "getpeername": _address_and_length,
-    "recvfrom": _address_and_length,
-    "setsockopt": _option,
-    "getsockopt": _option,
-    "ioctl": _ioctl,
+    "accept": accepted,
+    "accept4": accepted,
+    "getsockname": accepted,
+    "getpeername": accepted,
+    "recvfrom": accepted,
+    "setsockopt": option,
+    "getsockopt": option,
+    "ioctl": ioctl,
     "epoll_wait": _epoll,
     "epoll_pwait": _epoll,
-    "sendmsg": _message,
-    "recvmsg": _message,
-    "sched_getaffinity": _affinity,
-    "sched_setaffinity": _affinity,
-    "prctl": _prctl,
+    "sendmsg": messages,
+    "recvmsg": messages,
+    "sendmmsg": several_messages,
+    "recvmmsg": several_messages,
     "rt_sigreturn": _sigreturn,
     "rseq": _numbers("rseq_len", "sig"),
 }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from trapline import abi
-from trapline.abi import structs
+from trapline.abi import flags, structs
 from trapline.decode.calls import Line, result_text
 from trapline.decode.memory import address_text, quote, try_read
 from trapline.decode.values import flags_text
 from trapline.trace.records import STRUCTS
+from trapline.trace.sockets import address as address_text_of
 from trapline.trace.special import SPECIAL
 from trapline.trace.values import sigset_text
 
@@ -23,6 +24,10 @@ __all__ = ["StraceLine", "call_line"]
 _AT_FDCWD = -100
 _WORDS_SHOWN = 32
 _PLAIN_OPEN_FLAGS = frozenset({"pipe2", "dup3"})
+#: Families that have a name for 0 which nobody writes, and those whose numbers are no mistake.
+_NO_ZERO = frozenset({"rwf", "fallocate"})
+_NUMBERED = frozenset({"ipproto", "ioctl", "mode", "personality"})
+_LISTED = (1, 3, 1025, 1034)  # fcntl: F_GETFD, F_GETFL, F_GETLEASE, F_GET_SEALS
 
 
 class StraceLine(Line):
@@ -59,6 +64,10 @@ class StraceLine(Line):
             return self.fd(value)
         if param.kind == "offset" and self.signature.name == "mmap":
             return hex(value) if value else "0"
+        if param.kind == "flags" and param.family is not None and param.family != "so":
+            named = self._enumerated(param.family, value)
+            if named:
+                return named
         if param.family == "open" and self.signature.name in _PLAIN_OPEN_FLAGS:
             return flags_text("open", value).removeprefix("O_RDONLY|").replace("O_RDONLY", "0")
         if param.kind == "signal" and value == 64:
@@ -67,8 +76,27 @@ class StraceLine(Line):
             return f"0{value:o}" if value > 0o7 else f"0{value:02o}" if value else "000"
         return super().argument(param)
 
+    def _enumerated(self, family: str, value: int) -> str:
+        """Write a value that none of a family's names stands for: ``0x4d /* CLOCK_??? */``."""
+        if value == 0 and family in _NO_ZERO:
+            return "0"
+        text = flags_text(family, value, self.arch)
+        if not text[:1].isdigit() or "|" in text or value <= 0 or family in _NUMBERED:
+            return ""
+        names = list(flags.members(family, self.arch))
+        start = names[0][: names[0].find("_") + 1]
+        return (
+            f"{value:#x} /* {start}??? */" if start and all(name.startswith(start) for name in names) else ""
+        )
+
+    def socket_address(self, read: Callable[[int, int], bytes], param: Param, address: int) -> str | None:
+        """Write a socket address."""
+        data = try_read(read, address, min(self.size(read, param), 128))
+        return address_text_of(data) if len(data) >= 2 else None
+
     def pointer(self, param: Param, address: int) -> str:
-        """Write what a pointer points to."""
+        """Write what a pointer points to: what the kernel was given, or what it has written."""
+        self.read = self.event.read_before if param.pointer == "in" else self.event.read
         if param.kind == "ptr" and param.struct is None and param.ctype == "int *" and not self.failed:
             data = try_read(self.event.read, address, 4) if address else b""
             return (
@@ -141,7 +169,7 @@ def _result(line: StraceLine, extra: str) -> str:
     name = line.signature.name
     if line.failed:
         return result_text(line.signature, result)
-    if name in ("fcntl",) and line.values["cmd"] in (1, 3):
+    if (name == "fcntl" and line.values["cmd"] in _LISTED) or name == "personality":
         return f"{result:#x}{extra}" if result else f"0{extra}"
     if name == "rt_sigreturn":
         return str(result)

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from trapline import abi
+from trapline.errors import UsageError
 from trapline.trace.file import CALL, Event
+from trapline.trace.files import Files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any
+
     from trapline.trace.select import Selection
 
-__all__ = ["Summary"]
+__all__ = ["SORTS", "Summary"]
+
+#: What the table can be sorted by: columns as strace calls them.
+SORTS: dict[str, Callable[[tuple[str, list[int]]], Any]] = {
+    "time": lambda row: (-row[1][2], row[0]),
+    "calls": lambda row: (-row[1][0], row[0]),
+    "errors": lambda row: (-row[1][1], row[0]),
+    "avg-time": lambda row: (-row[1][2] // max(row[1][0], 1), row[0]),
+    "name": lambda row: row[0],
+    "none": lambda row: 0,
+}
 
 #: Upper ends of the columns of the histogram, in nanoseconds.
 _BINS = ((1_000, "<1us"), (10_000, "<10us"), (100_000, "<100us"), (1_000_000, "<1ms"), (10_000_000, "<10ms"))
@@ -19,10 +35,16 @@ class Summary:
     """Counts calls.
 
     :param selection: which calls are counted.
+    :param sort: by what the table is sorted, one of :data:`SORTS`.
+    :raises UsageError: by something else.
     """
 
-    def __init__(self, selection: Selection | None = None) -> None:
+    def __init__(self, selection: Selection | None = None, sort: str = "time") -> None:
+        if sort not in SORTS:
+            raise UsageError(f"trace: -S knows {', '.join(SORTS)}, not {sort!r}")
+        self._key = SORTS[sort]
         self._selection = selection
+        self._files = Files() if selection is not None and selection.needs_files else None
         #: By name: calls, errors, nanoseconds, and how many took how long.
         self.calls: dict[str, list[int]] = {}
 
@@ -30,7 +52,10 @@ class Summary:
         """Count one event."""
         if event.kind != CALL or event.result is None:
             return
-        if self._selection is not None and not self._selection.wants(event, None):
+        is_wanted = self._selection is None or self._selection.wants(event, self._files)
+        if self._files is not None:
+            self._files.learn(event)
+        if not is_wanted:
             return
         found = self.calls.setdefault(event.name, [0] * (4 + len(_BINS)))
         taken = event.end - event.start
@@ -39,6 +64,16 @@ class Summary:
         found[2] += taken
         place = next((index for index, (end, _) in enumerate(_BINS) if taken < end), len(_BINS))
         found[3 + place] += 1
+
+    def add(self, counts: Iterable[tuple[int, int, int, int, int, Sequence[int]]]) -> None:
+        """Count what :meth:`trapline.trace.file.TraceFile.counts` returns."""
+        for nr, is_i386, has_failed, calls, nanoseconds, places in counts:
+            name = abi.name(nr, "i386" if is_i386 else "x86_64")
+            if self._selection is not None and not self._selection.wants_outcome(name, bool(has_failed)):
+                continue
+            found = self.calls.setdefault(name, [0] * (4 + len(_BINS)))
+            for index, more in enumerate((calls, calls * has_failed, nanoseconds, *places)):
+                found[index] += more
 
     def text(self) -> str:
         """Write the table, the most time first."""
@@ -55,7 +90,7 @@ class Summary:
             + " ----------------"
         )
         lines = [head, rule]
-        for name, found in sorted(self.calls.items(), key=lambda item: (-item[1][2], item[0])):
+        for name, found in sorted(self.calls.items(), key=self._key):
             lines.append(self._row(name, found, total))
         every = [sum(column) for column in zip(*self.calls.values(), strict=True)] or [0] * (4 + len(_BINS))
         lines += [rule, self._row("total", every, total)]

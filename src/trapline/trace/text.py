@@ -2,179 +2,138 @@
 
 from __future__ import annotations
 
-import time
-
+from trapline import _native
 from trapline.decode.values import signal_text
-from trapline.trace.file import CALL, DROPPED, GONE, SIGNAL, STATUS, Event
+from trapline.trace.file import BEGUN, CALL, DROPPED, GONE, SIGNAL, STATUS, Event
 from trapline.trace.files import Files
+from trapline.trace.plans import named, plan
+from trapline.trace.select import Selection
+from trapline.trace.siginfo import siginfo_text
 from trapline.trace.strace import call_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trapline.trace.select import Selection
+    from trapline.trace.stacks import Stacks
 
 __all__ = ["TextWriter"]
 
 _EXITS = ("exit", "exit_group")
-_COLUMN = 40
+_PIDS = ("several", "always", "separate")  # enum tl_text_pids
+_STAMPS = ("", "r", "t", "tt", "ttt")  # enum tl_text_stamp
 
 
 class TextWriter:
-    """Writes events as lines.
+    """Writes events as lines: most calls by plans and without Python, see :mod:`trapline.trace.plans`.
 
-    :param write: gets each piece of text.
+    :param write: gets pieces of text, and with ``pids="separate"`` the thread that they are of.
     :param limit: bytes of a buffer that are shown.
-    :param always_pid: every line begins with its thread's id, not only those of several threads (``-o``).
+    :param pids: lines begin with their thread's id when there are ``"several"`` threads, ``"always"``, or never because
+        each thread's are written somewhere else (``"separate"``).
     :param stamp: ``""``, ``"t"``, ``"tt"``, ``"ttt"`` or ``"r"``: the time at the start of the line.
     :param durations: how long each call took, at the end of the line.
     :param paths: descriptors are written with their files.
     :param selection: which events are written.
+    :param column: where results begin.
+    :param numbers: the number of each call before its name.
+    :param stacks: where each call was made, in lines behind it.
     """
 
     def __init__(
         self,
-        write: Callable[[str], object],
+        write: Callable[[int, bytes], object],
         *,
         limit: int = 32,
-        always_pid: bool = False,
+        pids: str = "several",
         stamp: str = "",
         durations: bool = False,
         paths: bool = False,
         selection: Selection | None = None,
+        column: int = 40,
+        numbers: bool = False,
+        stacks: bool = False,
     ) -> None:
-        self._write = write
         self._limit = limit
-        self._always_pid = always_pid
-        self._stamp = stamp
-        self._durations = durations
-        self._selection = selection
-        self._files = Files() if paths or (selection is not None and selection.needs_files) else None
+        self._column = column
+        self._numbers = numbers
+        self._stacks: Stacks | None = None
+        if stacks:
+            from trapline.trace.stacks import Stacks
+
+            self._stacks = Stacks()
+        self._selection = Selection() if selection is None else selection
+        self._files = Files() if paths or self._selection.needs_files else None
         self._show_paths = paths
-        self._threads: set[int] = set()
         self._status: dict[int, int] = {}
         self._group: dict[int, int] = {}
-        self._last = 0
+        self._said: set[int] = set()  # how they have ended
+        # What descriptors stand for is told by the calls before; stacks are not in a plan.
+        is_plain = self._files is None and not stacks
+        by_plan = is_plain and not numbers
+        #: What :class:`trapline.trace.file.TraceFile` writes to.
+        self.native = _native.TraceText(
+            limit, column, _PIDS.index(pids), _STAMPS.index(stamp), durations, is_plain,
+            Event, self._plan if by_plan else _no_plan, named, self._line, write,
+        )  # fmt: skip
 
-    def take(self, event: Event) -> None:
-        """Write one event, if it is to be written."""
+    def _plan(self, nr: int) -> bytes:
+        return plan(nr, self._selection.names, self._selection.status)
+
+    def _line(self, event: Event) -> str | None:
+        """Return the line of an event but for its beginning and end, and behind a NUL lines that follow it."""
         if event.kind == CALL:
-            self._call(event)
+            line = self._call(event)
             if self._files is not None:
                 self._files.learn(event)
+            return line
+        if event.kind == BEGUN:
+            self._said.discard(event.tid)
         elif event.kind == SIGNAL:
-            if self._selection is None or self._selection.wants_signals:
-                self._line(event, f"--- {signal_line(event)} ---")
+            return f"--- {signal_line(event)} ---" if self._selection.wants_signal(event.nr) else None
         elif event.kind == GONE:
-            self._threads.discard(event.tid)
             status = self._status.pop(event.tid, self._group.get(event.pid))
-            if status is not None:
-                self._line(event, f"+++ exited with {status} +++")
-        elif event.kind == STATUS and event.result is not None and event.result < 0:
-            self._line(event, f"+++ killed by {signal_text(-event.result)} +++")
+            return None if status is None else self._ended(event, f"exited with {status}")
+        elif event.kind == STATUS and event.result is not None:
+            how = event.result
+            return self._ended(event, f"exited with {how}" if how >= 0 else f"killed by {signal_text(-how)}")
         elif event.kind == DROPPED:
-            self._line(event, f"+++ {event.result} calls were dropped +++")
+            return f"+++ {event.result} calls were dropped +++"
+        return None
 
-    def _call(self, event: Event) -> None:
+    def _ended(self, event: Event, how: str) -> str | None:
+        if self._selection.quiet or event.tid in self._said:
+            return None
+        self._said.add(event.tid)
+        return f"+++ {how} +++"
+
+    def _call(self, event: Event) -> str | None:
         if event.result is None and event.name in _EXITS:
             status = event.args[0] & 0xFF if event.args else 0
             self._status[event.tid] = status
             if event.name == "exit_group":
                 self._group[event.pid] = status
-        if self._selection is not None and not self._selection.wants(event, self._files):
-            return
+        if not self._selection.wants(event, self._files):
+            return None
         files = self._files if self._show_paths else None
         path_of = None if files is None else lambda fd: files.path(event, fd)
         call, result = call_line(event, self._limit, path_of)
         if event.result is None and event.name not in _EXITS:
             call = call[:-1] + " <unfinished ...>)"
-        text = f"{call:<{_COLUMN - 1}} = {result}"
-        if self._durations and event.result is not None:
-            text += f" <{(event.end - event.start) / 1e9:.6f}>"
-        self._line(event, text)
+        if self._numbers:
+            call = f"[{event.nr:>4}] {call}"
+        line = f"{call:<{self._column - 1}} = {result}"
+        if self._stacks is None:
+            return line
+        frames, complete = self._stacks.frames(event)
+        return line + "\0" + "".join(f" > {frame}\n" for frame in frames) + ("" if complete else " > ...\n")
 
-    def _line(self, event: Event, text: str) -> None:
-        self._threads.add(event.tid)
-        prefix = ""
-        if self._always_pid:
-            prefix = f"{event.tid:<5} "
-        elif len(self._threads) > 1:
-            prefix = f"[pid {event.tid:>5}] "
-        self._write(f"{prefix}{self._time(event)}{text}\n")
 
-    def _time(self, event: Event) -> str:
-        if not self._stamp:
-            return ""
-        if self._stamp == "r":
-            since, self._last = event.start - (self._last or event.start), event.start
-            return f"{since / 1e9:>12.6f} "
-        seconds, rest = divmod(event.start, 10**9)
-        if self._stamp == "ttt":
-            return f"{seconds}.{rest // 1000:06d} "
-        clock = time.strftime("%H:%M:%S", time.localtime(seconds))
-        return f"{clock}.{rest // 1000:06d} " if self._stamp == "tt" else f"{clock} "
+def _no_plan(nr: int) -> bytes:
+    return b""
 
 
 def signal_line(event: Event) -> str:
     """Write a signal and where it is from: ``SIGCHLD {si_signo=SIGCHLD, si_code=CLD_EXITED, ...}``."""
-    name = signal_text(event.nr)
-    data = event.memory[0][1] if event.memory else b""
-    if len(data) < 32:
-        return name
-    code = int.from_bytes(data[8:12], "little", signed=True)
-    pid, uid = (int.from_bytes(data[at : at + 4], "little") for at in (16, 20))
-    shown = [f"si_signo={name}", f"si_code={_code(event.nr, code)}"]
-    if event.nr == 17 and code > 0:
-        status = int.from_bytes(data[24:28], "little", signed=True)
-        shown += [f"si_pid={pid}", f"si_uid={uid}"]
-        shown.append(f"si_status={status if code == 1 else signal_text(status)}")
-        shown += [
-            f"si_utime={int.from_bytes(data[32:40], 'little')}",
-            f"si_stime={int.from_bytes(data[40:48], 'little')}",
-        ]
-    elif code > 0 and code != 0x80:
-        shown.append(f"si_addr={int.from_bytes(data[16:24], 'little'):#x}")
-    elif code == -2:
-        shown += [f"si_timerid={pid:#x}", f"si_overrun={uid}"]
-    elif code <= 0:
-        shown += [f"si_pid={pid}", f"si_uid={uid}"]
-    return f"{name} {{{', '.join(shown)}}}"
-
-
-_CODES = {
-    0: "SI_USER", -1: "SI_QUEUE", -2: "SI_TIMER", -3: "SI_MESGQ", -4: "SI_ASYNCIO", -5: "SI_SIGIO", -6: "SI_TKILL",
-    0x80: "SI_KERNEL",
-}  # fmt: skip
-_OWN_CODES = {
-    17: ("CLD_EXITED", "CLD_KILLED", "CLD_DUMPED", "CLD_TRAPPED", "CLD_STOPPED", "CLD_CONTINUED"),
-    11: ("SEGV_MAPERR", "SEGV_ACCERR", "SEGV_BNDERR", "SEGV_PKUERR"),
-    8: (
-        "FPE_INTDIV",
-        "FPE_INTOVF",
-        "FPE_FLTDIV",
-        "FPE_FLTOVF",
-        "FPE_FLTUND",
-        "FPE_FLTRES",
-        "FPE_FLTINV",
-        "FPE_FLTSUB",
-    ),
-    7: ("BUS_ADRALN", "BUS_ADRERR", "BUS_OBJERR"),
-    4: (
-        "ILL_ILLOPC",
-        "ILL_ILLOPN",
-        "ILL_ILLADR",
-        "ILL_ILLTRP",
-        "ILL_PRVOPC",
-        "ILL_PRVREG",
-        "ILL_COPROC",
-        "ILL_BADSTK",
-    ),
-}
-
-
-def _code(number: int, code: int) -> str:
-    own = _OWN_CODES.get(number, ())
-    if 0 < code <= len(own):
-        return own[code - 1]
-    return _CODES.get(code, str(code))
+    text = siginfo_text(event.memory[0][1]) if event.memory else ""
+    return f"{signal_text(event.nr)} {text}".rstrip()

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from trapline.abi import flags, structs
-from trapline.decode.addresses import sockaddr
-from trapline.decode.memory import address_text, quote, try_read
 from trapline.decode.values import flags_text, signal_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trapline.trace.file import Event
-
 __all__ = [
-    "clone_flags", "descriptors", "file_mode", "limit_text", "makedev", "message", "option_value", "poll_text",
-    "sigaction_text", "sigset_text", "statx_text", "termios_text",
+    "clone_flags", "descriptors", "file_mode", "limit_text", "makedev", "poll_text", "sigaction_text", "sigset_text",
+    "stat_mask", "statx_text", "timespec_text",
 ]  # fmt: skip
 
 _CSIGNAL = 0xFF
+_STATX_ALL = 0xFFF
 _INFINITY = (1 << 64) - 1
 
 
@@ -120,91 +117,25 @@ def descriptors(data: bytes, count: int) -> str:
     return f"[{' '.join(str(fd) for fd in range(bits.bit_length()) if bits >> fd & 1)}]"
 
 
-def option_value(level: int, name: int, data: bytes) -> str:
-    """Write the value of a socket option."""
-    if level == 1 and name == 13 and len(data) >= 8:
-        on, seconds = (int.from_bytes(data[at : at + 4], "little", signed=True) for at in (0, 4))
-        return f"{{l_onoff={on}, l_linger={seconds}}}"
-    if level == 1 and name in (20, 21, 66, 67) and len(data) >= 16:
-        parts = [int.from_bytes(data[at : at + 8], "little", signed=True) for at in (0, 8)]
-        return f"{{tv_sec={parts[0]}, tv_usec={parts[1]}}}"
-    if len(data) == 4:
-        return f"[{int.from_bytes(data, 'little', signed=True)}]"
-    return quote(data, 32)
+def stat_mask(bits: int) -> str:
+    """Write which members of a struct statx are meant."""
+    if bits & _STATX_ALL != _STATX_ALL:
+        return flags_text("statx", bits)
+    rest = bits & ~_STATX_ALL
+    return "STATX_ALL" + (f"|{flags_text('statx', rest)}" if rest else "")
+
+
+def timespec_text(data: bytes, unit: str = "tv_nsec") -> str:
+    """Write seconds and a fraction of them, two words."""
+    seconds, rest = (int.from_bytes(data[at : at + 8], "little", signed=True) for at in (0, 8))
+    return f"{{tv_sec={seconds}, {unit}={rest}}}"
 
 
 def statx_text(record: structs.Record) -> str:
     """Write a struct statx."""
-    mask = flags_text("statx", record.stx_mask)
+    mask = stat_mask(record.stx_mask)
     attributes = flags_text("statx_attr", record.stx_attributes)
     return (
         f"{{stx_mask={mask}, stx_attributes={attributes}, stx_mode={file_mode(record.stx_mode)}, "
         f"stx_size={record.stx_size}, ...}}"
     )
-
-
-def termios_text(data: bytes) -> str:
-    """Write a struct termios."""
-    flags_of = [int.from_bytes(data[at : at + 4], "little") for at in (0, 4, 8, 12)]
-    speeds = {13: "B9600", 15: "B38400", 4097: "B57600", 4098: "B115200", 0: "B0"}
-    words = [speeds.get(flags_of[2] & 0x100F, hex(flags_of[2] & 0x100F))]
-    for on, which, bit in (("opost", 1, 1), ("isig", 3, 1), ("icanon", 3, 2), ("echo", 3, 8)):
-        words.append(on if flags_of[which] & bit else f"-{on}")
-    return f"{{{' '.join(words)} ...}}"
-
-
-def message(event: Event, address: int, limit: int, left: int | None) -> str:
-    """Write a struct msghdr with what it points to."""
-    data = try_read(event.read, address, 56)
-    if len(data) < 56:
-        return ""
-    word = [int.from_bytes(data[at : at + 8], "little") for at in range(0, 56, 8)]
-    name = try_read(event.read, word[0], word[1] & 0xFFFFFFFF) if word[0] else b""
-    shown = [f"msg_name={sockaddr(name).text() if len(name) >= 2 else address_text(word[0])}"]
-    shown.append(f"msg_namelen={word[1] & 0xFFFFFFFF}")
-    pieces = []
-    vector = try_read(event.read, word[2], 16 * word[3]) if word[2] else b""
-    rest = (1 << 62) if left is None else left
-    for at in range(0, len(vector) - 15, 16):
-        base, size = (int.from_bytes(vector[at + more : at + more + 8], "little") for more in (0, 8))
-        taken = min(size, rest)
-        rest -= taken
-        inside = try_read(event.read, base, min(taken, limit + 1)) if taken else b""
-        text = quote(inside, limit) if inside or not taken else address_text(base)
-        pieces.append(f"{{iov_base={text}, iov_len={size}}}")
-    shown.append(f"msg_iov=[{', '.join(pieces)}]" if word[2] else "msg_iov=NULL")
-    shown.append(f"msg_iovlen={word[3]}")
-    control = try_read(event.read, word[4], word[5]) if word[4] and word[5] else b""
-    if control:
-        shown.append(f"msg_control={_control(control)}")
-    shown.append(f"msg_controllen={word[5]}")
-    shown.append(f"msg_flags={flags_text('msg', word[6] & 0xFFFFFFFF)}")
-    return f"{{{', '.join(shown)}}}"
-
-
-def _control(data: bytes) -> str:
-    shown, at = [], 0
-    while at + 16 <= len(data):
-        size = int.from_bytes(data[at : at + 8], "little")
-        level, kind = (int.from_bytes(data[at + more : at + more + 4], "little") for more in (8, 12))
-        body = data[at + 16 : at + size]
-        where = flags_text("sockopt_level", level)
-        if level == 1 and kind == 1:
-            numbers = [
-                int.from_bytes(body[i : i + 4], "little", signed=True) for i in range(0, len(body) - 3, 4)
-            ]
-            shown.append(
-                f"{{cmsg_len={size}, cmsg_level={where}, cmsg_type=SCM_RIGHTS, cmsg_data={numbers}}}"
-            )
-        elif level == 1 and kind == 2 and len(body) >= 12:
-            pid, uid, gid = (int.from_bytes(body[i : i + 4], "little") for i in (0, 4, 8))
-            shown.append(
-                f"{{cmsg_len={size}, cmsg_level={where}, cmsg_type=SCM_CREDENTIALS, "
-                f"cmsg_data={{pid={pid}, uid={uid}, gid={gid}}}}}"
-            )
-        else:
-            shown.append(f"{{cmsg_len={size}, cmsg_level={where}, cmsg_type={kind:#x}}}")
-        if size < 16:
-            break
-        at += (size + 7) & ~7
-    return f"[{', '.join(shown)}]"
