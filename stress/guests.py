@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -82,6 +83,8 @@ def compare(engine: str, command: list[str], times: int) -> int:
 def state() -> tuple[int, int, int, int]:
     """Return descriptors, threads, lines of the memory map, and KiB of memory."""
     gc.collect()
+    while len(os.listdir("/proc/self/task")) > threading.active_count():
+        time.sleep(0.001)  # the kernel may still have threads that Python has joined
     with open("/proc/self/maps") as file:
         lines = len(file.readlines())
     with open("/proc/self/statm") as file:

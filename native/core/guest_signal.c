@@ -279,9 +279,6 @@ struct tl_error *tl_guest_catch_signals(void)
     claim_kicks();
     if (nudge_signal)
         catch_all();
-    // What others have opened meanwhile would not be told from what is this process's own.
-    if (users == 0)
-        tl_guest_keep_all();
     users += nudge_signal != 0;
     pthread_mutex_unlock(&lock);
     return nudge_signal ? NULL : tl_error_new(EBUSY, "no two real-time signals are free");

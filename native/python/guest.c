@@ -452,6 +452,15 @@ static PyObject *keep_descriptor(PyObject *module, PyObject *given)
     Py_RETURN_NONE;
 }
 
+// keep_descriptors(): nor any of those that are open now and closed on exec
+static PyObject *keep_descriptors(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    tl_guest_keep_all();
+    Py_RETURN_NONE;
+}
+
 static PyObject *unshare_files(PyObject *module, PyObject *unused)
 {
     (void)module;
@@ -467,6 +476,7 @@ static PyMethodDef functions[] = {
     {"memory_move", memory_move, METH_VARARGS, NULL},
     {"system_call", system_call, METH_VARARGS, NULL},
     {"shared_memory_size", shared_memory_size, METH_O, NULL},
+    {"keep_descriptors", keep_descriptors, METH_NOARGS, NULL},
     {"keep_descriptor", keep_descriptor, METH_O, NULL},
     {"unshare_files", unshare_files, METH_NOARGS, NULL},
     {"memory_map", memory_map, METH_VARARGS, NULL},

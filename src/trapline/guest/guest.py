@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 
 from trapline import _native, abi
 from trapline.bpf import action
@@ -41,6 +42,8 @@ _IO_URING_SETUP = 425
 _EPERM = 1
 _STACK_SIZE = 1 << 20
 _TABLE_SIZE = 1024
+#: Guests that are not closed.
+_open: weakref.WeakSet[Guest] = weakref.WeakSet()
 _INTEGER_ARGS = ("rdi", "rsi", "rdx", "rcx", "r8", "r9")
 _MASK = (1 << 64) - 1
 
@@ -109,6 +112,9 @@ class Guest(Running):
         self._native = _native.Guest(
             self._choice.base, self._choice.rewrites, self.personality.handlers(), self._kicked, self._hot
         )
+        if not _open:  # or what they have opened would not be told from what is this process's own
+            _native.keep_descriptors()
+        _open.add(self)
         self._owns_files = bool(getattr(self.personality, "own_files", False))
         if self._owns_files:
             self._native.own_files()
@@ -443,6 +449,7 @@ class Guest(Running):
         self._passed = self._native.passed
         self._sites = self.sites
         self._closed = True
+        _open.discard(self)
         if self._host is not None:
             self._host.close(self._release)
         else:

@@ -68,8 +68,8 @@ int main(void)
             read(ends[0], &byte, 1);
         set(handle, SA_RESTART);
         soon();
-        struct timespec rest = {30, 0};
-        sleeps += nanosleep(&rest, &rest) == -1 && errno == EINTR && rest.tv_sec == 29;
+        struct timespec wanted = {30, 0}, rest = {0, 0};
+        sleeps += nanosleep(&wanted, &rest) == -1 && errno == EINTR && rest.tv_sec >= 29;
         quiet();
     }
     int waits = epoll_create1(0);
