@@ -94,7 +94,7 @@ def _commands(folder: Path) -> dict[str, tuple[str, list[str]]]:
     )
     return {
         "python": ("a start of Python that imports much", [sys.executable, "-c", _IMPORTS]),
-        "git": ("git status of 3,000 files", ["git", "-C", str(_repository(folder)), "status"]),
+        "git": ("git status of 20,000 files", ["git", "-C", str(_repository(folder)), "status"]),
         "find": ("find /usr", ["find", "/usr", "-newer", "/etc/hostname"]),
         "gcc": (
             "gcc -O2 -c of a few lines",
@@ -105,8 +105,8 @@ def _commands(folder: Path) -> dict[str, tuple[str, list[str]]]:
 
 def _repository(folder: Path) -> Path:
     root = folder / "repository"
-    for number in range(3000):
-        file = root / f"folder{number % 100}" / f"file{number}"
+    for number in range(20_000):
+        file = root / f"folder{number % 400}" / f"file{number}"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{number}\n")
     git = ["git", "-C", str(root), "-c", "user.name=bench", "-c", "user.email=bench@localhost"]
