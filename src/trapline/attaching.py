@@ -27,7 +27,7 @@ class AttachedSession(Session):
     """
 
     def __init__(self, pid: int, **options: Any) -> None:
-        for name in ("stdin", "stdout", "stderr", "cwd", "env"):
+        for name in ("stdin", "stdout", "stderr", "executable", "cwd", "env"):
             if name in options:
                 raise UsageError(f"{name} is for a command that is started, and process {pid} runs already")
         if pid == os.getpid():

@@ -48,6 +48,7 @@ def run(
     text: bool = False,
     encoding: str | None = None,
     errors: str | None = None,
+    executable: StrPath | None = None,
     cwd: StrPath | None = None,
     env: Mapping[str, str] | None = None,
     timeout: float | None = None,
@@ -82,8 +83,9 @@ def run(
     if isinstance(input, str):
         input = input.encode(encoding or "utf-8", errors or "strict")
     session = Session(
-        command, hooks=hooks, rules=rules, engine=engine, stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd,
-        env=env, on_hook_error=on_hook_error, workers=workers, allow_io_uring=allow_io_uring, hide_vdso=hide_vdso,
+        command, hooks=hooks, rules=rules, engine=engine, stdin=stdin, stdout=stdout, stderr=stderr,
+        executable=executable, cwd=cwd, env=env, on_hook_error=on_hook_error, workers=workers,
+        allow_io_uring=allow_io_uring, hide_vdso=hide_vdso,
     )  # fmt: skip
     with session:
         deadline = None if timeout is None else time.monotonic() + timeout

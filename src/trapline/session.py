@@ -80,6 +80,7 @@ class Session:
     :param engine: ``"auto"`` or an engine's name.
     :param stdin: as for :class:`subprocess.Popen`: None, a descriptor, a file, ``PIPE`` or ``DEVNULL``; likewise
         *stdout* and *stderr* (which may be ``STDOUT``).
+    :param executable: what is executed in place of the first word, which the program then only sees as its name.
     :param cwd: working directory of the command.
     :param env: environment of the command; None is this process's own.
     :param on_hook_error: what follows when a hook raises: ``"raise"`` (the program is killed, :meth:`wait` raises
@@ -104,6 +105,7 @@ class Session:
         stdin: Given = None,
         stdout: Given = None,
         stderr: Given = None,
+        executable: StrPath | None = None,
         cwd: StrPath | None = None,
         env: Mapping[str, str] | None = None,
         on_hook_error: str = "raise",
@@ -124,6 +126,7 @@ class Session:
             os.fsencode(key): os.fsencode(value)
             for key, value in (os.environ if env is None else env).items()
         }
+        self._executable = self.command[0] if executable is None else os.fsencode(executable)
         self._cwd = None if cwd is None else os.fsencode(cwd)
         self._given = (stdin, stdout, stderr)
         self._on_hook_error = error_policy(on_hook_error)
@@ -170,7 +173,7 @@ class Session:
         """
         if self._program is not None:
             raise UsageError("a session starts once; make another one")
-        executable = _find_executable(self.command[0], self._env, self._cwd)
+        executable = _find_executable(self._executable, self._env, self._cwd)
         environment = [key + b"=" + value for key, value in self._env.items()]
         stdio = self._stdio = Stdio(*self._given)
         self.stdin, self.stdout, self.stderr = stdio.ends

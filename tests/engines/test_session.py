@@ -361,3 +361,12 @@ def test_a_hook_that_computes_for_long_holds_up_no_other_thread(engine):
         ["/usr/bin/env", "python3", "-c", program], hooks=[busy, quick], engine=engine, timeout=100
     )
     assert done.returncode == 0
+
+
+def test_a_program_may_have_another_name_than_its_file(engine):
+    words = ["other", "-c", "echo $0"]
+    done = trapline.run(words, executable="/bin/sh", engine=engine, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "other\n")
+    assert done.args == words
+    with pytest.raises(trapline.CommandError, match="/nowhere"):
+        trapline.run(words, executable="/nowhere", engine=engine)

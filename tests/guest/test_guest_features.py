@@ -110,6 +110,8 @@ def test_another_program_is_run_as_a_command_under_the_same_rules(run, same_as_e
     same_as_execve("/usr/bin/env", "A=5", "sh", "-c", "echo $A; exit 3")
     same_as_execve("/usr/bin/env", "no such program")
     same_as_execve("/usr/bin/env", "sh", "-c", "kill -9 $$")
+    same_as_execve("/bin/busybox", "env", "-i", "A=5", "env")
+    same_as_execve("/bin/bash", "-c", "exec -a other sh -c 'echo $0 $1' word two")
     words = ("--execve", "run", "-e", "getuid,geteuid:retval=4321")
     assert run("/usr/bin/env", "id", "-u", options=words) == (0, b"4321\n", b"")
 

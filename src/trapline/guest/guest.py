@@ -386,7 +386,8 @@ class Guest(Running):
         if command is not None:
             from trapline.session import Session
 
-            with Session(command[0], env=command[1], **self._for_commands) as session:
+            path, words, env = command
+            with Session(words, executable=path, env=env, **self._for_commands) as session:
                 self._status = session.wait()
         return self._status
 

@@ -41,7 +41,7 @@ class Running:
         self._ending = False
         self._status: int | None = None
         self._failure: BaseException | None = None
-        self._command: tuple[list[str], dict[str, str]] | None = None
+        self._command: tuple[str, list[str], dict[str, str]] | None = None
         self._deadline: float | None = None
         self._rewriter: Any = None
 
@@ -143,11 +143,11 @@ class Running:
         self.end(status & 0xFF)
         raise End
 
-    def execute(self, command: list[str], env: dict[str, str]) -> NoReturn:
+    def execute(self, path: str, command: list[str], env: dict[str, str]) -> NoReturn:
         """End the guest, from a thread of its own, and have a command run in its place: for personalities."""
         with self._lock:
             if not self._ending:
-                self._command = command, env
+                self._command = path, command, env
         self.end(0)
         raise End
 

@@ -127,11 +127,13 @@ class Process(Personality):
         path = call.path if at else call.read_str(call.raw[0])
         if path is None:
             raise _error(_ENOSYS)  # of a descriptor alone
-        words = _strings(call, call.raw[1 + at])
+        if self._executable and self._is_own_exe(path):
+            path = os.fsdecode(self._executable)
+        words = _strings(call, call.raw[1 + at]) or [path]
         environment = dict([word.split("=", 1) for word in _strings(call, call.raw[2 + at]) if "=" in word])
         check_executable(path)
         assert self.guest is not None
-        self.guest.execute([path, *words[1:]], environment)
+        self.guest.execute(path, words, environment)
 
     @does("rseq", "signalfd", "signalfd4")
     def do_lack(self, thread: Thread, call: Call) -> int:
