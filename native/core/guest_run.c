@@ -44,7 +44,6 @@ static void load_vectors(struct tl_guest_thread *thread)
     __asm__ volatile("xrstor64 (%0)" ::"r"(area), "a"(vector_components), "d"(0) : "memory");
 }
 
-static const uint8_t native_order[6] = {TL_RDI, TL_RSI, TL_RDX, TL_R10, TL_R8, TL_R9};
 static const uint8_t i386_order[6] = {TL_RBX, TL_RCX, TL_RDX, TL_RSI, TL_RDI, TL_RBP};
 
 static void take_call(struct tl_guest_thread *thread)

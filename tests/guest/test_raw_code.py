@@ -255,6 +255,7 @@ def test_two_guests_do_not_know_of_each_other(guest_engine, assemble):
 
 def test_four_guests_at_once(guest_engine, assemble):
     failures = []
+    program = assemble(CALLS)
 
     def work(number):
         @on("getppid")
@@ -263,7 +264,7 @@ def test_four_guests_at_once(guest_engine, assemble):
 
         try:
             with Guest(engine=guest_engine, hooks=[mine]) as g:
-                code = g.arena.load_code(assemble(CALLS))
+                code = g.arena.load_code(program)
                 for _ in range(10):
                     assert g.call(code, 50, GETPPID) == number
         except BaseException as error:
