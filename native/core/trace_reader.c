@@ -22,6 +22,12 @@ struct newest {
     uint64_t ticks;
 };
 
+// What a writer has told of the time.
+struct part {
+    int32_t number;
+    uint64_t last, sure;
+};
+
 struct process {
     int32_t pid; // 0: nobody
     struct tl_trace_maps *maps;
@@ -41,6 +47,8 @@ struct tl_trace_reader {
     struct moment first, last;
     unsigned moments;
     double rate;
+    struct part *parts; // that are not complete
+    size_t part_count;
     uint64_t sure; // what ended before is all there
     bool is_out_of_memory;
     struct tl_trace_count counts[2][tl_trace_calls][tl_trace_outcomes]; // by architecture and number
@@ -75,6 +83,7 @@ void tl_trace_reader_free(struct tl_trace_reader *reader)
     for (size_t i = 0; i < reader->process_count; i++)
         drop_maps(reader->processes[i].maps);
     free(reader->processes);
+    free(reader->parts);
     free(reader->held);
     free(reader->newest);
     free(reader->rest);
@@ -103,6 +112,51 @@ static int64_t time_of(const struct tl_trace_reader *r, uint64_t ticks)
     // What a program has written over its ring may be any number.
     return (int64_t)((uint64_t)r->last.ns +
                      (uint64_t)llrint((double)(int64_t)(ticks - r->last.ticks) * r->rate));
+}
+
+static void update_sure(struct tl_trace_reader *r)
+{
+    uint64_t sure = UINT64_MAX;
+
+    for (size_t i = 0; i < r->part_count; i++)
+        if (r->parts[i].sure < sure)
+            sure = r->parts[i].sure;
+    // Without any, nothing is known of the one that may come.
+    if (r->part_count)
+        r->sure = sure;
+}
+
+static void note_part(struct tl_trace_reader *r, int32_t number, uint64_t ticks, bool is_all_there)
+{
+    struct part *part = r->parts;
+
+    while (part < r->parts + r->part_count && part->number != number)
+        part++;
+    if (part == r->parts + r->part_count) {
+        struct part *parts = realloc(r->parts, (r->part_count + 1) * sizeof *parts);
+        if (!parts) {
+            r->is_out_of_memory = true;
+            return;
+        }
+        r->parts = parts;
+        part = &parts[r->part_count++];
+        *part = (struct part){.number = number};
+    }
+    // What had ended when the supervisor looked before is all there; otherwise it has only begun to look.
+    uint64_t sure = is_all_there ? ticks : part->last;
+    part->sure = sure > part->sure ? sure : part->sure;
+    part->last = ticks > part->last ? ticks : part->last;
+    update_sure(r);
+}
+
+static void end_part(struct tl_trace_reader *r, int32_t number)
+{
+    for (size_t i = 0; i < r->part_count; i++)
+        if (r->parts[i].number == number) {
+            r->parts[i] = r->parts[--r->part_count];
+            update_sure(r);
+            return;
+        }
 }
 
 // -- when each thread has ended its last call
@@ -255,9 +309,11 @@ static void take_chunk(struct tl_trace_reader *r, struct tl_trace_block *block, 
         if (chunk->size < sizeof clock)
             return;
         memcpy(&clock, at, sizeof clock);
-        // What had ended when the supervisor looked before is all there; this time it has only begun to look.
-        r->sure = last;
+        note_part(r, chunk->pid, clock.tsc, chunk->tid == 1);
         tell(r, (struct moment){clock.tsc, clock.realtime_ns});
+        return;
+    case TL_CHUNK_PART:
+        end_part(r, chunk->pid);
         return;
     case TL_CHUNK_MAPS:
         note_maps(r, chunk->pid, at, chunk->size);

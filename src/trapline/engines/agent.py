@@ -148,6 +148,7 @@ class AgentEngine:
         try:
             self.agent.capture(
                 capture.fd,
+                capture.part,
                 capture.limit,
                 capture.drop,
                 capture.signals,
@@ -222,9 +223,11 @@ class AgentEngine:
                 total["left"][reason] = total["left"].get(reason, 0) + count
         return total
 
-    def end_capture(self, pid: int, status: int) -> int:
+    def end_capture(self, pid: int, status: int | None) -> int:
         """Write what is left of the record, and how the command has ended."""
         error = self.agent.end_capture()
+        if status is None:
+            return error
         return self.agent.append_chunk(_STATUS, pid, pid, status.to_bytes(4, "little", signed=True)) or error
 
     def close(self) -> None:
