@@ -266,7 +266,7 @@ static void *work(void *context)
     return NULL;
 }
 
-struct tl_error *tl_capture_start(struct tl_agent *agent, int fd, struct tl_capture_reader **reader)
+struct tl_error *tl_capture_prepare(struct tl_agent *agent, int fd, struct tl_capture_reader **reader)
 {
     struct tl_capture_reader *r = calloc(1, sizeof *r);
 
@@ -278,13 +278,19 @@ struct tl_error *tl_capture_start(struct tl_agent *agent, int fd, struct tl_capt
     *reader = r;
     if (ftruncate(agent->memory, r->rings_at + (off_t)tl_rings * tl_ring_size) < 0)
         return tl_error_new(errno, "cannot make room for records");
+    r->capture->on = 1;
+    return NULL;
+}
+
+struct tl_error *tl_capture_begin(struct tl_capture_reader *r)
+{
     struct tl_capture_file header = {"tltrace\n", tl_capture_version, sizeof header,
                                      (uint32_t)audit_arch_x86_64, r->capture->limit};
+
     write_all(r, &(struct iovec){&header, sizeof header}, 1);
     tell_time(r);
     if (r->failure)
         return tl_error_new(r->failure, "cannot write what is recorded");
-    r->capture->on = 1;
     int error = pthread_create(&r->thread, NULL, work, r);
     r->runs = !error;
     return error ? tl_error_new(error, "cannot start a thread") : NULL;

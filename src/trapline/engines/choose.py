@@ -35,8 +35,8 @@ def next_engine(engine: str) -> str:
     return next((name for name in STARTABLE[STARTABLE.index(engine) + 1 :] if is_possible(name)), "")
 
 
-#: What an engine cannot do without, as :mod:`trapline.features` names it. The first engine is not asked beforehand:
-#: to try takes longer than to start it, and when it cannot start the next one is taken.
+#: What an engine cannot do without, as :mod:`trapline.features` names it. To ask for all of it takes longer than to
+#: start a command; it is for who has to know without a start.
 _NEEDS = {
     "rewrite": ("sud_exclusive", "ptrace_seize", "memfd_exec", "membarrier_sync_core"),
     "sud": ("sud_exclusive", "ptrace_seize", "memfd_exec"),
