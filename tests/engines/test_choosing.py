@@ -87,7 +87,8 @@ def test_an_engine_that_misses_something_here_is_passed_over(cli, trapline, vict
     hooks = tmp_path / "refuses.py"
     when = ", when=arg(0) == 59" if missing == "prctl" else ""
     hooks.write_text(
-        f"from trapline import Errno, arg, on\n\n@on({missing!r}{when})\ndef refuse(call):\n    return call.fail(Errno.EPERM)\n"
+        f"from trapline import Errno, arg, on\n\n@on({missing!r}{when})\n"
+        "def refuse(call):\n    return call.fail(Errno.EPERM)\n"
     )
     inner = [
         trapline,
