@@ -22,6 +22,7 @@ enum tl_record_flag {
     TL_RECORD_UNFINISHED = 2, // has not returned, and never will: result and end are nothing
     TL_RECORD_CUT = 4,        // there was no room for all of its memory
     TL_RECORD_SIGNAL = 8,     // no call: entered a handler; one blob with its siginfo, nr is its number
+    TL_RECORD_UNSEEN = 16,    // nobody saw whether it has returned, and what: result and end are nothing
 };
 
 struct tl_record {

@@ -43,7 +43,7 @@ struct tl_trace_reader {
     double rate;
     uint64_t sure; // what ended before is all there
     bool is_out_of_memory;
-    struct tl_trace_count counts[2][tl_trace_calls][2]; // by architecture, number, and whether it has failed
+    struct tl_trace_count counts[2][tl_trace_calls][tl_trace_outcomes]; // by architecture and number
 };
 
 struct tl_trace_reader *tl_trace_reader_new(void)
@@ -214,8 +214,9 @@ static void take_records(struct tl_trace_reader *r, struct tl_trace_block *block
         memcpy(&record, at, sizeof record);
         if (record.args > 6 || record.size < sizeof record + 8u * record.args || record.size > end - at)
             return; // the program has written over its ring
-        bool is_complete = !(record.flags & TL_RECORD_UNFINISHED);
         bool is_call = !(record.flags & TL_RECORD_SIGNAL);
+        bool is_unseen = (record.flags & (TL_RECORD_UNSEEN | TL_RECORD_UNFINISHED)) == TL_RECORD_UNSEEN;
+        bool is_complete = !(record.flags & (TL_RECORD_UNSEEN | TL_RECORD_UNFINISHED));
         // Otherwise it stands where the thread had come to, behind all that it has done.
         uint64_t ticks = is_complete ? record.end : record.start;
         note_newest(r, chunk->tid, ticks);
@@ -225,6 +226,7 @@ static void take_records(struct tl_trace_reader *r, struct tl_trace_block *block
                  .pid = chunk->pid,
                  .tid = chunk->tid,
                  .has_result = is_complete && is_call,
+                 .is_unseen = is_unseen && is_call,
                  .result = record.result,
                  .data = at,
                  .size = record.size,
@@ -376,19 +378,23 @@ static void count(struct tl_trace_reader *r, const struct tl_trace_event *event)
 
     if (head.nr < 0 || head.nr >= tl_trace_calls)
         return;
-    struct tl_trace_count *found =
-        &r->counts[!!(head.flags & TL_RECORD_I386)][head.nr][tl_trace_has_failed(event)];
+    enum tl_trace_outcome outcome = event->is_unseen             ? TL_TRACE_UNSEEN
+                                    : tl_trace_has_failed(event) ? TL_TRACE_FAILED
+                                                                 : TL_TRACE_SUCCEEDED;
+    struct tl_trace_count *found = &r->counts[!!(head.flags & TL_RECORD_I386)][head.nr][outcome];
+    found->calls++;
+    if (event->is_unseen)
+        return;
     for (uint64_t most = 1000; bin < tl_trace_bins - 1 && ns >= most; most *= 10)
         bin++;
-    found->calls++;
     found->ns += ns;
     found->bins[bin]++;
 }
 
 const struct tl_trace_count *tl_trace_counts(const struct tl_trace_reader *r, bool is_i386, unsigned nr,
-                                             bool has_failed)
+                                             enum tl_trace_outcome outcome)
 {
-    return &r->counts[is_i386][nr][has_failed];
+    return &r->counts[is_i386][nr][outcome];
 }
 
 const struct tl_trace_event *tl_trace_next(struct tl_trace_reader *r, bool everything)
@@ -413,7 +419,7 @@ const struct tl_trace_event *tl_trace_next(struct tl_trace_reader *r, bool every
     struct tl_trace_event *event = &r->held[r->given++];
     event->start = time_of(r, event->from);
     event->end = event->from == event->ticks ? event->start : time_of(r, event->ticks);
-    if (event->has_result && event->kind == TL_TRACE_CALL)
+    if ((event->has_result || event->is_unseen) && event->kind == TL_TRACE_CALL)
         count(r, event);
     return event;
 }

@@ -47,9 +47,10 @@ class Capture:
     :param signals: record that a handler is entered.
     :param paths: record what new descriptors stand for.
     :param stack: record so many KB of each caller's stack, and its registers.
+    :param results: what makes no sense without the results of calls, so that an engine is used that sees them; or "".
     """
 
-    __slots__ = ("drop", "fd", "limit", "names", "paths", "signals", "stack")
+    __slots__ = ("drop", "fd", "limit", "names", "paths", "results", "signals", "stack")
 
     def __init__(
         self,
@@ -61,6 +62,7 @@ class Capture:
         signals: bool = True,
         paths: bool = False,
         stack: int = 0,
+        results: str = "",
     ) -> None:
         if not 0 <= limit <= 16384:
             raise UsageError(f"of a buffer 0 to 16384 bytes can be kept, not {limit}")
@@ -71,6 +73,7 @@ class Capture:
         self.signals = signals
         self.paths = paths
         self.stack = stack
+        self.results = results
 
     @property
     def is_rare(self) -> bool:

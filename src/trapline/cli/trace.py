@@ -192,15 +192,48 @@ def _output(options: Options) -> Output:
 def _report(options: Options) -> int:
     if len(options.command) != 1:
         raise UsageError("trace report: name one recorded file")
-    from trapline.trace.file import opened
+    from trapline.trace.file import UNSEEN, opened
 
     if _format(options) == "raw":
         raise UsageError("trace report: the file is raw already; choose another format")
+    selection = _selection(options)
     with opened(options.command[0]) as trace, _output(options) as out:
-        consumer = _consumer(options, _selection(options), out)
+        consumer = _consumer(options, selection, out)
         consumer.feed(trace, final=True)
         consumer.end(trace)
+        unseen = sum(calls for _, _, outcome, calls, _, _ in trace.counts() if outcome == UNSEEN)
+    if unseen and selection.by_outcome:
+        say(f"trapline: {unseen} calls are not shown: how they ended was not seen when they were recorded\n")
     return 0
+
+
+def _needs_results(options: Options, selection: Selection, *, follows: bool) -> str:
+    """Return which option makes no sense without results, or ""."""
+    if selection.by_outcome:
+        return "a selection by outcome"
+    if options.has("--top"):
+        return "--top"
+    if options.has("--syscall-times"):
+        return "-T"
+    if follows:
+        return "the following of descriptors"
+    return "-S" if options.last("--summary-sort-by", "name") in ("time", "avg-time", "errors") else ""
+
+
+def _tell_engine(session: Session, options: Options) -> None:
+    from trapline.cli.run import say_engine
+
+    if options.has("--verbose"):
+        say_engine(session)
+    elif (
+        session.engine == "notify"
+        and options.last("--engine", "auto") == "auto"
+        and not options.has("--quiet")
+    ):
+        say(
+            "trapline: calls are shown without results, as engine notify sees them before they run; it is "
+            f"{session.engine_reason}\n"
+        )
 
 
 def _record(options: Options) -> int:
@@ -238,6 +271,7 @@ def _record(options: Options) -> int:
             signals=selection.wants_signals,
             paths=raw or paths or _format(options) != "text",
             stack=_STACK_KEPT if options.has("--stack-traces") else 0,
+            results=_needs_results(options, selection, follows=paths),
         )
         given: dict[str, Any] = {
             "engine": options.last("--engine", "auto"),
@@ -253,12 +287,13 @@ def _record(options: Options) -> int:
             from trapline.session import Session
 
             session = Session(options.command, env=_environment(options), job=job, **given, **streams)
+            session.on_engine = lambda session: _tell_engine(session, options)
         if is_top:
             name = f"process {pid}" if pid else options.command[0]
             return trace_top.view(session, (fd, reading), selection, name, attached=bool(pid))
 
         def go() -> int:
-            return _watch(session) if pid else run(session, job, verbose=options.has("--verbose"))
+            return _watch(session) if pid else run(session, job, verbose=False)
 
         if raw:
             status = go()

@@ -36,7 +36,8 @@ OPTIONS: tuple[tuple[str, str, str, bool, str], ...] = (
     ("", "--top", "", False, "a live view of what costs the time (pip install 'trapline[tui]')"),
     ("", "--format", "FORMAT", False, "text, jsonl, perfetto, html, parquet, or raw: as `trace report` reads it"),
     ("", "--drop", "", False, "lose calls rather than hold up a thread that makes them faster than they are written"),
-    ("", "--engine", "ENGINE", False, "how calls are caught: auto, rewrite, sud, trap or ptrace"),
+    ("", "--engine", "ENGINE", False, "how calls are caught: auto, rewrite, sud, trap, ptrace, or "
+     "notify, which does not see results"),
     ("", "--allow-io-uring", "", False, "let programs use io_uring, whose operations nobody sees"),
     ("-v", "--verbose", "", False, "say which engine is used and why, on standard error"),
 )  # fmt: skip

@@ -63,6 +63,10 @@ def choose(requested: str, needs: dict[str, str], *, rare: bool = False) -> tupl
     """
     if requested == "auto":
         usable = [name for name in _capable(needs) if name in STARTABLE]
+        if "capture" in needs:
+            usable.sort(
+                key=lambda name: "result" not in ENGINES[name]
+            )  # better a slow record than one without
         if usable:
             if rare and "attach" not in needs and "ptrace" in usable and is_possible("ptrace"):
                 usable.sort(key=lambda name: name != "ptrace")

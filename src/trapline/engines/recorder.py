@@ -9,7 +9,7 @@ import time
 
 from trapline import abi
 from trapline.capture import operations
-from trapline.errors import MemoryAccessError
+from trapline.errors import EngineStartError, MemoryAccessError
 from trapline.hooks import Hook
 
 TYPE_CHECKING = False
@@ -31,7 +31,7 @@ _BEHIND, _MESSAGES = 12, 13
 _MMSGHDR, _MSGHDR, _MOST_MESSAGES = 64, 56, 8
 _WHEN_BEFORE, _WHEN_AFTER, _WHEN_FILLED = 1, 2, 4
 _ITEMS, _VECTORS, _POINTERS, _LONGEST = 32, 16, 512, 4096
-_I386, _UNFINISHED, _CUT, _SIGNAL = 1, 2, 4, 8
+_I386, _UNFINISHED, _CUT, _SIGNAL, _UNSEEN = 1, 2, 4, 8, 16
 #: tl_record_max without what is there besides memory.
 _ROOM = 0x8000 - 128
 _PERIOD_NS = 50_000_000
@@ -58,12 +58,15 @@ class Recorder:
     """Writes what two hooks see, before each call and after it.
 
     :param capture: what is wanted.
+    :param sees_results: there is a hook after each call; otherwise the record says that nobody saw how it returned.
     :ivar hooks: to be asked last.
     """
 
-    def __init__(self, capture: Capture) -> None:
+    def __init__(self, capture: Capture, *, sees_results: bool = True) -> None:
         names = tuple(sorted(capture.names))
-        self.hooks = (Hook(names, self._before, None), Hook(names, self._after, None, on_return=True))
+        self.hooks: tuple[Hook, ...] = (Hook(names, self._only, None),)
+        if sees_results:
+            self.hooks = (Hook(names, self._before, None), Hook(names, self._after, None, on_return=True))
         self._capture = capture
         self._begun: dict[int, _Begun] = {}
         self._operations: dict[str, list[tuple[int, ...]]] = {}
@@ -75,18 +78,21 @@ class Recorder:
     def begin(self) -> None:
         """Write the beginning of the file.
 
-        :raises OSError: that cannot be done.
+        :raises EngineStartError: that cannot be done.
         """
         data = _FILE.pack(b"tltrace\n", 2, _FILE.size, abi.AUDIT_ARCH["x86_64"], self._capture.limit)
         data += self._clock(-1_000_000) + self._clock()
-        os.write(self._capture.fd, data)
+        try:
+            os.write(self._capture.fd, data)
+        except OSError as error:
+            raise EngineStartError(error.errno or 0, f"cannot record calls: {error.strerror}") from None
 
     def end(self, pid: int, status: int) -> int:
         """Write what has not returned, and how the command ended; return 0 or an errno."""
         for tid, begun in list(self._begun.items()):
             self._write(tid, begun, begun.start, 0, _UNFINISHED)
-        for tid, owner in self._ended.items():
-            self._put(_CHUNK.pack(_GONE, 0, owner, tid))
+        for tid in list(self._ended):
+            self._gone(tid)
         self._put(
             self._clock() + _CHUNK.pack(_STATUS, 4, pid, pid) + status.to_bytes(4, "little", signed=True)
         )
@@ -125,15 +131,28 @@ class Recorder:
         )
         self._put(_CHUNK.pack(_RECORDS, size, begun.pid, tid) + head + registers + begun.blobs)
 
-    def _before(self, call: Call) -> None:
-        old = self._begun.pop(call.tid, None)
-        if old is not None and old.name in ("execve", "execveat"):
-            self._write(call.tid, old, old.start, 0)
-        begun = self._begun[call.tid] = _Begun(call)
+    def _gone(self, tid: int) -> None:
+        self._put(_CHUNK.pack(_GONE, 0, self._ended.pop(tid), tid))
+
+    def _begin(self, call: Call) -> _Begun:
+        begun = _Begun(call)
+        if call.tid in self._ended:
+            self._gone(call.tid)  # and its number is another thread's now
         if begun.name in _ENDS:
             self._ended[call.tid] = call.pid
         if not begun.flags & _I386:
             self._keep(call, begun, after=False, result=0)
+        return begun
+
+    def _only(self, call: Call) -> None:
+        begun = self._begin(call)
+        self._write(call.tid, begun, begun.start, 0, _UNFINISHED if begun.name in _ENDS else _UNSEEN)
+
+    def _before(self, call: Call) -> None:
+        old = self._begun.pop(call.tid, None)
+        if old is not None and old.name in ("execve", "execveat"):
+            self._write(call.tid, old, old.start, 0)
+        self._begun[call.tid] = self._begin(call)
 
     def _after(self, call: Call) -> None:
         end = time.monotonic_ns()

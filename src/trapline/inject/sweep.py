@@ -221,7 +221,20 @@ def sweep(
         record = os.path.join(folder, "record")
         first = os.path.join(folder, "0")
         os.mkdir(first)
-        tracing = [*trapline, "trace", "--engine", engine, "--format", "raw", "-o", record, "--", *command]
+        # -T: results are needed, whatever engine there is.
+        tracing = [
+            *trapline,
+            "trace",
+            "-T",
+            "--engine",
+            engine,
+            "--format",
+            "raw",
+            "-o",
+            record,
+            "--",
+            *command,
+        ]
         normal = _run(tracing, timeout, first)
         if normal.status is None:
             raise UsageError("sweep: without any fault the command does not end in time; see --timeout")
