@@ -64,11 +64,10 @@ def choose(requested: str, needs: dict[str, str], *, rare: bool = False) -> tupl
     if requested == "auto":
         usable = [name for name in _capable(needs) if name in STARTABLE]
         if "capture" in needs:
-            usable.sort(
-                key=lambda name: "result" not in ENGINES[name]
-            )  # better a slow record than one without
+            # Better a slow record than one without results.
+            usable.sort(key=lambda name: "result" not in ENGINES[name])
         if usable:
-            if rare and "attach" not in needs and "ptrace" in usable and is_possible("ptrace"):
+            if rare and "attach" not in needs and "ptrace" in usable:
                 usable.sort(key=lambda name: name != "ptrace")
                 return usable, "what is to be recorded is rare, and it costs all other calls the least"
             if not needs:
