@@ -22,6 +22,7 @@ enum {
     sweep_ns = 250 * 1000 * 1000,
     audit_arch_x86_64 = (int)0xc000003e,
     pieces = 3,
+    tries = 3, // to read two clocks at once
 };
 
 struct tl_capture_reader {
@@ -93,9 +94,25 @@ int tl_capture_append(struct tl_capture_reader *r, enum tl_chunk_type type, pid_
     return r->failure;
 }
 
+// What both clocks say at one moment: they are read again when somebody was in between.
+static struct tl_chunk_clock read_clocks(void)
+{
+    struct tl_chunk_clock best = {0};
+    uint64_t least = UINT64_MAX;
+
+    for (int i = 0; i < tries; i++) {
+        uint64_t before = __rdtsc(), now = now_ns(CLOCK_REALTIME), took = __rdtsc() - before;
+        if (took < least)
+            best = (struct tl_chunk_clock){before + took / 2, (int64_t)now};
+        if (took < least)
+            least = took;
+    }
+    return best;
+}
+
 static void tell_time(struct tl_capture_reader *r)
 {
-    const struct tl_chunk_clock clock = {__rdtsc(), (int64_t)now_ns(CLOCK_REALTIME)};
+    const struct tl_chunk_clock clock = read_clocks();
 
     r->capture->ticks = clock.tsc;
     tl_capture_append(r, TL_CHUNK_CLOCK, 0, 0, &clock, sizeof clock);
