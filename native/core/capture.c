@@ -22,6 +22,7 @@ enum {
     sweep_ns = 250 * 1000 * 1000,
     audit_arch_x86_64 = (int)0xc000003e,
     pieces = 3,
+    tries = 3, // to read two clocks at once
 };
 
 struct tl_capture_reader {
@@ -99,14 +100,25 @@ int tl_capture_append(struct tl_capture_reader *r, enum tl_chunk_type type, pid_
     return r->failure;
 }
 
-static struct tl_chunk_clock what_time(void)
+// What both clocks say at one moment: they are read again when somebody was in between.
+static struct tl_chunk_clock read_clocks(void)
 {
-    return (struct tl_chunk_clock){__rdtsc(), (int64_t)now_ns(CLOCK_REALTIME)};
+    struct tl_chunk_clock best = {0};
+    uint64_t least = UINT64_MAX;
+
+    for (int i = 0; i < tries; i++) {
+        uint64_t before = __rdtsc(), now = now_ns(CLOCK_REALTIME), took = __rdtsc() - before;
+        if (took < least)
+            best = (struct tl_chunk_clock){before + took / 2, (int64_t)now};
+        if (took < least)
+            least = took;
+    }
+    return best;
 }
 
 static void tell_time(struct tl_capture_reader *r)
 {
-    const struct tl_chunk_clock clock = what_time();
+    const struct tl_chunk_clock clock = read_clocks();
 
     r->capture->ticks = clock.tsc;
     tl_capture_append(r, TL_CHUNK_CLOCK, (pid_t)r->part, 0, &clock, sizeof clock);
@@ -254,7 +266,7 @@ static void give_back(struct tl_capture_reader *r, uint32_t index)
 // ALL: also of threads that have not said that they are about to end.
 static void look_at_all(struct tl_capture_reader *r, bool all)
 {
-    const struct tl_chunk_clock now = what_time();
+    const struct tl_chunk_clock now = read_clocks();
     unsigned written_now = atomic_load(&written);
     uint32_t highest = __atomic_load_n(&r->capture->highest, __ATOMIC_ACQUIRE);
 
@@ -293,8 +305,8 @@ static void *work(void *context)
     return NULL;
 }
 
-struct tl_error *tl_capture_start(struct tl_agent *agent, int fd, unsigned part,
-                                  struct tl_capture_reader **reader)
+struct tl_error *tl_capture_prepare(struct tl_agent *agent, int fd, unsigned part,
+                                    struct tl_capture_reader **reader)
 {
     struct tl_capture_reader *r = calloc(1, sizeof *r);
 
@@ -307,14 +319,20 @@ struct tl_error *tl_capture_start(struct tl_agent *agent, int fd, unsigned part,
     *reader = r;
     if (ftruncate(agent->memory, r->rings_at + (off_t)tl_rings * tl_ring_size) < 0)
         return tl_error_new(errno, "cannot make room for records");
+    r->capture->on = 1;
+    return NULL;
+}
+
+struct tl_error *tl_capture_begin(struct tl_capture_reader *r)
+{
     struct tl_capture_file header = {"tltrace\n", tl_capture_version, sizeof header,
                                      (uint32_t)audit_arch_x86_64, r->capture->limit};
-    if (!part)
+
+    if (!r->part)
         write_all(r, &(struct iovec){&header, sizeof header}, 1);
     tell_time(r);
     if (r->failure)
         return tl_error_new(r->failure, "cannot write what is recorded");
-    r->capture->on = 1;
     int error = pthread_create(&r->thread, NULL, work, r);
     r->runs = !error;
     return error ? tl_error_new(error, "cannot start a thread") : NULL;

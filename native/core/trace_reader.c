@@ -1,8 +1,9 @@
 #include "trace_reader.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "trace_clock.h"
 
 enum { max_errno = 4095 };
 
@@ -10,11 +11,6 @@ enum { max_errno = 4095 };
 struct tl_trace_block {
     size_t events;
     unsigned char bytes[];
-};
-
-struct moment {
-    uint64_t ticks;
-    int64_t ns;
 };
 
 struct newest {
@@ -44,9 +40,7 @@ struct tl_trace_reader {
     uint64_t newest_of_all;
     struct process *processes; // of which it is known where code is
     size_t process_count;
-    struct moment first, last;
-    unsigned moments;
-    double rate;
+    struct tl_trace_clock clock;
     struct part *parts; // that are not complete
     size_t part_count;
     uint64_t sure; // what ended before is all there
@@ -82,6 +76,7 @@ void tl_trace_reader_free(struct tl_trace_reader *reader)
         release(&reader->held[i]);
     for (size_t i = 0; i < reader->process_count; i++)
         drop_maps(reader->processes[i].maps);
+    tl_trace_clock_free(&reader->clock);
     free(reader->processes);
     free(reader->parts);
     free(reader->held);
@@ -90,29 +85,7 @@ void tl_trace_reader_free(struct tl_trace_reader *reader)
     free(reader);
 }
 
-// -- the clock
-
-static void tell(struct tl_trace_reader *r, struct moment moment)
-{
-    if (r->moments == 0) {
-        r->first = moment;
-        r->moments = 1;
-    } else if (moment.ticks > r->first.ticks) {
-        r->last = moment;
-        r->moments = 2;
-        r->rate = (double)(int64_t)((uint64_t)moment.ns - (uint64_t)r->first.ns) /
-                  (double)(moment.ticks - r->first.ticks);
-    }
-}
-
-static int64_t time_of(const struct tl_trace_reader *r, uint64_t ticks)
-{
-    if (r->moments < 2)
-        return r->first.ns;
-    // What a program has written over its ring may be any number.
-    return (int64_t)((uint64_t)r->last.ns +
-                     (uint64_t)llrint((double)(int64_t)(ticks - r->last.ticks) * r->rate));
-}
+// -- who has written what
 
 static void update_sure(struct tl_trace_reader *r)
 {
@@ -296,7 +269,7 @@ static void take_records(struct tl_trace_reader *r, struct tl_trace_block *block
 static void take_chunk(struct tl_trace_reader *r, struct tl_trace_block *block, const struct tl_chunk *chunk,
                        const unsigned char *at, size_t rest)
 {
-    uint64_t last = r->moments == 2 ? r->last.ticks : 0;
+    uint64_t last = r->clock.moments == 2 ? r->clock.last.ticks : 0;
     struct tl_trace_event event = {.pid = chunk->pid, .tid = chunk->tid, .data = at, .size = chunk->size};
     struct tl_chunk_clock clock;
     struct tl_record following;
@@ -310,7 +283,8 @@ static void take_chunk(struct tl_trace_reader *r, struct tl_trace_block *block, 
             return;
         memcpy(&clock, at, sizeof clock);
         note_part(r, chunk->pid, clock.tsc, chunk->tid == 1);
-        tell(r, (struct moment){clock.tsc, clock.realtime_ns});
+        if (!tl_trace_clock_tell(&r->clock, (struct tl_trace_moment){clock.tsc, clock.realtime_ns}))
+            r->is_out_of_memory = true;
         return;
     case TL_CHUNK_PART:
         end_part(r, chunk->pid);
@@ -473,8 +447,8 @@ const struct tl_trace_event *tl_trace_next(struct tl_trace_reader *r, bool every
             return NULL;
     }
     struct tl_trace_event *event = &r->held[r->given++];
-    event->start = time_of(r, event->from);
-    event->end = event->from == event->ticks ? event->start : time_of(r, event->ticks);
+    event->start = tl_trace_clock_time(&r->clock, event->from);
+    event->end = event->from == event->ticks ? event->start : tl_trace_clock_time(&r->clock, event->ticks);
     if ((event->has_result || event->is_unseen) && event->kind == TL_TRACE_CALL)
         count(r, event);
     return event;

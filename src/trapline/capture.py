@@ -92,13 +92,20 @@ class Capture:
 
         every = "*" in self.names
         plans = [_plan(every, 6, b"", self.stack)] * (_CALLS + 1)
+        # Most calls are like some other one, and a program waits for this.
+        made: dict[tuple[int, bytes, int, bool], bytes] = {}
         for nr, (name, args, returns_fd, kept) in KEPT.items():
             wanted = every or name in self.names
             places = bool(self.stack) and name in _PLACES
             if wanted or places:
-                stack = self.stack if wanted else 0
-                kept = _PATH + kept if returns_fd and self.paths else kept
-                plans[nr] = _plan(True, args, kept, stack, places)
+                key = (
+                    args, _PATH + kept if returns_fd and self.paths else kept,
+                    self.stack if wanted else 0, places,
+                )  # fmt: skip
+                plan = made.get(key)
+                if plan is None:
+                    plan = made[key] = _plan(True, *key)
+                plans[nr] = plan
         return b"".join(plans)
 
 

@@ -221,7 +221,7 @@ def test_it_is_taken_where_no_other_engine_works_and_that_is_said(trapline):
     assert first.startswith(
         "trapline: calls are shown without results, as engine notify sees them before they run;"
     )
-    assert "(ptrace does not: `trapline doctor`)" in first
+    assert "the next one that can do what is needed, as engine 'ptrace' cannot start: " in first
     assert rest[-2:] == [f"{'umask(027)':<39} = ?", "+++ exited with 3 +++"]
     assert done.returncode == 3
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trapline.session import Session
     from trapline.trace.file import Event, TraceFile
     from trapline.trace.select import Selection
+    from trapline.trace.summary import Summary
     from trapline.trace.text import TextWriter
 
 __all__ = ["add_parser", "main"]
@@ -87,20 +88,24 @@ class _Consumer:
     """What becomes of events.
 
     :param take: gets each one, or None.
-    :param text: writes them as lines, or None.
+    :param text: returns what writes them as lines, or None. Asked for with the first ones: the program need not wait
+        for all that it takes to write lines.
     :param end: is called behind the last one, with what was read, or None when there was nothing.
     """
 
     def __init__(
         self,
         take: Callable[[Event], object] | None,
-        text: TextWriter | None,
+        text: Callable[[], TextWriter] | None,
         end: Callable[[TraceFile | None], object],
     ) -> None:
-        self._take, self._text, self._end = take, text, end
+        self._take, self._make, self._end = take, text, end
+        self._text: TextWriter | None = None
 
     def feed(self, trace: TraceFile, *, final: bool) -> None:
         """Take what is there."""
+        if self._text is None and self._make is not None:
+            self._text = self._make()
         trace.write(self._text, self._take, final=final)
 
     def end(self, trace: TraceFile | None) -> None:
@@ -111,8 +116,6 @@ class _Consumer:
 def _consumer(options: Options, selection: Selection, out: Output) -> _Consumer:
     """Return what takes events."""
     from trapline.cli.trace_output import Separate
-    from trapline.trace.summary import Summary
-    from trapline.trace.text import TextWriter
 
     name = _format(options)
     if name != "text":
@@ -120,35 +123,53 @@ def _consumer(options: Options, selection: Selection, out: Output) -> _Consumer:
 
         given = formats.consumer(name, out.write, options.last("--output", ""), selection, _number(options))
         return _Consumer(given[0], None, lambda _: given[1]())
-    summary = Summary(selection, options.last("--summary-sort-by", "time"))
+    limit, column = _number(options), _number(options, "--columns", "-a", 40)
     stamps = len(options.all("--timestamps"))
     separate = Separate(options.last("--output", "")) if _is_separate(options) else None
-    writer = TextWriter(
-        separate or (lambda _, text: out.write_bytes(text)),
-        limit=_number(options),
-        column=_number(options, "--columns", "-a", 40),
-        numbers=options.has("--syscall-number"),
-        stacks=options.has("--stack-traces"),
-        pids="separate" if separate is not None else "always" if options.all("--output") else "several",
-        stamp="r" if options.has("--relative-timestamps") else "t" * min(stamps, 3),
-        durations=options.has("--syscall-times"),
-        paths=_paths(options, selection),
-        selection=selection,
-    )
-    sums = options.has("--summary") or options.has("--summary-only")
+    summary = _summary(options, selection)
     # Files have to be followed event by event; all else was counted on the way.
-    counts_here = sums and selection.needs_files
+    counts_here = summary is not None and selection.needs_files
+
+    def writer() -> TextWriter:
+        from trapline.trace.text import TextWriter
+
+        return TextWriter(
+            separate or (lambda _, text: out.write_bytes(text)),
+            limit=limit,
+            column=column,
+            numbers=options.has("--syscall-number"),
+            stacks=options.has("--stack-traces"),
+            pids="separate" if separate is not None else "always" if options.all("--output") else "several",
+            stamp="r" if options.has("--relative-timestamps") else "t" * min(stamps, 3),
+            durations=options.has("--syscall-times"),
+            paths=_paths(options, selection),
+            selection=selection,
+        )
 
     def end(trace: TraceFile | None) -> None:
         if separate is not None:
             separate.close()
-        if sums and not counts_here and trace is not None:
-            summary.add(trace.counts())
-        out.write(summary.text() if sums else "")
+        if summary is not None:
+            if not counts_here and trace is not None:
+                summary.add(trace.counts())
+            out.write(summary.text())
 
     return _Consumer(
-        summary.take if counts_here else None, None if options.has("--summary-only") else writer, end
+        summary.take if summary is not None and counts_here else None,
+        None if options.has("--summary-only") else writer,
+        end,
     )
+
+
+def _summary(options: Options, selection: Selection) -> Summary | None:
+    """Return what counts calls, where a table of them is wanted."""
+    is_wanted = options.has("--summary") or options.has("--summary-only")
+    if not is_wanted and not options.all("--summary-sort-by"):
+        return None
+    from trapline.trace.summary import Summary
+
+    summary = Summary(selection, options.last("--summary-sort-by", "time"))
+    return summary if is_wanted else None
 
 
 def _is_separate(options: Options) -> bool:
@@ -276,11 +297,12 @@ def _record(options: Options) -> int:
         session.on_engine = lambda session: _tell_engine(session, options)
         if is_top:
             return trace_top.view(session, (fd, reading), selection, name)
-        from trapline.cli.trace_follow import Follower
 
         if raw:
             status = go()
         else:
+            from trapline.cli.trace_follow import Follower
+
             with _output(options) as out, Follower(fd, reading, _consumer(options, selection, out)):
                 status = go()
         if session.capture_error:

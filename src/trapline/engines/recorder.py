@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import struct
-import threading
 import time
 
 from trapline import abi
@@ -70,7 +70,7 @@ class Recorder:
         self._capture = capture
         self._begun: dict[int, _Begun] = {}
         self._operations: dict[str, list[tuple[int, ...]]] = {}
-        self._lock = threading.Lock()
+        self._lock = _thread.allocate_lock()
         self._told = 0
         self._error = 0
         self._ended: dict[int, int] = {}
