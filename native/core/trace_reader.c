@@ -18,6 +18,12 @@ struct newest {
     uint64_t ticks;
 };
 
+// What a writer has told of the time.
+struct part {
+    int32_t number;
+    uint64_t last, sure;
+};
+
 struct process {
     int32_t pid; // 0: nobody
     struct tl_trace_maps *maps;
@@ -35,6 +41,8 @@ struct tl_trace_reader {
     struct process *processes; // of which it is known where code is
     size_t process_count;
     struct tl_trace_clock clock;
+    struct part *parts; // that are not complete
+    size_t part_count;
     uint64_t sure; // what ended before is all there
     bool is_out_of_memory;
     struct tl_trace_count counts[2][tl_trace_calls][tl_trace_outcomes]; // by architecture and number
@@ -70,10 +78,58 @@ void tl_trace_reader_free(struct tl_trace_reader *reader)
         drop_maps(reader->processes[i].maps);
     tl_trace_clock_free(&reader->clock);
     free(reader->processes);
+    free(reader->parts);
     free(reader->held);
     free(reader->newest);
     free(reader->rest);
     free(reader);
+}
+
+// -- who has written what
+
+static void update_sure(struct tl_trace_reader *r)
+{
+    uint64_t sure = UINT64_MAX;
+
+    for (size_t i = 0; i < r->part_count; i++)
+        if (r->parts[i].sure < sure)
+            sure = r->parts[i].sure;
+    // Without any, nothing is known of the one that may come.
+    if (r->part_count)
+        r->sure = sure;
+}
+
+static void note_part(struct tl_trace_reader *r, int32_t number, uint64_t ticks, bool is_all_there)
+{
+    struct part *part = r->parts;
+
+    while (part < r->parts + r->part_count && part->number != number)
+        part++;
+    if (part == r->parts + r->part_count) {
+        struct part *parts = realloc(r->parts, (r->part_count + 1) * sizeof *parts);
+        if (!parts) {
+            r->is_out_of_memory = true;
+            return;
+        }
+        r->parts = parts;
+        part = &parts[r->part_count++];
+        *part = (struct part){.number = number};
+    }
+    // What had ended when the supervisor looked before is all there; otherwise it has only begun to look.
+    uint64_t sure = is_all_there ? ticks : part->last;
+    part->sure = sure > part->sure ? sure : part->sure;
+    part->last = ticks > part->last ? ticks : part->last;
+    update_sure(r);
+}
+
+static void end_part(struct tl_trace_reader *r, int32_t number)
+{
+    for (size_t i = 0; i < r->part_count; i++)
+        if (r->parts[i].number == number) {
+            r->parts[i] = r->parts[--r->part_count];
+            update_sure(r);
+            return;
+        }
 }
 
 // -- when each thread has ended its last call
@@ -226,10 +282,12 @@ static void take_chunk(struct tl_trace_reader *r, struct tl_trace_block *block, 
         if (chunk->size < sizeof clock)
             return;
         memcpy(&clock, at, sizeof clock);
-        // What had ended when the supervisor looked before is all there; this time it has only begun to look.
-        r->sure = last;
+        note_part(r, chunk->pid, clock.tsc, chunk->tid == 1);
         if (!tl_trace_clock_tell(&r->clock, (struct tl_trace_moment){clock.tsc, clock.realtime_ns}))
             r->is_out_of_memory = true;
+        return;
+    case TL_CHUNK_PART:
+        end_part(r, chunk->pid);
         return;
     case TL_CHUNK_MAPS:
         note_maps(r, chunk->pid, at, chunk->size);

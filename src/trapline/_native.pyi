@@ -337,7 +337,9 @@ class Agent:
         :returns: False when there is no room for more.
         """
 
-    def capture(self, fd: int, limit: int, drop: bool, signals: bool, alone: bool, plans: bytes, /) -> None:
+    def capture(
+        self, fd: int, part: int, limit: int, drop: bool, signals: bool, alone: bool, plans: bytes, /
+    ) -> None:
         """Have agents record calls, before the program begins; the file is left alone.
 
         :param alone: no hook and no rule is about any call.

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import struct
 
+from trapline import abi
 from trapline.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Capture"]
+__all__ = ["Capture", "write_header"]
 
 # native/agent/capture.h
+_FILE, _VERSION = struct.Struct("<8sIIII"), 2
 _OP, _OPS = struct.Struct("<BBBBHH"), 12
 _PLAN = struct.Struct("<BBHHBB")
 _CALLS = 1024
@@ -46,10 +49,12 @@ class Capture:
     :param signals: record that a handler is entered.
     :param paths: record what new descriptors stand for.
     :param stack: record so many KB of each caller's stack, and its registers.
+    :param part: the number of this session's part of a file that others append to, which has a header
+        (:func:`write_header`); 0: nobody else writes to it.
     :param results: what makes no sense without the results of calls, so that an engine is used that sees them; or "".
     """
 
-    __slots__ = ("drop", "fd", "limit", "names", "paths", "results", "signals", "stack")
+    __slots__ = ("drop", "fd", "limit", "names", "part", "paths", "results", "signals", "stack")
 
     def __init__(
         self,
@@ -62,6 +67,7 @@ class Capture:
         paths: bool = False,
         stack: int = 0,
         results: str = "",
+        part: int = 0,
     ) -> None:
         if not 0 <= limit <= 16384:
             raise UsageError(f"of a buffer 0 to 16384 bytes can be kept, not {limit}")
@@ -73,6 +79,7 @@ class Capture:
         self.paths = paths
         self.stack = stack
         self.results = results
+        self.part = part
 
     @property
     def is_rare(self) -> bool:
@@ -100,6 +107,19 @@ class Capture:
                     plan = made[key] = _plan(True, *key)
                 plans[nr] = plan
         return b"".join(plans)
+
+
+def write_header(fd: int, limit: int) -> None:
+    """Begin a file.
+
+    :param limit: how many bytes of a buffer are kept.
+    :raises UsageError: that cannot be done.
+    """
+    header = _FILE.pack(b"tltrace\n", _VERSION, _FILE.size, abi.AUDIT_ARCH["x86_64"], limit)
+    try:
+        os.write(fd, header)
+    except OSError as error:
+        raise UsageError(f"cannot record calls: {error.strerror}") from None
 
 
 def operations(nr: int, arch: str, paths: bool) -> list[tuple[int, ...]]:

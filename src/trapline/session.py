@@ -375,8 +375,7 @@ class Session:
                 self._deferred.close()
             engine.tables.listener.wait_idle(_GRACE_MS)
         if engine is not None and self._plan.capture is not None and self._program is not None:
-            status = 0 if self.returncode is None else self.returncode
-            self.capture_error = engine.end_capture(self._program.pid, status)
+            self.capture_error = engine.end_capture(self._program.pid, self.returncode)
         if engine is not None:
             engine.close()
         if self._program is not None:

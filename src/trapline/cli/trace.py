@@ -238,7 +238,7 @@ def _tell_engine(session: Session, options: Options) -> None:
 
 def _record(options: Options) -> int:
     from trapline import _native
-    from trapline.capture import Capture
+    from trapline.capture import Capture, write_header
     from trapline.cli.run import exit_status, run
 
     selection, limit = _selection(options), _number(options)
@@ -248,11 +248,13 @@ def _record(options: Options) -> int:
     paths = selection.needs_files or is_top or _paths(options, selection)
     if paths:
         names = ("*",) if "*" in names else (*names, *_FOLLOWED)
-    if len(options.all("--attach")) > 1:
-        raise UsageError("trace: -p takes one process; start one trace for each")
-    pid = options.last("--attach", "")
-    if pid and (options.command or not pid.isdigit()):
-        raise UsageError("trace: -p takes a process id, and no command")
+    pids: list[int] = []
+    if options.all("--attach"):
+        from trapline.cli.trace_attach import Watched, numbers
+
+        pids = numbers(options.all("--attach"))
+        if options.command:
+            raise UsageError("trace: -p takes running processes, and no command")
     streams: dict[str, Any] = {}
     if is_top:
         from trapline.cli import trace_top
@@ -260,40 +262,41 @@ def _record(options: Options) -> int:
         trace_top.require()
         streams = trace_top.streams()
     # It would take Ctrl-C for the command's.
-    job = None if pid or is_top else _native.Job()
+    job = None if pids or is_top else _native.Job()
     fd, reading = _file(options.last("--output", "") if raw else "")
     try:
-        capture = Capture(
-            fd,
-            names,
-            limit=limit,
-            drop=options.has("--drop"),
-            signals=selection.wants_signals,
-            paths=raw or paths or _format(options) != "text",
-            stack=_STACK_KEPT if options.has("--stack-traces") else 0,
-            results=_needs_results(options, selection, follows=paths),
-        )
-        given: dict[str, Any] = {
-            "engine": options.last("--engine", "auto"),
-            "allow_io_uring": options.has("--allow-io-uring"),
-            "capture": capture,
-        }
-        session: Session
-        if pid:
-            from trapline.attaching import AttachedSession
 
-            session = AttachedSession(int(pid), **given)
+        def capture(part: int = 0) -> Capture:
+            return Capture(
+                fd,
+                names,
+                limit=limit,
+                drop=options.has("--drop"),
+                signals=selection.wants_signals,
+                paths=raw or paths or _format(options) != "text",
+                stack=_STACK_KEPT if options.has("--stack-traces") else 0,
+                results=_needs_results(options, selection, follows=paths),
+                part=part,
+            )
+
+        engine, allow_io_uring = options.last("--engine", "auto"), options.has("--allow-io-uring")
+        session: Session | Watched
+        if pids:
+            if len(pids) > 1:
+                write_header(fd, limit)
+            session = watched = Watched(pids, engine, capture, allow_io_uring=allow_io_uring)
+            name, go = watched.name, watched.watch
         else:
             from trapline.session import Session
 
-            session = Session(options.command, env=_environment(options), job=job, **given, **streams)
-            session.on_engine = lambda session: _tell_engine(session, options)
+            session = started = Session(
+                options.command, engine=engine, allow_io_uring=allow_io_uring, capture=capture(),
+                env=_environment(options), job=job, **streams,
+            )  # fmt: skip
+            name, go = options.command[0], lambda: run(started, job, verbose=False)
+        session.on_engine = lambda session: _tell_engine(session, options)
         if is_top:
-            name = f"process {pid}" if pid else options.command[0]
-            return trace_top.view(session, (fd, reading), selection, name, attached=bool(pid))
-
-        def go() -> int:
-            return _watch(session) if pid else run(session, job, verbose=False)
+            return trace_top.view(session, (fd, reading), selection, name)
 
         if raw:
             status = go()
@@ -329,16 +332,6 @@ def _environment(options: Options) -> dict[str, str] | None:
         else:
             found.pop(name, None)
     return found
-
-
-def _watch(session: Session) -> int:
-    """Wait for the end of a process that is attached to, or for Ctrl-C, and return 0."""
-    try:
-        with session:
-            session.wait()
-    except KeyboardInterrupt:
-        say("trapline: let go of the process\n")
-    return 0
 
 
 #: What has to be seen for descriptors to be known.

@@ -158,7 +158,7 @@ class AgentEngine:
         alone = not self.plan.hooks and not self.plan.rules
         try:
             self.agent.capture(
-                capture.fd, capture.limit, capture.drop, capture.signals, alone, capture.plans()
+                capture.fd, capture.part, capture.limit, capture.drop, capture.signals, alone, capture.plans()
             )
         except OSError as error:
             raise EngineStartError(error.errno or 0, f"cannot record calls: {error.strerror}") from None
@@ -238,11 +238,13 @@ class AgentEngine:
                 total["left"][reason] = total["left"].get(reason, 0) + count
         return total
 
-    def end_capture(self, pid: int, status: int) -> int:
+    def end_capture(self, pid: int, status: int | None) -> int:
         """Write what is left of the record, and how the command has ended."""
         if not self._records:
             return 0
         error = self.agent.end_capture()
+        if status is None:
+            return error
         return self.agent.append_chunk(_STATUS, pid, pid, status.to_bytes(4, "little", signed=True)) or error
 
     def close(self) -> None:

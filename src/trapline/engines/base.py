@@ -51,8 +51,11 @@ if TYPE_CHECKING:
         def close(self) -> None:
             """Give back what :meth:`start` took; the program has ended."""
 
-        def end_capture(self, pid: int, status: int) -> int:
-            """Write what is left of the record; return 0, or why it could not be written."""
+        def end_capture(self, pid: int, status: int | None) -> int:
+            """Write what is left of the record, and how the command has ended, unless it lives on.
+
+            :returns: 0, or why that could not be written.
+            """
 
 
 __all__ = ["CAPABILITIES", "ENGINES", "Command", "Plan", "Program", "command_error", "new_engine"]

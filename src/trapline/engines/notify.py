@@ -84,7 +84,7 @@ class NotifyEngine:
     def sites(self) -> None:
         """Nothing is rewritten."""
 
-    def end_capture(self, pid: int, status: int) -> int:
+    def end_capture(self, pid: int, status: int | None) -> int:
         """Write what is left of the record, and how the command has ended."""
         return 0 if self._recorder is None else self._recorder.end(pid, status)
 

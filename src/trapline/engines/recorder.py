@@ -8,7 +8,7 @@ import struct
 import time
 
 from trapline import abi
-from trapline.capture import operations
+from trapline.capture import operations, write_header
 from trapline.errors import EngineStartError, MemoryAccessError
 from trapline.hooks import Hook
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Recorder"]
 
 # native/agent/capture.h
-_FILE, _CHUNK, _CLOCK = struct.Struct("<8sIIII"), struct.Struct("<IIii"), struct.Struct("<Qq")
+_CHUNK, _CLOCK = struct.Struct("<IIii"), struct.Struct("<Qq")
 _RECORD, _BLOB = struct.Struct("<HBBiQQq"), struct.Struct("<BBH")
 _RECORDS, _TIME, _GONE, _STATUS = 1, 2, 3, 6
 _AFTER, _NESTED, _PATH = 1, 2, 4
@@ -56,7 +56,7 @@ class _Begun:
 
 
 class Recorder:
-    """Writes what two hooks see, before each call and after it.
+    """Writes what two hooks see, before each call and after it. Several may write to one file.
 
     :param capture: what is wanted.
     :param sees_results: there is a hook after each call; otherwise the record says that nobody saw how it returned.
@@ -81,22 +81,23 @@ class Recorder:
 
         :raises EngineStartError: that cannot be done.
         """
-        data = _FILE.pack(b"tltrace\n", 2, _FILE.size, abi.AUDIT_ARCH["x86_64"], self._capture.limit)
-        data += self._clock(-1_000_000) + self._clock()
         try:
-            os.write(self._capture.fd, data)
+            if not self._capture.part:
+                write_header(self._capture.fd, self._capture.limit)
+            os.write(self._capture.fd, self._clock(-1_000_000) + self._clock())
         except OSError as error:
             raise EngineStartError(error.errno or 0, f"cannot record calls: {error.strerror}") from None
 
-    def end(self, pid: int, status: int) -> int:
-        """Write what has not returned, and how the command ended; return 0 or an errno."""
+    def end(self, pid: int, status: int | None) -> int:
+        """Write what has not returned, and how the command ended, if it has; return 0 or an errno."""
         for tid, begun in list(self._begun.items()):
             self._write(tid, begun, begun.start, 0, _UNFINISHED)
         for tid in list(self._ended):
             self._gone(tid)
-        self._put(
-            self._clock() + _CHUNK.pack(_STATUS, 4, pid, pid) + status.to_bytes(4, "little", signed=True)
-        )
+        ended = b""
+        if status is not None:
+            ended = _CHUNK.pack(_STATUS, 4, pid, pid) + status.to_bytes(4, "little", signed=True)
+        self._put(self._clock() + ended)
         return self._error
 
     def signal(self, tid: int, number: int, info: bytes) -> None:
