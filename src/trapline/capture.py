@@ -122,11 +122,12 @@ def write_header(fd: int, limit: int) -> None:
         raise UsageError(f"cannot record calls: {error.strerror}") from None
 
 
-def operations(name: str, paths: bool) -> list[tuple[int, ...]]:
+def operations(nr: int, arch: str, paths: bool) -> list[tuple[int, ...]]:
     """Return what is kept of a call: kind, argument, when, the other argument, size and value of each."""
-    from trapline.abi.kept_x86_64 import KEPT
-
-    nr = abi.number(name, "x86_64") if abi.exists(name, "x86_64") else -1
+    if arch == "i386":
+        from trapline.abi.kept_i386 import KEPT
+    else:
+        from trapline.abi.kept_x86_64 import KEPT
     if nr not in KEPT:
         return []
     _, _, returns_fd, kept = KEPT[nr]
