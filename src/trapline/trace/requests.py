@@ -177,6 +177,8 @@ def _interface(what: str, data: bytes, was_asked: bool) -> str:
         return ""
     name = f"ifr_name={quote(data[:16].split(bytes(1))[0])}"
     body = data[16:_IFREQ]
+    if what == "NAME" and was_asked:
+        return f"{{ifr_ifindex={int.from_bytes(body[:4], 'little', signed=True)}, {name}}}"
     if what in _IFREQ_NUMBERS:
         if what == "INDEX" and not was_asked:
             return ""

@@ -143,6 +143,7 @@ static void mounts(void)
     CALL(mount_setattr, -1, "", AT_EMPTY_PATH, &attr, sizeof attr);
     CALL(mount, "a", "/none", "ext4", 0x200000 | 2 | 1024, "data=x");
     CALL(umount2, "/none", 1 | 8);
+    CALL(mknod, "/none/device", S_IFCHR | 0600, 0x8800);
     CALL(quotactl, QCMD(Q_GETQUOTA, USRQUOTA), "/dev/none", 0, buffer);
     CALL(quotactl, QCMD(Q_GETINFO, GRPQUOTA), "/dev/none", 0, buffer);
     CALL(quotactl, QCMD(Q_SYNC, GRPQUOTA), "/dev/none", 0, NULL);
