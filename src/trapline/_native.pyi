@@ -543,6 +543,8 @@ class TraceText:
     :param named: ``named(nr, index, value)`` returns the text of an argument, a result (6) or a mode (7).
     :param line: returns a line but for its beginning and end, or None; behind a NUL in it are lines that follow.
     :param write: gets a thread, if each has its own text, and the text, piece by piece.
+    :param path: ``path(pid, fd)`` returns the file behind a descriptor, or "".
+    :param learn: gets calls that have changed these, unless *line* was asked for them.
     """
 
     def __new__(
@@ -552,12 +554,15 @@ class TraceText:
         pids: int,
         stamp: int,
         durations: bool,
+        paths: bool,
         keeps: bool,
         event_type: type[Event],
         plan: Callable[[int], bytes],
         named: Callable[[int, int, int], str],
         line: Callable[[Event], str | None],
         write: Callable[[int, bytes], object],
+        path: Callable[[int, int], str],
+        learn: Callable[[Event], object],
         /,
     ) -> Self: ...
 
