@@ -6,6 +6,7 @@
 enum {
     SA_ONSTACK = 0x08000000,
     SA_RESTORER = 0x04000000,
+    SA_RESTART = 0x10000000,
     SA_SIGINFO = 4,
     SA_NODEFER = 0x40000000,
     SS_ONSTACK = 1,
@@ -44,6 +45,8 @@ void tl_install_action(int number, const struct tl_action *wanted)
     if (tl_needs_signal(number) || wanted->handler > 1) {
         action.handler = (uint64_t)tl_on_signal;
         action.flags = (wanted->flags & ~(SA_NODEFER | SA_RESETHAND)) | SA_SIGINFO | SA_ONSTACK | SA_RESTORER;
+        if (wanted->handler == 1) // and so ends no call
+            action.flags |= SA_RESTART;
     }
     tl_kernel_action(number, &action, NULL);
 }

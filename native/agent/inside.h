@@ -412,6 +412,7 @@ void tl_sites_forget(uint64_t start, uint64_t end);
 bool tl_show_program(uint64_t at[registers]);
 bool tl_put_right(int number, uint64_t at[registers]);
 bool tl_is_extra_step(uint64_t address);
+void tl_repeat_in_block(uint64_t at[registers]);
 bool tl_is_trapping(uint8_t byte);
 extern const char tl_gate[], tl_gate_flags_saved[], tl_gate_flags_back[], tl_gate_patch[], tl_gate_decided[];
 extern const char tl_gate_rax_back[], tl_gate_pass[], tl_gate_after[], tl_gate_return[];

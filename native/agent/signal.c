@@ -67,19 +67,35 @@ static void hold(struct tl_thread *thread, int number, const struct tl_siginfo *
     thread->held_pending |= tl_bit(number);
 }
 
-// Where a signal that the program blocks has ended a call, the call begins again: the program is not to know.
+// Somebody has sent a signal that the program blocks or ignores, and only the agent has the kernel deliver
+// it.
+static bool is_unseen(const struct tl_thread *thread, int number, const struct tl_siginfo *info)
+{
+    return info->code <= 0 && (is_held(thread, number) ||
+                               (tl_needs_signal(number) && thread->handlers->action[number].handler == 1));
+}
+
+// Where such a signal has ended a call, the call begins again: the program is not to know. What waits for it
+// by its number, and has looked whether it is there, has to look once more.
 static void repeat_call(const struct tl_thread *thread, struct tl_context *context)
 {
     uint64_t *rip = &context->regs[RIP];
 
+    if (thread->nr == __NR_rt_sigtimedwait && *rip >= (uint64_t)tl_perform_window &&
+        *rip <= (uint64_t)tl_perform_call) {
+        *rip = (uint64_t)tl_perform_abort;
+        return;
+    }
     if (context->regs[RAX] != (uint64_t)-EINTR)
         return;
     if (*rip == (uint64_t)tl_perform_done)
         *rip = (uint64_t)tl_perform_window;
     else if (*rip == (uint64_t)tl_perform_int80_done)
         *rip = (uint64_t)tl_perform_int80_window;
-    else
+    else {
+        tl_repeat_in_block(context->regs);
         return;
+    }
     context->regs[RAX] = (uint64_t)thread->nr;
 }
 
@@ -284,6 +300,12 @@ void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *contex
         defer(thread, info, context);
         return;
     }
+    if (is_unseen(thread, number, info)) {
+        if (is_held(thread, number))
+            hold(thread, number, info);
+        repeat_call(thread, context);
+        return;
+    }
     __builtin_memcpy(at, context->regs, sizeof at);
     bool is_step = number == SIGTRAP && info->code == trace_code;
     if ((number == SIGTRAP || number == SIGILL) && info->code > 0 && tl_process.patch_count) {
@@ -306,14 +328,10 @@ void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *contex
             at[R11] = at[EFLAGS];
         }
     } else if (is_within(rip, tl_image, tl_blocks_start)) {
-        if (is_fault(number, info) && thread->sent != number) {
+        if (is_fault(number, info) && thread->sent != number)
             fall_back(thread, info); // a bug of ours
-        } else if (is_held(thread, number) && info->code <= 0) {
-            hold(thread, number, info);
-            repeat_call(thread, context);
-        } else {
+        else
             defer(thread, info, context);
-        }
         return;
     } else if (tl_process.patch_count && tl_show_program(at) && (is_filtered || is_step)) {
         info->sys.address = at[RIP];
