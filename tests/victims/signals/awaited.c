@@ -29,9 +29,11 @@ static void take(int number, int rounds)
 {
     unsigned long only = 1ul << (number - 1), usual = 0;
     struct timespec long_enough = {10, 0};
-    pid_t self = getpid(), child = fork();
+    pid_t self = getpid();
     int before = 0;
 
+    *turn = 0;
+    pid_t child = fork();
     if (child == 0) {
         for (int round = 1; round <= rounds; round++) {
             while (*turn != round)
