@@ -84,12 +84,20 @@ void tl_hide_signals(struct tl_thread *thread)
     tl_restore_signals(thread);
 }
 
-void tl_block_signals(struct tl_thread *thread)
+static void block(struct tl_thread *thread, tl_sigset mask)
 {
-    tl_sigset mask = tl_all_signals();
-
     thread->mask_is_full = true;
     tl_raw(__NR_rt_sigprocmask, SIG_BLOCK, (long)&mask, 0, 8, 0, 0); // what the program blocks stays blocked
+}
+
+void tl_block_signals(struct tl_thread *thread)
+{
+    block(thread, tl_all_signals());
+}
+
+void tl_block_all(struct tl_thread *thread)
+{
+    block(thread, ~(tl_sigset)0);
 }
 
 void tl_restore_signals(struct tl_thread *thread)

@@ -97,16 +97,17 @@ long tl_call_rt_sigtimedwait(struct tl_thread *thread)
 {
     tl_sigset set;
 
-    if (thread->args[3] != sizeof set || !tl_read(&set, thread->args[0], sizeof set))
+    if (thread->args[3] != sizeof set || !tl_read(&set, thread->args[0], sizeof set) ||
+        !(set & thread->held_blocked))
         return tl_perform(thread);
-    for (;;) {
-        if (set & thread->held_pending)
-            return take_held(thread, set);
-        long result = tl_perform(thread);
-        if (!thread->aborted || thread->pending)
-            return result;
-        thread->aborted = 0; // by what is held since
-    }
+    // Until it has waited the kernel keeps them: of one that is held meanwhile the kernel's wait knows
+    // nothing.
+    tl_sigset held = set & thread->held_blocked;
+    tl_raw(__NR_rt_sigprocmask, SIG_BLOCK, (long)&held, 0, 8, 0, 0);
+    long result = set & thread->held_pending ? take_held(thread, set) : tl_perform(thread);
+    if (!thread->pending)
+        tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&thread->mask, 0, 8, 0, 0);
+    return result;
 }
 
 // Calls that wait with a mask of their own: what we hold must stay out of it.

@@ -348,7 +348,7 @@ long tl_call_clone(struct tl_thread *thread)
 
     if (!clone_arguments(thread, &flags, &stack))
         return tl_perform(thread); // it will fail
-    tl_block_signals(thread);
+    tl_block_all(thread);          // a child is not to find one that came to its parent
     if (thread->pending) {
         thread->aborted = 1;
         return 0;

@@ -81,3 +81,7 @@ def test_signals_that_are_blocked_or_ignored_end_no_call(exact):
 
 def test_a_signal_that_comes_around_the_call_that_waits_for_it_is_taken(exact):
     exact("signals/awaited", asked=("300",))
+
+
+def test_signals_that_an_engine_needs_may_be_sent_at_any_moment(exact):
+    exact("signals/flood", asked=("200",))
