@@ -25,10 +25,13 @@ def handler(n, frame):
     global count
     count += 1
     print("got", n, flush=True)
+reader, writer = os.pipe()  # a signal that comes before the read ends it too
+os.set_blocking(writer, False)
+signal.set_wakeup_fd(writer)
 signal.signal(number, handler)
 print("ready", flush=True)
 while count < int(sys.argv[2]):
-    signal.pause()
+    os.read(reader, 1)
 """
 
 
@@ -364,8 +367,9 @@ def test_the_size_of_the_terminal_reaches_the_program(terminal, trapline, engine
     import termios
 
     program = (
-        "import os, signal; signal.signal(signal.SIGWINCH, lambda *a: print(os.get_terminal_size()));"
-        "print('ready', flush=True); signal.pause()"
+        "import os, signal; r, w = os.pipe(); os.set_blocking(w, False); signal.set_wakeup_fd(w);"
+        "signal.signal(signal.SIGWINCH, lambda *a: print(os.get_terminal_size()));"
+        "print('ready', flush=True); os.read(r, 1)"
     )
     one = terminal(
         trapline, "run", "--engine", engine, "-s", never_matches, "--", python.executable, "-c", program
