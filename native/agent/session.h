@@ -211,6 +211,7 @@ struct tl_session {
     uint32_t secret;                    // allows a call under the trap engine's filter
     uint32_t crowded;                   // somebody has found no mailbox free
     uint64_t posted[tl_mailboxes / 64]; // bit per mailbox
+    uint64_t used[tl_mailboxes / 64];   // likewise: it was taken once; of all others no page was ever touched
     uint64_t traps, patches;            // counts, of all processes
     uint64_t asked;                     // bit per question that nobody has looked at
     uint32_t namespaces;                // the program has made one for processes: numbers differ in them

@@ -25,13 +25,14 @@ def handler(n, frame):
     global count
     count += 1
     print("got", n, flush=True)
-reader, writer = os.pipe()  # a signal that comes before the read ends it too
-os.set_blocking(writer, False)
-signal.set_wakeup_fd(writer)
+# A pause could begin just behind the signal.
+told, tells = os.pipe()
+os.set_blocking(tells, False)
+signal.set_wakeup_fd(tells)
 signal.signal(number, handler)
 print("ready", flush=True)
 while count < int(sys.argv[2]):
-    os.read(reader, 1)
+    os.read(told, 1)
 """
 
 
