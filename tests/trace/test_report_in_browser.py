@@ -58,7 +58,7 @@ def looked_at(browser, trapline, tmp_path_factory):
     """What a browser has found on the page of a recorded run, and the record."""
     folder = tmp_path_factory.mktemp("page")
     record, page = str(folder / "record"), folder / "page.html"
-    script = "cat /etc/hostname '/nowhere/</script><b>&' & sleep 0.5; wait; exit 3"
+    script = "cat /etc/hostname '/nowhere/</script><b>&' & sleep 0.05; wait; exit 3"
     subprocess.run(
         [trapline, "trace", "--format", "raw", "-o", record, "--", "sh", "-c", script], capture_output=True
     )
