@@ -1,7 +1,16 @@
 // Where the program is, seen from the code that stands in for its own.
 #include "inside.h"
 
-enum { status_flags = 0xd5 }; // those that lahf and sahf know
+#include <asm/unistd.h>
+
+enum {
+    status_flags = 0xd5, // those that lahf and sahf know
+    mov_eax = 0xb8,
+    mov_size = 5,
+    syscall_size = 2,
+    FUTEX_WAIT = 0,
+    nap_ns = 1000 * 1000,
+};
 
 static const struct tl_patch *find_block(uint64_t address, unsigned *offset)
 {
@@ -64,6 +73,24 @@ bool tl_show_program(uint64_t at[registers])
     return true;
 }
 
+// AT is where a signal has ended a call that a block makes: goes back to make it again. The number, which the
+// result has taken the place of, is known where the window has brought it.
+void tl_repeat_in_block(uint64_t at[registers])
+{
+    unsigned offset;
+    const struct tl_patch *patch = find_block(at[RIP], &offset);
+    uint32_t nr;
+
+    if (!patch || offset != patch->gate_at + (unsigned)(tl_gate_after - tl_gate) ||
+        patch->start != -mov_size || patch->original[0] != mov_eax)
+        return;
+    __builtin_memcpy(&nr, patch->original + 1, sizeof nr);
+    if (nr >= tl_calls || tl_session.classes[nr] != TL_PASS) // then it was not the block that made it
+        return;
+    at[RAX] = nr;
+    at[RIP] -= syscall_size;
+}
+
 // Would the program have made no step to AT: to a block, or within what stands for one instruction?
 bool tl_is_extra_step(uint64_t address)
 {
@@ -83,6 +110,14 @@ static const struct tl_plan_point *point_at(const struct tl_patch *patch, int64_
     return NULL;
 }
 
+// Whoever writes the window may have had to leave its processor to those that trap there: they let it finish.
+static void let_it_be_written(struct tl_process *process)
+{
+    const int64_t time[2] = {0, nap_ns};
+
+    tl_raw(__NR_futex, (long)&process->is_writing, FUTEX_WAIT, 1, (long)time, 0, 0);
+}
+
 // A trap at an instruction of a window that has become a jump: goes on in the block.
 bool tl_put_right(int number, uint64_t at[registers])
 {
@@ -100,6 +135,8 @@ bool tl_put_right(int number, uint64_t at[registers])
             was_one = true;
             continue;
         }
+        if (patch->state == TL_PATCH_WRITING)
+            let_it_be_written(process);
         at[RIP] = point->offset < patch->split ? patch->block + point->offset
                                                : patch->gate + point->offset - patch->split;
         return true;

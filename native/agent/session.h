@@ -135,6 +135,7 @@ struct tl_question {
     uint64_t site;
     uint64_t low, high; // where the agent has room for a block
     uint8_t plan[992];  // struct tl_plan and what follows it
+    uint32_t awaited;   // somebody sleeps on the state
 };
 
 enum tl_question_state { TL_QUESTION_FREE, TL_QUESTION_TAKEN, TL_QUESTION_ASKED, TL_QUESTION_ANSWERED };
