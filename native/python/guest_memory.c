@@ -124,6 +124,19 @@ static PyObject *memory_move(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+// memory_exchange(address, old, new): whether the 32 bits there were the old ones, and are the new ones now
+static PyObject *memory_exchange(PyObject *module, PyObject *args)
+{
+    unsigned long long address;
+    unsigned old, new;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "KII:memory_exchange", &address, &old, &new))
+        return NULL;
+    return PyBool_FromLong(__atomic_compare_exchange_n((unsigned *)(uintptr_t)address, &old, new, false,
+                                                       __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+}
+
 // system_call(nr, args...): the kernel's result
 static PyObject *system_call(PyObject *module, PyObject *args)
 {
@@ -188,6 +201,7 @@ static PyMethodDef functions[] = {
     {"write_window", write_window, METH_VARARGS, NULL},
     {"memory_grow", memory_grow, METH_VARARGS, NULL},
     {"memory_move", memory_move, METH_VARARGS, NULL},
+    {"memory_exchange", memory_exchange, METH_VARARGS, NULL},
     {"system_call", system_call, METH_VARARGS, NULL},
     {"shared_memory_size", shared_memory_size, METH_O, NULL},
     {"keep_descriptor", keep_descriptor, METH_O, NULL},

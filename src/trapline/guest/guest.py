@@ -287,6 +287,11 @@ class Guest(Running):
         if self._host is not None:
             self._host.wake()
 
+    @property
+    def main(self) -> Thread | None:
+        """The thread that its program began with."""
+        return self._main
+
     def _check(self) -> None:
         if self._closed:
             raise UsageError("this guest is closed")
