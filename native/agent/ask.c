@@ -22,11 +22,13 @@ static struct tl_mailbox *find_mailbox(struct tl_thread *thread)
     struct tl_session *session = &tl_session;
 
     for (uint32_t i = (uint32_t)thread->tid * 7, tries = 0; tries < tl_mailboxes; i++, tries++) {
-        struct tl_mailbox *box = &session->mailboxes[i % tl_mailboxes];
+        uint32_t index = i % tl_mailboxes;
+        struct tl_mailbox *box = &session->mailboxes[index];
         uint32_t expected = TL_MAILBOX_FREE;
         if (box->state == TL_MAILBOX_FREE &&
             __atomic_compare_exchange_n(&box->state, &expected, TL_MAILBOX_TAKEN, false, __ATOMIC_ACQ_REL,
                                         __ATOMIC_RELAXED)) {
+            __atomic_or_fetch(&session->used[index / 64], (uint64_t)1 << index % 64, __ATOMIC_SEQ_CST);
             box->tid = thread->outer_tid;
             box->pid = thread->outer_pid;
             return thread->mailbox = box;

@@ -3,6 +3,7 @@
 //
 //   file      struct tl_capture_file, then chunks until its end
 //   chunk     struct tl_chunk and `size` bytes; one that is cut short is where the writer was killed
+//   part      chunks by one of several writers, each of which appends whole chunks
 //   records   of one thread, in the order in which its calls ended; size is a multiple of 8
 //
 //   record    struct tl_record
@@ -22,6 +23,7 @@ enum tl_record_flag {
     TL_RECORD_UNFINISHED = 2, // has not returned, and never will: result and end are nothing
     TL_RECORD_CUT = 4,        // there was no room for all of its memory
     TL_RECORD_SIGNAL = 8,     // no call: entered a handler; one blob with its siginfo, nr is its number
+    TL_RECORD_UNSEEN = 16,    // nobody saw whether it has returned, and what: result and end are nothing
 };
 
 struct tl_record {
@@ -61,7 +63,9 @@ struct tl_capture_file {
 
 enum tl_chunk_type {
     TL_CHUNK_RECORDS = 1,
-    TL_CHUNK_CLOCK,   // struct tl_chunk_clock: what was the time; before the records that are found then
+    TL_CHUNK_CLOCK,   // struct tl_chunk_clock: what was the time; before the records that are found then, of
+                      // the part of the file whose number is in pid (0: all of it). With 1 as tid all that
+                      // ended before is there, otherwise what ended before the last such chunk
     TL_CHUNK_GONE,    // the thread has ended; nothing follows
     TL_CHUNK_DROPPED, // 8 bytes: so many calls of the thread found no room
     TL_CHUNK_BEGUN,   // a new thread; its name
@@ -69,6 +73,7 @@ enum tl_chunk_type {
                       // process
     TL_CHUNK_TEXT,    // JSON about the session
     TL_CHUNK_MAPS,    // the process's code in the words of /proc/PID/maps, before the records that need it
+    TL_CHUNK_PART,    // the part whose number is in pid is complete
 };
 
 struct tl_chunk {

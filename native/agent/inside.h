@@ -188,6 +188,7 @@ struct tl_site {
     uint64_t address;
     uint32_t count;
     uint32_t question; // 0: not asked yet; else one more than its number, or one of these
+    uint32_t naps;     // that threads have taken until it was answered
 };
 
 enum { site_asking = 0xfffe, site_done = 0xffff, syscall_bytes = 0x050f };
@@ -212,7 +213,9 @@ struct tl_process {
     struct tl_handlers handlers[64];
     struct tl_report *report;
     uint32_t patch_lock, patch_count;
-    uint64_t block_end; // blocks are below
+    uint32_t is_writing; // a window, at which other threads trap meanwhile
+    uint32_t naps;       // that threads have taken until sites were planned
+    uint64_t block_end;  // blocks are below
     struct tl_near nears[near_max];
     uint32_t near_count;
     bool has_registered; // the program itself, for barriers that rewriting needs

@@ -26,6 +26,8 @@ enum {
     near_step = 1 << 24,
     near_steps = 120, // just under 2 GB
     lowest_near = 0x10000,
+    FUTEX_WAKE = 1,
+    all_waiters = 0x7fffffff,
 };
 
 static const uint8_t trapping[] = {0x06, 0x07, 0x0e, 0x16, 0x17, 0x1e, 0x1f, 0x27,
@@ -285,9 +287,12 @@ int tl_patch_commit(const struct tl_plan *plan, uint64_t site)
     if (tl_is_error(protect(window, plan->window_size, writable)))
         return 0;
     patch->state = TL_PATCH_WRITING;
+    __atomic_store_n(&process->is_writing, 1, __ATOMIC_SEQ_CST);
     __atomic_store_n(&process->patch_count, process->patch_count + 1, __ATOMIC_RELEASE);
     write_window(patch);
     __atomic_store_n(&patch->state, TL_PATCH_LIVE, __ATOMIC_RELEASE);
+    __atomic_store_n(&process->is_writing, 0, __ATOMIC_SEQ_CST);
+    tl_raw(__NR_futex, (long)&process->is_writing, FUTEX_WAKE, all_waiters, 0, 0, 0);
     protect(window, plan->window_size, PROT_READ | PROT_EXEC);
     return -1;
 }

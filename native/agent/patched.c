@@ -1,7 +1,13 @@
 // Where the program is, seen from the code that stands in for its own.
 #include "inside.h"
 
-enum { status_flags = 0xd5 }; // those that lahf and sahf know
+#include <asm/unistd.h>
+
+enum {
+    status_flags = 0xd5, // those that lahf and sahf know
+    FUTEX_WAIT = 0,
+    nap_ns = 1000 * 1000,
+};
 
 static const struct tl_patch *find_block(uint64_t address, unsigned *offset)
 {
@@ -83,6 +89,14 @@ static const struct tl_plan_point *point_at(const struct tl_patch *patch, int64_
     return NULL;
 }
 
+// Whoever writes the window may have had to leave its processor to those that trap there: they let it finish.
+static void let_it_be_written(struct tl_process *process)
+{
+    const int64_t time[2] = {0, nap_ns};
+
+    tl_raw(__NR_futex, (long)&process->is_writing, FUTEX_WAIT, 1, (long)time, 0, 0);
+}
+
 // A trap at an instruction of a window that has become a jump: goes on in the block.
 bool tl_put_right(int number, uint64_t at[registers])
 {
@@ -100,6 +114,8 @@ bool tl_put_right(int number, uint64_t at[registers])
             was_one = true;
             continue;
         }
+        if (patch->state == TL_PATCH_WRITING)
+            let_it_be_written(process);
         at[RIP] = point->offset < patch->split ? patch->block + point->offset
                                                : patch->gate + point->offset - patch->split;
         return true;

@@ -289,7 +289,7 @@ void tl_child_start(struct tl_thread *thread)
         for (size_t i = 0; i < sizeof process->handlers / sizeof *process->handlers; i++)
             process->handlers[i].users = &process->handlers[i] == thread->handlers;
         process->pid = thread->pid;
-        process->lock = process->patch_lock = 0;
+        process->lock = process->patch_lock = process->is_writing = 0;
         process->report = tl_report_new(process->pid);
         thread->dispatch_mode = 0; // not inherited
         thread->held_pending = 0;

@@ -135,6 +135,7 @@ struct tl_question {
     uint64_t site;
     uint64_t low, high; // where the agent has room for a block
     uint8_t plan[992];  // struct tl_plan and what follows it
+    uint32_t awaited;   // somebody sleeps on the state
 };
 
 enum tl_question_state { TL_QUESTION_FREE, TL_QUESTION_TAKEN, TL_QUESTION_ASKED, TL_QUESTION_ANSWERED };
@@ -211,6 +212,7 @@ struct tl_session {
     uint32_t secret;                    // allows a call under the trap engine's filter
     uint32_t crowded;                   // somebody has found no mailbox free
     uint64_t posted[tl_mailboxes / 64]; // bit per mailbox
+    uint64_t used[tl_mailboxes / 64];   // likewise: it was taken once; of all others no page was ever touched
     uint64_t traps, patches;            // counts, of all processes
     uint64_t asked;                     // bit per question that nobody has looked at
     uint32_t namespaces;                // the program has made one for processes: numbers differ in them

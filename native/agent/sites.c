@@ -7,6 +7,13 @@ enum {
     FUTEX_WAIT = 0,
     nap_ns = 50 * 1000,
     naps = 20 * 1000, // a second
+    // A site that goes on trapping while it is planned: threads that have nothing better to do let the
+    // planner run. With many threads and few processors it would else come last, and all of their calls would
+    // trap.
+    late_traps = 48,
+    short_nap_ns = 1000 * 1000,
+    short_naps = 512, // for one site
+    all_naps = 2000,  // for all
 };
 
 static struct tl_site *find_site(uint64_t address)
@@ -21,7 +28,7 @@ static struct tl_site *find_site(uint64_t address)
             return site;
         if (!site->address && __atomic_compare_exchange_n(&site->address, &expected, address, false,
                                                           __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
-            site->count = 0;
+            site->count = site->naps = 0;
             __atomic_add_fetch(&process->report->sites, 1, __ATOMIC_RELAXED);
             return site;
         }
@@ -98,6 +105,21 @@ static void wait_for_answer(struct tl_site *site)
     take_answer(site, question);
 }
 
+static void wait_a_little(struct tl_site *site, struct tl_question *question)
+{
+    const int64_t time[2] = {0, short_nap_ns};
+
+    // Nobody may ever answer.
+    if (__atomic_load_n(&tl_process.naps, __ATOMIC_RELAXED) > all_naps ||
+        __atomic_add_fetch(&site->naps, 1, __ATOMIC_RELAXED) > short_naps)
+        return;
+    __atomic_add_fetch(&tl_process.naps, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&question->awaited, 1, __ATOMIC_SEQ_CST);
+    tl_raw(__NR_futex, (long)&question->state, FUTEX_WAIT, TL_QUESTION_ASKED, (long)time, 0, 0);
+    if (__atomic_load_n(&question->state, __ATOMIC_ACQUIRE) == TL_QUESTION_ANSWERED)
+        take_answer(site, question);
+}
+
 void tl_site_trapped(uint64_t address)
 {
     struct tl_process *process = &tl_process;
@@ -105,7 +127,8 @@ void tl_site_trapped(uint64_t address)
     struct tl_site *site = process->no_patches ? NULL : find_site(address);
     uint16_t bytes;
 
-    if (!site || __atomic_add_fetch(&site->count, 1, __ATOMIC_RELAXED) < session->threshold)
+    uint32_t count = site ? __atomic_add_fetch(&site->count, 1, __ATOMIC_RELAXED) : 0;
+    if (!site || count < session->threshold)
         return;
     uint32_t number = __atomic_load_n(&site->question, __ATOMIC_ACQUIRE);
     if (number == site_done || number == site_asking)
@@ -118,6 +141,8 @@ void tl_site_trapped(uint64_t address)
         else if (state == TL_QUESTION_FREE || question->pid != process->outer_pid ||
                  question->site != address)
             __atomic_store_n(&site->question, 0, __ATOMIC_RELEASE);
+        else if (count >= session->threshold + late_traps)
+            wait_a_little(site, question);
     } else if (tl_read(&bytes, address, sizeof bytes) && bytes == syscall_bytes) {
         ask(site);
         if (session->flags & TL_ENGINE_WAITS)
@@ -130,6 +155,6 @@ void tl_sites_forget(uint64_t start, uint64_t end)
     for (uint32_t i = 0; i < sites_max; i++) {
         struct tl_site *site = &tl_process.sites[i];
         if (site->address >= start && site->address < end)
-            site->count = site->question = 0;
+            site->count = site->question = site->naps = 0;
     }
 }

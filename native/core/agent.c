@@ -2,12 +2,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "own_calls.h"
@@ -21,6 +24,30 @@ extern const unsigned char tl_agent_image[], tl_agent_image_end[];
 
 // The kernel's table of descriptors grows with the highest one: 8 bytes each, in every process.
 enum { highest_limit = 32768, usual_limit = 1024 };
+
+// Newer than the headers that we may be built with.
+enum { set_dispatch = 59, dispatch_on = 1, membarrier_query = 0, sync_core = 1 << 5 };
+
+// Asked so that the answer changes nothing, and in no child, which a short program would have to wait for.
+static struct tl_error *find_obstacle(uint32_t flags)
+{
+    const uint32_t trap = SECCOMP_RET_TRAP;
+
+    if (flags & TL_ENGINE_TRAP) {
+        if (syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &trap) < 0)
+            return tl_error_new(errno, "seccomp(SECCOMP_GET_ACTION_AVAIL) of SECCOMP_RET_TRAP");
+    } else if (prctl(set_dispatch, dispatch_on, 0, 0, -1L) == 0 || errno != EFAULT) {
+        // Where there is dispatch, the selector's address is what is wrong.
+        return tl_error_new(errno, "prctl(PR_SET_SYSCALL_USER_DISPATCH)");
+    }
+    if (!(flags & TL_ENGINE_REWRITES))
+        return NULL;
+    long commands = syscall(SYS_membarrier, membarrier_query, 0, 0);
+    if (commands < 0 || !(commands & sync_core))
+        return tl_error_new(commands < 0 ? errno : EOPNOTSUPP,
+                            "membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE)");
+    return NULL;
+}
 
 // Two numbers that the program cannot get by itself: the first ones beyond its limit, if we may go there.
 static int first_number(void)
@@ -79,10 +106,12 @@ static struct tl_error *fill(struct tl_agent *agent)
     return NULL;
 }
 
-struct tl_error *tl_agent_new(struct tl_agent *agent)
+struct tl_error *tl_agent_new(struct tl_agent *agent, uint32_t flags)
 {
     *agent = (struct tl_agent){.memory = -1, .socket = -1, .peer = -1};
-    struct tl_error *error = fill(agent);
+    struct tl_error *error = find_obstacle(flags);
+    if (!error)
+        error = fill(agent);
     if (error)
         tl_agent_free(agent);
     return error;

@@ -25,7 +25,8 @@ struct tl_agent_events {
     void *context;
 };
 
-struct tl_error *tl_agent_new(struct tl_agent *agent);
+// FLAGS: enum tl_engine. An error when this kernel, or what confines us, cannot catch calls in that way.
+struct tl_error *tl_agent_new(struct tl_agent *agent, uint32_t flags);
 // Has the agent see what it must.
 void tl_agent_classify_own(struct tl_agent *agent);
 // The image, and what it says of itself.

@@ -407,9 +407,11 @@ static bool agent_close(struct tl_transport *t)
 
     a->closed = true;
     __atomic_store_n(&a->session->dead, 1, __ATOMIC_SEQ_CST);
-    for (unsigned i = 0; i < tl_mailboxes; i++)
-        if (a->session->mailboxes[i].state == TL_MAILBOX_POSTED)
+    for (unsigned i = 0; i < tl_mailboxes; i++) {
+        uint64_t used = __atomic_load_n(&a->session->used[i / 64], __ATOMIC_SEQ_CST);
+        if (used >> i % 64 & 1 && a->session->mailboxes[i].state == TL_MAILBOX_POSTED)
             futex(&a->session->mailboxes[i].state, FUTEX_WAKE, 1, NULL);
+    }
     __atomic_add_fetch(&a->session->doorbell, 1, __ATOMIC_SEQ_CST);
     futex(&a->session->doorbell, FUTEX_WAKE, 1, NULL);
     pthread_mutex_lock(&a->lock);

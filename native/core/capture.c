@@ -22,6 +22,7 @@ enum {
     sweep_ns = 250 * 1000 * 1000,
     audit_arch_x86_64 = (int)0xc000003e,
     pieces = 3,
+    tries = 3, // to read two clocks at once
 };
 
 struct tl_capture_reader {
@@ -29,6 +30,9 @@ struct tl_capture_reader {
     const unsigned char *rings[tl_rings]; // mapped when first used
     uint64_t announced[tl_rings];         // the generation of the owner that the file knows
     int memory, fd;
+    unsigned part;                         // of the file; 0: all of it
+    struct tl_chunk_clock looked;          // when the last pass over all rings began
+    unsigned looked_written, told_written; // `written`, then, and when it was told that nothing is missing
     off_t rings_at;
     pthread_t thread;
     pthread_mutex_t lock; // of the file
@@ -38,6 +42,9 @@ struct tl_capture_reader {
     bool is_timed; // in this pass over all rings
     uint64_t swept;
 };
+
+// How often records were written, to any file.
+static atomic_uint written;
 
 static uint64_t now_ns(clockid_t clock)
 {
@@ -93,12 +100,38 @@ int tl_capture_append(struct tl_capture_reader *r, enum tl_chunk_type type, pid_
     return r->failure;
 }
 
+// What both clocks say at one moment: they are read again when somebody was in between.
+static struct tl_chunk_clock read_clocks(void)
+{
+    struct tl_chunk_clock best = {0};
+    uint64_t least = UINT64_MAX;
+
+    for (int i = 0; i < tries; i++) {
+        uint64_t before = __rdtsc(), now = now_ns(CLOCK_REALTIME), took = __rdtsc() - before;
+        if (took < least)
+            best = (struct tl_chunk_clock){before + took / 2, (int64_t)now};
+        if (took < least)
+            least = took;
+    }
+    return best;
+}
+
 static void tell_time(struct tl_capture_reader *r)
 {
-    const struct tl_chunk_clock clock = {__rdtsc(), (int64_t)now_ns(CLOCK_REALTIME)};
+    const struct tl_chunk_clock clock = read_clocks();
 
     r->capture->ticks = clock.tsc;
-    tl_capture_append(r, TL_CHUNK_CLOCK, 0, 0, &clock, sizeof clock);
+    tl_capture_append(r, TL_CHUNK_CLOCK, (pid_t)r->part, 0, &clock, sizeof clock);
+}
+
+// Who reads the file while it grows holds back what may not be the next yet. When this pass has found
+// nothing, all that had ended before the last one began is there; also what other parts have written since.
+static void tell_all_is_there(struct tl_capture_reader *r)
+{
+    if (!r->is_timed && r->told_written != r->looked_written) {
+        tl_capture_append(r, TL_CHUNK_CLOCK, (pid_t)r->part, 1, &r->looked, sizeof r->looked);
+        r->told_written = r->looked_written;
+    }
 }
 
 static const unsigned char *bytes_of(struct tl_capture_reader *r, uint32_t index)
@@ -143,6 +176,7 @@ static void copy(struct tl_capture_reader *r, uint32_t index, uint64_t from, uin
     }
     append(r, (struct tl_chunk){TL_CHUNK_RECORDS, 0, ring->pid, ring->tid}, bytes + at, (size_t)first, bytes,
            (size_t)(size - first));
+    atomic_fetch_add(&written, 1);
 }
 
 // What a program writes there may be wrong: no more is believed than fits.
@@ -232,6 +266,8 @@ static void give_back(struct tl_capture_reader *r, uint32_t index)
 // ALL: also of threads that have not said that they are about to end.
 static void look_at_all(struct tl_capture_reader *r, bool all)
 {
+    const struct tl_chunk_clock now = read_clocks();
+    unsigned written_now = atomic_load(&written);
     uint32_t highest = __atomic_load_n(&r->capture->highest, __ATOMIC_ACQUIRE);
 
     r->is_timed = false;
@@ -245,6 +281,9 @@ static void look_at_all(struct tl_capture_reader *r, bool all)
         if ((all || ring->ending) && is_gone(ring))
             give_back(r, i);
     }
+    tell_all_is_there(r);
+    r->looked = now;
+    r->looked_written = written_now;
 }
 
 static void *work(void *context)
@@ -266,25 +305,34 @@ static void *work(void *context)
     return NULL;
 }
 
-struct tl_error *tl_capture_start(struct tl_agent *agent, int fd, struct tl_capture_reader **reader)
+struct tl_error *tl_capture_prepare(struct tl_agent *agent, int fd, unsigned part,
+                                    struct tl_capture_reader **reader)
 {
     struct tl_capture_reader *r = calloc(1, sizeof *r);
 
     if (!r)
         return tl_error_new(ENOMEM, "cannot record calls");
-    *r = (struct tl_capture_reader){.capture = &agent->session->capture, .memory = agent->memory, .fd = fd};
+    *r = (struct tl_capture_reader){
+        .capture = &agent->session->capture, .memory = agent->memory, .fd = fd, .part = part};
     r->rings_at = (off_t)agent->image_size + tl_shared_size;
     pthread_mutex_init(&r->lock, NULL);
     *reader = r;
     if (ftruncate(agent->memory, r->rings_at + (off_t)tl_rings * tl_ring_size) < 0)
         return tl_error_new(errno, "cannot make room for records");
+    r->capture->on = 1;
+    return NULL;
+}
+
+struct tl_error *tl_capture_begin(struct tl_capture_reader *r)
+{
     struct tl_capture_file header = {"tltrace\n", tl_capture_version, sizeof header,
                                      (uint32_t)audit_arch_x86_64, r->capture->limit};
-    write_all(r, &(struct iovec){&header, sizeof header}, 1);
+
+    if (!r->part)
+        write_all(r, &(struct iovec){&header, sizeof header}, 1);
     tell_time(r);
     if (r->failure)
         return tl_error_new(r->failure, "cannot write what is recorded");
-    r->capture->on = 1;
     int error = pthread_create(&r->thread, NULL, work, r);
     r->runs = !error;
     return error ? tl_error_new(error, "cannot start a thread") : NULL;
@@ -304,6 +352,8 @@ int tl_capture_end(struct tl_capture_reader *r)
             if (r->capture->rings[i].state == TL_RING_LIVE)
                 give_back(r, i); // it lives on, unseen
         tell_time(r);
+        if (r->part)
+            tl_capture_append(r, TL_CHUNK_PART, (pid_t)r->part, 0, NULL, 0);
     }
     return r->failure;
 }

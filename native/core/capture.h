@@ -9,8 +9,12 @@
 
 struct tl_capture_reader;
 
-// FD, which stays the caller's, gets the file's header at once, and is only ever appended to.
-struct tl_error *tl_capture_start(struct tl_agent *agent, int fd, struct tl_capture_reader **reader);
+// Has agents record from their start. FD stays the caller's, and is only ever appended to. PART: others
+// append to it too, and it has a header; 0: nobody else does.
+struct tl_error *tl_capture_prepare(struct tl_agent *agent, int fd, unsigned part,
+                                    struct tl_capture_reader **reader);
+// Writes the file's header, and what was recorded since, from now on.
+struct tl_error *tl_capture_begin(struct tl_capture_reader *reader);
 // Appends a chunk that agents know nothing of. 0 or an errno.
 int tl_capture_append(struct tl_capture_reader *reader, enum tl_chunk_type type, pid_t pid, pid_t tid,
                       const void *data, size_t size);

@@ -1,8 +1,9 @@
 #include "trace_reader.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "trace_clock.h"
 
 enum { max_errno = 4095 };
 
@@ -12,14 +13,15 @@ struct tl_trace_block {
     unsigned char bytes[];
 };
 
-struct moment {
-    uint64_t ticks;
-    int64_t ns;
-};
-
 struct newest {
     int32_t tid; // 0: nobody
     uint64_t ticks;
+};
+
+// What a writer has told of the time.
+struct part {
+    int32_t number;
+    uint64_t last, sure;
 };
 
 struct process {
@@ -38,12 +40,12 @@ struct tl_trace_reader {
     uint64_t newest_of_all;
     struct process *processes; // of which it is known where code is
     size_t process_count;
-    struct moment first, last;
-    unsigned moments;
-    double rate;
+    struct tl_trace_clock clock;
+    struct part *parts; // that are not complete
+    size_t part_count;
     uint64_t sure; // what ended before is all there
     bool is_out_of_memory;
-    struct tl_trace_count counts[2][tl_trace_calls][2]; // by architecture, number, and whether it has failed
+    struct tl_trace_count counts[2][tl_trace_calls][tl_trace_outcomes]; // by architecture and number
 };
 
 struct tl_trace_reader *tl_trace_reader_new(void)
@@ -74,35 +76,60 @@ void tl_trace_reader_free(struct tl_trace_reader *reader)
         release(&reader->held[i]);
     for (size_t i = 0; i < reader->process_count; i++)
         drop_maps(reader->processes[i].maps);
+    tl_trace_clock_free(&reader->clock);
     free(reader->processes);
+    free(reader->parts);
     free(reader->held);
     free(reader->newest);
     free(reader->rest);
     free(reader);
 }
 
-// -- the clock
+// -- who has written what
 
-static void tell(struct tl_trace_reader *r, struct moment moment)
+static void update_sure(struct tl_trace_reader *r)
 {
-    if (r->moments == 0) {
-        r->first = moment;
-        r->moments = 1;
-    } else if (moment.ticks > r->first.ticks) {
-        r->last = moment;
-        r->moments = 2;
-        r->rate = (double)(int64_t)((uint64_t)moment.ns - (uint64_t)r->first.ns) /
-                  (double)(moment.ticks - r->first.ticks);
-    }
+    uint64_t sure = UINT64_MAX;
+
+    for (size_t i = 0; i < r->part_count; i++)
+        if (r->parts[i].sure < sure)
+            sure = r->parts[i].sure;
+    // Without any, nothing is known of the one that may come.
+    if (r->part_count)
+        r->sure = sure;
 }
 
-static int64_t time_of(const struct tl_trace_reader *r, uint64_t ticks)
+static void note_part(struct tl_trace_reader *r, int32_t number, uint64_t ticks, bool is_all_there)
 {
-    if (r->moments < 2)
-        return r->first.ns;
-    // What a program has written over its ring may be any number.
-    return (int64_t)((uint64_t)r->last.ns +
-                     (uint64_t)llrint((double)(int64_t)(ticks - r->last.ticks) * r->rate));
+    struct part *part = r->parts;
+
+    while (part < r->parts + r->part_count && part->number != number)
+        part++;
+    if (part == r->parts + r->part_count) {
+        struct part *parts = realloc(r->parts, (r->part_count + 1) * sizeof *parts);
+        if (!parts) {
+            r->is_out_of_memory = true;
+            return;
+        }
+        r->parts = parts;
+        part = &parts[r->part_count++];
+        *part = (struct part){.number = number};
+    }
+    // What had ended when the supervisor looked before is all there; otherwise it has only begun to look.
+    uint64_t sure = is_all_there ? ticks : part->last;
+    part->sure = sure > part->sure ? sure : part->sure;
+    part->last = ticks > part->last ? ticks : part->last;
+    update_sure(r);
+}
+
+static void end_part(struct tl_trace_reader *r, int32_t number)
+{
+    for (size_t i = 0; i < r->part_count; i++)
+        if (r->parts[i].number == number) {
+            r->parts[i] = r->parts[--r->part_count];
+            update_sure(r);
+            return;
+        }
 }
 
 // -- when each thread has ended its last call
@@ -214,8 +241,9 @@ static void take_records(struct tl_trace_reader *r, struct tl_trace_block *block
         memcpy(&record, at, sizeof record);
         if (record.args > 6 || record.size < sizeof record + 8u * record.args || record.size > end - at)
             return; // the program has written over its ring
-        bool is_complete = !(record.flags & TL_RECORD_UNFINISHED);
         bool is_call = !(record.flags & TL_RECORD_SIGNAL);
+        bool is_unseen = (record.flags & (TL_RECORD_UNSEEN | TL_RECORD_UNFINISHED)) == TL_RECORD_UNSEEN;
+        bool is_complete = !(record.flags & (TL_RECORD_UNSEEN | TL_RECORD_UNFINISHED));
         // Otherwise it stands where the thread had come to, behind all that it has done.
         uint64_t ticks = is_complete ? record.end : record.start;
         note_newest(r, chunk->tid, ticks);
@@ -225,6 +253,7 @@ static void take_records(struct tl_trace_reader *r, struct tl_trace_block *block
                  .pid = chunk->pid,
                  .tid = chunk->tid,
                  .has_result = is_complete && is_call,
+                 .is_unseen = is_unseen && is_call,
                  .result = record.result,
                  .data = at,
                  .size = record.size,
@@ -240,7 +269,7 @@ static void take_records(struct tl_trace_reader *r, struct tl_trace_block *block
 static void take_chunk(struct tl_trace_reader *r, struct tl_trace_block *block, const struct tl_chunk *chunk,
                        const unsigned char *at, size_t rest)
 {
-    uint64_t last = r->moments == 2 ? r->last.ticks : 0;
+    uint64_t last = r->clock.moments == 2 ? r->clock.last.ticks : 0;
     struct tl_trace_event event = {.pid = chunk->pid, .tid = chunk->tid, .data = at, .size = chunk->size};
     struct tl_chunk_clock clock;
     struct tl_record following;
@@ -253,9 +282,12 @@ static void take_chunk(struct tl_trace_reader *r, struct tl_trace_block *block, 
         if (chunk->size < sizeof clock)
             return;
         memcpy(&clock, at, sizeof clock);
-        // What had ended when the supervisor looked before is all there; this time it has only begun to look.
-        r->sure = last;
-        tell(r, (struct moment){clock.tsc, clock.realtime_ns});
+        note_part(r, chunk->pid, clock.tsc, chunk->tid == 1);
+        if (!tl_trace_clock_tell(&r->clock, (struct tl_trace_moment){clock.tsc, clock.realtime_ns}))
+            r->is_out_of_memory = true;
+        return;
+    case TL_CHUNK_PART:
+        end_part(r, chunk->pid);
         return;
     case TL_CHUNK_MAPS:
         note_maps(r, chunk->pid, at, chunk->size);
@@ -376,19 +408,23 @@ static void count(struct tl_trace_reader *r, const struct tl_trace_event *event)
 
     if (head.nr < 0 || head.nr >= tl_trace_calls)
         return;
-    struct tl_trace_count *found =
-        &r->counts[!!(head.flags & TL_RECORD_I386)][head.nr][tl_trace_has_failed(event)];
+    enum tl_trace_outcome outcome = event->is_unseen             ? TL_TRACE_UNSEEN
+                                    : tl_trace_has_failed(event) ? TL_TRACE_FAILED
+                                                                 : TL_TRACE_SUCCEEDED;
+    struct tl_trace_count *found = &r->counts[!!(head.flags & TL_RECORD_I386)][head.nr][outcome];
+    found->calls++;
+    if (event->is_unseen)
+        return;
     for (uint64_t most = 1000; bin < tl_trace_bins - 1 && ns >= most; most *= 10)
         bin++;
-    found->calls++;
     found->ns += ns;
     found->bins[bin]++;
 }
 
 const struct tl_trace_count *tl_trace_counts(const struct tl_trace_reader *r, bool is_i386, unsigned nr,
-                                             bool has_failed)
+                                             enum tl_trace_outcome outcome)
 {
-    return &r->counts[is_i386][nr][has_failed];
+    return &r->counts[is_i386][nr][outcome];
 }
 
 const struct tl_trace_event *tl_trace_next(struct tl_trace_reader *r, bool everything)
@@ -411,9 +447,9 @@ const struct tl_trace_event *tl_trace_next(struct tl_trace_reader *r, bool every
             return NULL;
     }
     struct tl_trace_event *event = &r->held[r->given++];
-    event->start = time_of(r, event->from);
-    event->end = event->from == event->ticks ? event->start : time_of(r, event->ticks);
-    if (event->has_result && event->kind == TL_TRACE_CALL)
+    event->start = tl_trace_clock_time(&r->clock, event->from);
+    event->end = event->from == event->ticks ? event->start : tl_trace_clock_time(&r->clock, event->ticks);
+    if ((event->has_result || event->is_unseen) && event->kind == TL_TRACE_CALL)
         count(r, event);
     return event;
 }

@@ -26,6 +26,7 @@ struct tl_trace_event {
     enum tl_trace_kind kind;
     int32_t pid, tid;
     bool has_result;
+    bool is_unseen;            // of a call: nobody saw whether it has returned, and what
     int64_t result;            // of a call; how many were dropped; how the command ended
     int64_t start, end;        // nanoseconds since 1970
     const unsigned char *data; // the record, or a name
@@ -53,8 +54,9 @@ struct tl_trace_blob {
 enum { tl_trace_bins = 6, tl_trace_calls = 1024 };
 struct tl_trace_count {
     uint64_t calls, ns;
-    uint64_t bins[tl_trace_bins]; // under 1 us, 10 us, ... and all others
+    uint64_t bins[tl_trace_bins]; // under 1 us, 10 us, ... and all others; none of those that were not seen
 };
+enum tl_trace_outcome { TL_TRACE_SUCCEEDED, TL_TRACE_FAILED, TL_TRACE_UNSEEN, tl_trace_outcomes };
 
 struct tl_trace_reader;
 
@@ -69,9 +71,9 @@ size_t tl_trace_give_back(struct tl_trace_reader *reader);
 // the reader is asked again.
 const struct tl_trace_event *tl_trace_next(struct tl_trace_reader *reader, bool everything);
 
-// Of all calls that tl_trace_next() has returned, that have returned.
+// Of all calls that tl_trace_next() has returned, but for those that have not.
 const struct tl_trace_count *tl_trace_counts(const struct tl_trace_reader *reader, bool is_i386, unsigned nr,
-                                             bool has_failed);
+                                             enum tl_trace_outcome outcome);
 
 int64_t tl_trace_taken(const struct tl_trace_event *event); // nanoseconds
 bool tl_trace_has_failed(const struct tl_trace_event *event);

@@ -58,7 +58,7 @@ static PyObject *agent_new(PyTypeObject *type, PyObject *args, PyObject *keyword
     if (!object)
         return NULL;
     struct agent_object *self = tl_as_agent(object);
-    struct tl_error *error = tl_agent_new(&self->agent);
+    struct tl_error *error = tl_agent_new(&self->agent, flags);
     if (error) {
         Py_DECREF(object);
         return tl_raise(error);
@@ -193,6 +193,7 @@ static PyMethodDef agent_methods[] = {
     {"capture", tl_agent_object_capture, METH_VARARGS, NULL},
     {"append_chunk", tl_agent_object_append_chunk, METH_VARARGS, NULL},
     {"ticks", tl_agent_object_ticks, METH_NOARGS, NULL},
+    {"begin_capture", tl_agent_object_begin_capture, METH_NOARGS, NULL},
     {"end_capture", tl_agent_object_end_capture, METH_NOARGS, NULL},
     {"enter", agent_enter, METH_O, NULL},
     {"attach", agent_attach, METH_VARARGS, NULL},

@@ -23,7 +23,7 @@ static void classify(struct tl_session *session, bool alone)
             classes[by_descriptor[i]] = TL_RECORDED_FD;
 }
 
-// capture(fd, limit, drop, signals, alone, plans): has agents record calls, and copies the records to a file.
+// capture(fd, part, limit, drop, signals, alone, plans): has agents record calls, for a file or a part of it.
 // ALONE: nobody else wants any call. PLANS: struct tl_capture_plan for each number, and one for all others.
 PyObject *tl_agent_object_capture(PyObject *object, PyObject *args)
 {
@@ -31,10 +31,11 @@ PyObject *tl_agent_object_capture(PyObject *object, PyObject *args)
     struct tl_capture *capture = &self->agent.session->capture;
     const char *plans;
     Py_ssize_t size;
-    unsigned limit;
+    unsigned limit, part;
     int fd, drop, signals, alone;
 
-    if (!PyArg_ParseTuple(args, "iIpppy#:capture", &fd, &limit, &drop, &signals, &alone, &plans, &size))
+    if (!PyArg_ParseTuple(args, "iIIpppy#:capture", &fd, &part, &limit, &drop, &signals, &alone, &plans,
+                          &size))
         return NULL;
     if ((size_t)size != sizeof capture->plans + sizeof capture->other || self->reader) {
         PyErr_SetString(PyExc_ValueError,
@@ -47,7 +48,19 @@ PyObject *tl_agent_object_capture(PyObject *object, PyObject *args)
     capture->drop = (uint32_t)drop;
     capture->signals = (uint32_t)signals;
     classify(self->agent.session, alone);
-    struct tl_error *error = tl_capture_start(&self->agent, fd, &self->reader);
+    struct tl_error *error = tl_capture_prepare(&self->agent, fd, part, &self->reader);
+    if (error)
+        return tl_raise(error);
+    Py_RETURN_NONE;
+}
+
+// begin_capture(): copies the records to the file from now on.
+PyObject *tl_agent_object_begin_capture(PyObject *object, PyObject *unused)
+{
+    struct agent_object *self = tl_as_agent(object);
+
+    (void)unused;
+    struct tl_error *error = self->reader ? tl_capture_begin(self->reader) : NULL;
     if (error)
         return tl_raise(error);
     Py_RETURN_NONE;

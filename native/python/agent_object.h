@@ -31,6 +31,7 @@ PyObject *tl_agent_object_set_rules(PyObject *object, PyObject *args);
 PyObject *tl_agent_object_capture(PyObject *object, PyObject *args);
 PyObject *tl_agent_object_append_chunk(PyObject *object, PyObject *args);
 PyObject *tl_agent_object_ticks(PyObject *object, PyObject *unused);
+PyObject *tl_agent_object_begin_capture(PyObject *object, PyObject *unused);
 PyObject *tl_agent_object_end_capture(PyObject *object, PyObject *unused);
 
 // agent_plans.c: sites that are rewritten.

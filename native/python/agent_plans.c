@@ -1,7 +1,11 @@
 // _native.Agent: the sites that are rewritten.
 #include "agent_object.h"
 
+#include <limits.h>
+#include <linux/futex.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 // gate(): the template of blocks as (code, offset of its system call, ((offset, kind, addend), ...)).
 PyObject *tl_agent_object_gate(PyObject *object, PyObject *unused)
@@ -74,7 +78,9 @@ PyObject *tl_agent_object_answer_plan(PyObject *object, PyObject *args)
         return NULL;
     }
     memcpy(question->plan, plan, (size_t)size);
-    __atomic_store_n(&question->state, TL_QUESTION_ANSWERED, __ATOMIC_RELEASE);
+    __atomic_store_n(&question->state, TL_QUESTION_ANSWERED, __ATOMIC_SEQ_CST);
+    if (__atomic_exchange_n(&question->awaited, 0, __ATOMIC_SEQ_CST))
+        syscall(SYS_futex, &question->state, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
     Py_RETURN_NONE;
 }
 

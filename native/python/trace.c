@@ -86,7 +86,7 @@ static PyObject *memory_of(const struct tl_trace_event *event, PyObject **path, 
     return memory;
 }
 
-// Event(kind, pid, tid, start, end, nr, is i386, args, result, memory, path, text, stack)
+// Event(kind, pid, tid, start, end, nr, flags, args, result, memory, path, text, stack)
 static PyObject *event_new(PyObject *type, const struct tl_trace_event *event)
 {
     bool has_record = event->kind == TL_TRACE_CALL || event->kind == TL_TRACE_SIGNAL;
@@ -108,8 +108,8 @@ static PyObject *event_new(PyObject *type, const struct tl_trace_event *event)
     PyObject *made = NULL;
     if (path && memory && text && result && args)
         made = PyObject_CallFunction(type, "iiiLLiiOOOOOO", event->kind, event->pid, event->tid,
-                                     (long long)event->start, (long long)event->end, record.nr,
-                                     record.flags & TL_RECORD_I386, args, result, memory, path, text, stack);
+                                     (long long)event->start, (long long)event->end, record.nr, record.flags,
+                                     args, result, memory, path, text, stack);
     Py_XDECREF(path);
     Py_XDECREF(memory);
     Py_XDECREF(text);
@@ -418,18 +418,20 @@ static PyObject *reader_write(PyObject *object, PyObject *args)
     Py_RETURN_NONE;
 }
 
-// counts(): (nr, is i386, has failed, calls, nanoseconds, calls by how long they took) of each that there are
+// counts(): (nr, is i386, outcome, calls, nanoseconds, calls by how long they took) of each that there are
 static PyObject *reader_counts(PyObject *object, PyObject *unused)
 {
     PyObject *counts = PyList_New(0);
 
     (void)unused;
-    for (unsigned i = 0; counts && i < 4 * tl_trace_calls; i++) {
-        unsigned nr = i >> 2, is_i386 = i >> 1 & 1, has_failed = i & 1;
-        const struct tl_trace_count *c = tl_trace_counts(as_reader(object)->reader, is_i386, nr, has_failed);
+    for (unsigned i = 0; counts && i < 2 * tl_trace_calls * tl_trace_outcomes; i++) {
+        unsigned outcome = i % tl_trace_outcomes, is_i386 = i / tl_trace_outcomes & 1;
+        unsigned nr = i / tl_trace_outcomes / 2;
+        const struct tl_trace_count *c =
+            tl_trace_counts(as_reader(object)->reader, is_i386, nr, (enum tl_trace_outcome)outcome);
         if (!c->calls)
             continue;
-        PyObject *one = Py_BuildValue("(IiiKK(KKKKKK))", nr, is_i386, has_failed, c->calls, c->ns, c->bins[0],
+        PyObject *one = Py_BuildValue("(IiiKK(KKKKKK))", nr, is_i386, outcome, c->calls, c->ns, c->bins[0],
                                       c->bins[1], c->bins[2], c->bins[3], c->bins[4], c->bins[5]);
         if (!one || PyList_Append(counts, one) < 0)
             Py_CLEAR(counts);

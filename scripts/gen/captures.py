@@ -1,4 +1,4 @@
-"""Write abi/kept_x86_64.py: what a record keeps of each call and of the memory behind its arguments.
+"""Write abi/kept_x86_64.py and abi/kept_i386.py: what a record keeps of a call and of the memory behind its arguments.
 
 By the prototypes that the other scripts have written; native/agent/capture.h tells what an operation is.
 """
@@ -35,6 +35,18 @@ _CONDITIONAL = {
     "futex": tuple([(3, 1, 1, word, 16) for word in (0, 128, 9, 137, 265, 393)]),
     "fcntl": ((2, 2, 1, 5, 32), *[(2, 1, 1, command, 32) for command in (6, 7, 37, 38)], (2, 2, 1, 36, 32)),
 }
+#: The same on i386, where most of these are of another size.
+_CONDITIONAL_I386 = {
+    "prctl": _CONDITIONAL["prctl"],
+    "seccomp": ((2, 1, 0, 2, 4),),
+    "futex": tuple([(3, 1, 1, word, 8) for _, _, _, word, _ in _CONDITIONAL["futex"]]),
+    "futex_time64": _CONDITIONAL["futex"],
+    "fcntl": ((2, 2, 1, 5, 16), *[(2, 1, 1, command, 16) for command in (6, 7)]),
+    "fcntl64": (
+        (2, 2, 1, 5, 16), *[(2, 1, 1, command, 16) for command in (6, 7)], (2, 2, 1, 12, 24), (2, 2, 1, 36, 24),
+        *[(2, 1, 1, command, 24) for command in (13, 14, 37, 38)],
+    ),
+}  # fmt: skip
 #: More of what arguments point to: kind, argument, when, the other argument, size and value.
 _MORE = {
     "capget": ((_FIXED, 1, _AFTER, 0, 24, 0),),
@@ -49,28 +61,40 @@ _MORE = {
     "recvmmsg": ((_MESSAGES, 1, _AFTER | _FILLED, 2, 0, 0),),
     "sendmmsg": ((_MESSAGES, 1, _BEFORE, 2, 0, 0),),
 }
+_SAME = ("capget", "capset", "clone3", "mincore")
+_MORE_I386 = {
+    **{name: _MORE[name] for name in _SAME},
+    "recvmmsg_time64": _MORE["recvmmsg"],
+    "recvmmsg": _MORE["recvmmsg"],
+    "sendmmsg": _MORE["sendmmsg"],
+}
 #: Pointers to numbers: how long these are.
 _NUMBERS = {"uid_t *": 4, "gid_t *": 4, "int *": 4, "unsigned *": 4, "unsigned int *": 4, "timer_t *": 4, "loff_t *": 8,
             "off_t *": 8, "size_t *": 8, "struct robust_list_head * *": 8}  # fmt: skip
+_NUMBERS_I386 = {**_NUMBERS, "off_t *": 4, "size_t *": 4, "struct robust_list_head * *": 4}
 #: Nobody wants to see what these point to.
-_OPAQUE = frozenset({"set_robust_list", "rseq", "futex", "set_tid_address"})
+_OPAQUE = frozenset({"set_robust_list", "rseq", "futex", "futex_time64", "set_tid_address"})
 
 
 def generate(data: Path = ROOT / "data") -> dict[str, str]:
     """Return the files' texts by their paths."""
+    return {f"src/trapline/abi/kept_{arch}.py": _table(arch) for arch in ("x86_64", "i386")}
+
+
+def _table(arch: str) -> str:
     lines = [
         heading("captures.py", "syscalls"),
         "# ruff: noqa: E501\n# fmt: off\n",
         '"""What a record keeps of each call: name, arguments, if it returns a descriptor, struct tl_capture_op."""\n',
         "\nKEPT: dict[int, tuple[str, int, bool, bytes]] = {\n",
     ]
-    for name in sorted(abi.names("x86_64"), key=lambda name: abi.number(name, "x86_64")):
-        nr, signature = abi.number(name, "x86_64"), abi.signature(name, "x86_64")
+    for name in sorted(abi.names(arch), key=lambda name: abi.number(name, arch)):
+        nr, signature = abi.number(name, arch), abi.signature(name, arch)
         if nr < _CALLS:
             args = len(signature.params) if signature.known else 6
             kept = b"".join(_operations(signature))
             lines.append(f'    {nr}: ("{name}", {args}, {signature.returns == "fd"}, {kept!r}),\n')
-    return {"src/trapline/abi/kept_x86_64.py": "".join([*lines, "}\n"])}
+    return "".join([*lines, "}\n"])
 
 
 def _operations(signature: Signature) -> list[bytes]:
@@ -81,9 +105,11 @@ def _operations(signature: Signature) -> list[bytes]:
         if one is not None:
             kind, when, of, size = one
             found.append(_OP.pack(kind, param.index, when, of, size, 0))
-    for arg, when, of, value, size in _CONDITIONAL.get(signature.name, ()):
+    is_i386 = signature.arch == "i386"
+    conditional, more = (_CONDITIONAL_I386, _MORE_I386) if is_i386 else (_CONDITIONAL, _MORE)
+    for arg, when, of, value, size in conditional.get(signature.name, ()):
         found.append(_OP.pack(_IF, arg, when, of, size, value))
-    for kind, arg, when, of, size, value in _MORE.get(signature.name, ()):
+    for kind, arg, when, of, size, value in more.get(signature.name, ()):
         found.append(_OP.pack(kind, arg, when, of, size, value))
     return found
 
@@ -96,8 +122,8 @@ def _operation(signature: Signature, param: Param, is_size: bool) -> tuple[int, 
         return None
     when = _WHEN[param.pointer]
     shape = (
-        structs.layout(param.struct, "x86_64")
-        if param.struct and structs.exists(param.struct, "x86_64")
+        structs.layout(param.struct, signature.arch)
+        if param.struct and structs.exists(param.struct, signature.arch)
         else None
     )
     size_of = signature.param(param.size_of) if param.size_of else None
@@ -125,7 +151,7 @@ def _operation(signature: Signature, param: Param, is_size: bool) -> tuple[int, 
     if is_size:
         return _FIXED, when, 0, 4
     if shape is None:
-        width = _NUMBERS.get(param.ctype)
+        width = (_NUMBERS_I386 if signature.arch == "i386" else _NUMBERS).get(param.ctype)
         if width is None:
             return None
         return (_ARRAY, when, count_of.index, width) if count_of is not None else (_FIXED, when, 0, width)

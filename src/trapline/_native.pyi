@@ -306,7 +306,7 @@ class Agent:
         :param program: the filter that the agent applies to calls of the slow class.
         :param on_unhooked: ``(pid, reason, errno, name)``: a process runs a program that the agent could not enter;
             the reason is one of ``enum tl_unhooked``. Called from any thread.
-        :raises OSError: there are no descriptors or no memory.
+        :raises OSError: the kernel lacks or refuses what the flags need, or there are no descriptors or no memory.
         """
 
     @property
@@ -337,11 +337,19 @@ class Agent:
         :returns: False when there is no room for more.
         """
 
-    def capture(self, fd: int, limit: int, drop: bool, signals: bool, alone: bool, plans: bytes, /) -> None:
-        """Have agents record calls, before the program begins.
+    def capture(
+        self, fd: int, part: int, limit: int, drop: bool, signals: bool, alone: bool, plans: bytes, /
+    ) -> None:
+        """Have agents record calls, before the program begins; the file is left alone.
 
         :param alone: no hook and no rule is about any call.
         :param plans: ``struct tl_capture_plan`` for each number and one for all others; see native/agent/capture.h.
+        """
+
+    def begin_capture(self) -> None:
+        """Write to the file from now on, also what was recorded meanwhile.
+
+        :raises OSError: it cannot be written.
         """
 
     def append_chunk(self, kind: int, pid: int, tid: int, data: bytes, /) -> int: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from trapline.engines.attached import status_field
+from trapline.engines.choose import is_possible
 from trapline.errors import EngineStartError, UnsupportedByEngineError, UsageError
 from trapline.process import Process
 from trapline.session import Session
@@ -46,15 +47,20 @@ class AttachedSession(Session):
         """Take hold of the process; its threads stop for a moment."""
         if self._program is not None:
             raise UsageError("a session starts once; make another one")
-        engine, program = self._launch(self._attach)
-        try:
-            self._begin(engine, program)
-        except BaseException:
-            self._finish()
-            raise
+        self._launch(self._attach, b"")
         return self
 
+    def _take(self, program: Program, executable: bytes) -> None:
+        self._begin(program)
+
+    def _give_up(self) -> None:
+        if self._program is not None:
+            self._finish()
+
     def _attach(self, engine: Engine) -> Program:
+        if self.engine != self._engines[-1] and not is_possible(self.engine):
+            # To find out by trying would stop the program.
+            raise EngineStartError(0, f"engine {self.engine!r} does not work here (`trapline doctor`)")
         try:
             return engine.attach(self._target)
         except NotImplementedError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 
 from trapline import abi
@@ -11,9 +12,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Capture"]
+__all__ = ["Capture", "write_header"]
 
 # native/agent/capture.h
+_FILE, _VERSION = struct.Struct("<8sIIII"), 2
 _OP, _OPS = struct.Struct("<BBBBHH"), 12
 _PLAN = struct.Struct("<BBHHBB")
 _CALLS = 1024
@@ -47,9 +49,12 @@ class Capture:
     :param signals: record that a handler is entered.
     :param paths: record what new descriptors stand for.
     :param stack: record so many KB of each caller's stack, and its registers.
+    :param part: the number of this session's part of a file that others append to, which has a header
+        (:func:`write_header`); 0: nobody else writes to it.
+    :param results: what makes no sense without the results of calls, so that an engine is used that sees them; or "".
     """
 
-    __slots__ = ("drop", "fd", "limit", "names", "paths", "signals", "stack")
+    __slots__ = ("drop", "fd", "limit", "names", "part", "paths", "results", "signals", "stack")
 
     def __init__(
         self,
@@ -61,6 +66,8 @@ class Capture:
         signals: bool = True,
         paths: bool = False,
         stack: int = 0,
+        results: str = "",
+        part: int = 0,
     ) -> None:
         if not 0 <= limit <= 16384:
             raise UsageError(f"of a buffer 0 to 16384 bytes can be kept, not {limit}")
@@ -71,6 +78,8 @@ class Capture:
         self.signals = signals
         self.paths = paths
         self.stack = stack
+        self.results = results
+        self.part = part
 
     @property
     def is_rare(self) -> bool:
@@ -83,21 +92,42 @@ class Capture:
 
         every = "*" in self.names
         plans = [_plan(every, 6, b"", self.stack)] * (_CALLS + 1)
+        # Most calls are like some other one, and a program waits for this.
+        made: dict[tuple[int, bytes, int, bool], bytes] = {}
         for nr, (name, args, returns_fd, kept) in KEPT.items():
             wanted = every or name in self.names
             places = bool(self.stack) and name in _PLACES
             if wanted or places:
-                stack = self.stack if wanted else 0
-                kept = _PATH + kept if returns_fd and self.paths else kept
-                plans[nr] = _plan(True, args, kept, stack, places)
+                key = (
+                    args, _PATH + kept if returns_fd and self.paths else kept,
+                    self.stack if wanted else 0, places,
+                )  # fmt: skip
+                plan = made.get(key)
+                if plan is None:
+                    plan = made[key] = _plan(True, *key)
+                plans[nr] = plan
         return b"".join(plans)
 
 
-def operations(name: str, paths: bool) -> list[tuple[int, ...]]:
-    """Return what is kept of a call: kind, argument, when, the other argument, size and value of each."""
-    from trapline.abi.kept_x86_64 import KEPT
+def write_header(fd: int, limit: int) -> None:
+    """Begin a file.
 
-    nr = abi.number(name, "x86_64") if abi.exists(name, "x86_64") else -1
+    :param limit: how many bytes of a buffer are kept.
+    :raises UsageError: that cannot be done.
+    """
+    header = _FILE.pack(b"tltrace\n", _VERSION, _FILE.size, abi.AUDIT_ARCH["x86_64"], limit)
+    try:
+        os.write(fd, header)
+    except OSError as error:
+        raise UsageError(f"cannot record calls: {error.strerror}") from None
+
+
+def operations(nr: int, arch: str, paths: bool) -> list[tuple[int, ...]]:
+    """Return what is kept of a call: kind, argument, when, the other argument, size and value of each."""
+    if arch == "i386":
+        from trapline.abi.kept_i386 import KEPT
+    else:
+        from trapline.abi.kept_x86_64 import KEPT
     if nr not in KEPT:
         return []
     _, _, returns_fd, kept = KEPT[nr]

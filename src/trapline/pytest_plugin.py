@@ -213,6 +213,7 @@ def record(command: Sequence[str], *, engine: str = "auto", limit: int = 128, **
         words = [
             *_trapline(),
             "trace",
+            "-T",  # results are needed, whatever engine there is
             "--engine",
             engine,
             "--format",

@@ -8,7 +8,7 @@ import time
 
 from trapline import _native
 from trapline.engines.base import Command, Plan, command_error, new_engine
-from trapline.engines.choose import choose, is_possible
+from trapline.engines.choose import choose
 from trapline.errors import (
     EngineStartError,
     HookError,
@@ -140,7 +140,7 @@ class Session:
         rare = capture is not None and capture.is_rare and not plan.hooks and not plan.rules
         self._engines, self.engine_reason = choose(engine, self._needs(plan), rare=rare)
         self.engine = self._engines[0]
-        #: Called when the engine is certain; what an engine holds has not begun by then.
+        #: Called with each engine that is tried; what it holds has not begun by then.
         self.on_engine: Callable[[Session], None] | None = None
         self._plan = plan
         #: Why the record could not be written to its end, an errno, or 0.
@@ -180,60 +180,76 @@ class Session:
         given = (stdio.child[0], stdio.child[1], stdio.child[2])
         command = Command(executable, self.command, environment, self._cwd, given, self._job)
         try:
-            engine, program = self._launch(lambda engine: engine.launch(command))
+            self._launch(lambda engine: engine.launch(command), executable)
         except BaseException:
             stdio.close()
             raise
         finally:
             stdio.close_child()
-        if self._job is not None:
-            self._job.pass_early(program.pidfd)
-        if self.on_engine is not None:
-            self.on_engine(self)
-        try:
-            self._begin(engine, program)
-            self._wait_for_exec(program, executable)
-        except BaseException:
-            self.kill()
-            if self.returncode is None:
-                self._reap(program)
-            self._finish()
-            raise
         return self
 
     def _needs(self, plan: Plan) -> dict[str, str]:
         return plan.needs()
 
-    def _begin(self, engine: Engine, program: Program) -> None:
+    def _begin(self, program: Program) -> None:
+        engine = self._engine
+        assert engine is not None
         self._program = program
-        self._engine = engine
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._started = time.monotonic()
         self._tree = ProcessTree(program.pid)
+        if self._job is not None:
+            self._job.pass_early(program.pidfd)
+        if self.on_engine is not None:
+            self.on_engine(self)
         if any(hook.is_async for hook in self._plan.hooks):
             from trapline.engines.deferred import DeferredHooks
 
             self._deferred = DeferredHooks(self._plan.workers, self._hook_failed, _GRACE_MS / 1000)
         engine.start(program, self._tree, self._defer)
 
-    def _launch(self, launch: Callable[[Engine], Program]) -> tuple[Engine, Program]:
-        """Use the first engine that can; more than one is there only for ``auto``."""
+    def _launch(self, launch: Callable[[Engine], Program], executable: bytes) -> None:
+        """Use the first engine that can; more than one is there only for ``auto``.
+
+        None is asked beforehand whether it can: that takes as long as to start it.
+        """
         left = list(self._engines)
         while True:
             self.engine = left.pop(0)
-            if left and not is_possible(self.engine):
-                self.engine_reason = (
-                    f"the cheapest of those that work here ({self.engine} does not: `trapline doctor`)"
-                )
-                continue
-            engine = new_engine(self.engine, self._plan)
             try:
-                return engine, launch(engine)
+                self._engine = new_engine(self.engine, self._plan)
+                self._take(launch(self._engine), executable)
+                return
             except EngineStartError as error:
+                self._give_up()
                 if error.errno == _EINTR or not left:
                     raise
-                why = str(error.args[1]).partition(". ")[0]  # without the advice, which was taken
-                self.engine_reason = f"the next one that can do what is needed, as {why}"
+                self._passed_over(str(error.args[1]))
+            except BaseException:
+                self._give_up()
+                raise
+
+    def _take(self, program: Program, executable: bytes) -> None:
+        self._begin(program)
+        self._wait_for_exec(program, executable)
+
+    def _give_up(self) -> None:
+        """End what could not be started; the program has done nothing yet that another start would repeat."""
+        program = self._program
+        if program is None:
+            return
+        self.kill()
+        if self.returncode is None:
+            self._reap(program)
+        self._finish()
+
+    def _passed_over(self, why: str) -> None:
+        """Get ready for the next engine."""
+        # Without the advice, which is followed.
+        self.engine_reason = f"the next one that can do what is needed, as {why.partition('. ')[0]}"
+        self._program = self._failure = self.returncode = None
+        self._tree_is_gone = False
+        self._killed_at = 0.0
 
     def _close_pipes(self) -> None:
         if self._stdio is not None:
@@ -359,8 +375,7 @@ class Session:
                 self._deferred.close()
             engine.tables.listener.wait_idle(_GRACE_MS)
         if engine is not None and self._plan.capture is not None and self._program is not None:
-            status = 0 if self.returncode is None else self.returncode
-            self.capture_error = engine.end_capture(self._program.pid, status)
+            self.capture_error = engine.end_capture(self._program.pid, self.returncode)
         if engine is not None:
             engine.close()
         if self._program is not None:

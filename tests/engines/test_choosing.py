@@ -13,6 +13,7 @@ from trapline.engines import choose as choosing
 from trapline.engines.base import ENGINES, STARTABLE
 from trapline.engines.choose import choose, is_possible, next_engine
 from trapline.errors import UnsupportedByEngineError, UsageError
+from trapline.trace.file import count_calls
 
 
 @on("personality")
@@ -75,13 +76,48 @@ def test_an_engine_that_cannot_do_it_is_refused_with_those_that_can(hook):
     assert re.findall(r"\w+", said.partition("--engine ")[2].replace(" or ", " ")) == able
 
 
-def test_an_engine_that_misses_something_here_is_passed_over(monkeypatch):
-    real = choosing.is_possible
-    monkeypatch.setattr("trapline.session.is_possible", lambda name: name != "rewrite" and real(name))
-    engine, reason = chosen([sees_result])
-    assert engine == next(name for name in ("sud", "ptrace") if real(name))
-    assert reason.startswith("the cheapest of those that work here (")
-    assert "`trapline doctor`" in reason
+MISSING = {
+    "membarrier": ("sud", "'rewrite' cannot start: membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE): "),
+    "prctl": ("trap", "'sud' cannot start: prctl(PR_SET_SYSCALL_USER_DISPATCH): "),
+}
+
+
+@pytest.mark.parametrize("missing", MISSING)
+def test_an_engine_that_misses_something_here_is_passed_over(cli, trapline, victim, sys, tmp_path, missing):
+    hooks = tmp_path / "refuses.py"
+    when = ", when=arg(0) == 59" if missing == "prctl" else ""
+    hooks.write_text(
+        f"from trapline import Errno, arg, on\n\n@on({missing!r}{when})\n"
+        "def refuse(call):\n    return call.fail(Errno.EPERM)\n"
+    )
+    inner = [
+        trapline,
+        "run",
+        "-v",
+        "-e",
+        "getuid:retval=17:delay_exit=1us",
+        "--",
+        victim("caller"),
+        sys("getuid"),
+    ]
+    done = cli("run", "--engine", "notify", "-s", str(hooks), "--", *inner)
+    assert (done.returncode, done.stdout) == (0, "17\n")
+    expected, why = MISSING[missing]
+    told = f"trapline: engine {expected}: the next one that can do what is needed, as engine {why}"
+    assert done.stderr.splitlines()[-1] == f"{told}Operation not permitted (EPERM)"
+
+
+def test_a_command_that_an_engine_cannot_enter_is_given_to_the_next(cli, victim, tmp_path):
+    old = victim("execs", "32")
+    record = tmp_path / "record"
+    done = cli("run", "-v", "-e", "getuid:delay_exit=1us", "--", old, "after")
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[-1].startswith("trapline: engine ptrace: ")
+    assert "as engine 'trap' cannot enter the program: it is a 32-bit program" in done.stderr
+    traced = cli("trace", "--format", "raw", "-o", str(record), "--", old, "after")
+    assert (traced.returncode, traced.stdout) == (0, done.stdout)
+    # Whatever was tried before has written nothing.
+    assert count_calls(str(record))["execve"] == 1
 
 
 def test_a_listener_that_is_there_already_makes_auto_go_on(cli, trapline, never_matches, sys, victim):

@@ -47,7 +47,10 @@ def test_a_sound_program_survives_everything(cli):
         (["--timeout", "0.5", "--", "sleep", "100"], "does not end in time"),
         (["-e", "fsync", "--", "true"], "meets none of these faults"),
         (["--error", "EXDEV", "--", "true"], "meets none of these faults"),
-        (["--engine", "notify", "--", "true"], "cannot record calls"),
+        (
+            ["--engine", "notify", "--", "true"],
+            "'notify' cannot tell what a call returns, which decides what is tried",
+        ),
     ],
 )
 def test_nothing_is_survived_by_what_was_not_tried(cli, words, why):

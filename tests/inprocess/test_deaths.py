@@ -131,3 +131,32 @@ def test_a_death_at_any_moment_leaves_nobody_behind(trapline, inside, tmp_path, 
         process.wait()
         assert os.read(reader, 1) == b""
         os.close(reader)
+
+
+# A tracer is told of each new thread, and has to let it go on.
+@pytest.mark.parametrize("inner", ["rewrite", "sud", "trap"])
+def test_a_program_goes_on_while_the_supervisor_is_stopped(trapline, inner):
+    program = (
+        "import os, sys, threading\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.read(1)\n"
+        # Each a site that becomes hot; nobody says how it could be rewritten.
+        "calls = (os.getppid, os.getpgrp, os.getuid, os.getegid)\n"
+        "work = lambda: [call() for _ in range(2000) for call in calls]\n"
+        "threads = [threading.Thread(target=work) for _ in range(4)]\n"
+        "for each in threads: each.start()\n"
+        "for each in threads: each.join()\n"
+        "print('done', flush=True)\n"
+        "sys.stdin.read(1)\n"
+    )
+    command = [trapline, "run", "--engine", inner, "--", "/usr/bin/python3", "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            process.send_signal(signal.SIGSTOP)
+            process.stdin.write(b"x")
+            assert process.stdout.readline() == b"done\n"
+        finally:
+            process.send_signal(signal.SIGCONT)
+        process.stdin.write(b"x")
+        assert process.wait(60) == 0

@@ -14,7 +14,8 @@ HEADER, CALLS = 24, 1024
 
 def test_no_damage_has_the_reader_look_beyond_what_is_there(trapline, victim, tmp_path):
     sources = [
-        NATIVE / "core" / f"{name}.c" for name in ("trace_reader", "trace_text", "trace_call", "text_buffer")
+        NATIVE / "core" / f"{name}.c"
+        for name in ("trace_reader", "trace_clock", "trace_text", "trace_call", "text_buffer")
     ]
     flags = (f"-I{NATIVE / 'core'}", f"-I{NATIVE / 'agent'}", "-D_GNU_SOURCE", "-lm")
     program = victim("damaged_trace", "sanitized", tuple(sources), *flags)

@@ -167,13 +167,6 @@ def test_what_is_rare_is_recorded_where_other_calls_cost_the_least(victim):
     assert engine("mknod", "openat") == engine("*") == "rewrite"
 
 
-def test_notify_names_the_engines_that_record(cli):
-    done = cli("trace", "--engine", "notify", "true")
-    assert done.returncode == 125
-    assert "cannot record calls" in done.stderr
-    assert "rewrite, sud, trap or ptrace" in done.stderr
-
-
 def test_only_what_is_asked_for_is_recorded(recording, record):
     events = record(recording, "cat", "/etc/hostname", names=("openat", "close"))
     assert set(counts(events)) == {"openat", "close"}

@@ -171,7 +171,6 @@ def test_parquet_has_a_row_for_each_call(cli, recorded, tmp_path):
         (["--format", "xml", "--", "true"], "there are text, jsonl, perfetto, html, parquet, raw"),
         (["--format", "raw", "--", "true"], "--format raw needs -o FILE"),
         (["-s", "x", "--", "true"], "-s takes a number"),
-        (["--engine", "notify", "--", "true"], "cannot record calls"),
         (["report", "/nowhere"], "No such file or directory"),
         (["report", "/etc/passwd"], "was not recorded by `trapline trace`"),
         (["-o", "/nowhere/x", "--", "true"], "cannot write '/nowhere/x'"),

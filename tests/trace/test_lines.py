@@ -48,7 +48,7 @@ def chunk(kind: int, data: bytes, tid: int = 7) -> bytes:
 
 
 def clock(ticks: int) -> bytes:
-    return chunk(CLOCK, struct.pack("<Qq", ticks, 10**18 + ticks))
+    return struct.pack("<IIiiQq", CLOCK, 16, 0, 0, ticks, 10**18 + ticks)
 
 
 def record(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Table = tuple[tuple[str, str, str, bool, str], ...]
 
-__all__ = ["add_parser", "main"]
+__all__ = ["add_parser", "main", "say_engine"]
 
 _ENOENT = 2
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
@@ -234,7 +234,7 @@ def run(session: Session, job: Any, *, verbose: bool) -> int:
     if early:
         return -early
     if verbose:
-        session.on_engine = _say_engine
+        session.on_engine = say_engine
     try:
         with session:
             gc.enable()
@@ -261,7 +261,8 @@ def run(session: Session, job: Any, *, verbose: bool) -> int:
         return session.returncode if session.returncode is not None else -2
 
 
-def _say_engine(session: Session) -> None:
+def say_engine(session: Session) -> None:
+    """Say which engine is used, and why."""
     say(f"trapline: engine {session.engine}: {session.engine_reason}\n")
 
 

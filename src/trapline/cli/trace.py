@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trapline.session import Session
     from trapline.trace.file import Event, TraceFile
     from trapline.trace.select import Selection
+    from trapline.trace.summary import Summary
     from trapline.trace.text import TextWriter
 
 __all__ = ["add_parser", "main"]
@@ -87,20 +88,24 @@ class _Consumer:
     """What becomes of events.
 
     :param take: gets each one, or None.
-    :param text: writes them as lines, or None.
+    :param text: returns what writes them as lines, or None. Asked for with the first ones: the program need not wait
+        for all that it takes to write lines.
     :param end: is called behind the last one, with what was read, or None when there was nothing.
     """
 
     def __init__(
         self,
         take: Callable[[Event], object] | None,
-        text: TextWriter | None,
+        text: Callable[[], TextWriter] | None,
         end: Callable[[TraceFile | None], object],
     ) -> None:
-        self._take, self._text, self._end = take, text, end
+        self._take, self._make, self._end = take, text, end
+        self._text: TextWriter | None = None
 
     def feed(self, trace: TraceFile, *, final: bool) -> None:
         """Take what is there."""
+        if self._text is None and self._make is not None:
+            self._text = self._make()
         trace.write(self._text, self._take, final=final)
 
     def end(self, trace: TraceFile | None) -> None:
@@ -111,8 +116,6 @@ class _Consumer:
 def _consumer(options: Options, selection: Selection, out: Output) -> _Consumer:
     """Return what takes events."""
     from trapline.cli.trace_output import Separate
-    from trapline.trace.summary import Summary
-    from trapline.trace.text import TextWriter
 
     name = _format(options)
     if name != "text":
@@ -120,35 +123,53 @@ def _consumer(options: Options, selection: Selection, out: Output) -> _Consumer:
 
         given = formats.consumer(name, out.write, options.last("--output", ""), selection, _number(options))
         return _Consumer(given[0], None, lambda _: given[1]())
-    summary = Summary(selection, options.last("--summary-sort-by", "time"))
+    limit, column = _number(options), _number(options, "--columns", "-a", 40)
     stamps = len(options.all("--timestamps"))
     separate = Separate(options.last("--output", "")) if _is_separate(options) else None
-    writer = TextWriter(
-        separate or (lambda _, text: out.write_bytes(text)),
-        limit=_number(options),
-        column=_number(options, "--columns", "-a", 40),
-        numbers=options.has("--syscall-number"),
-        stacks=options.has("--stack-traces"),
-        pids="separate" if separate is not None else "always" if options.all("--output") else "several",
-        stamp="r" if options.has("--relative-timestamps") else "t" * min(stamps, 3),
-        durations=options.has("--syscall-times"),
-        paths=_paths(options, selection),
-        selection=selection,
-    )
-    sums = options.has("--summary") or options.has("--summary-only")
+    summary = _summary(options, selection)
     # Files have to be followed event by event; all else was counted on the way.
-    counts_here = sums and selection.needs_files
+    counts_here = summary is not None and selection.needs_files
+
+    def writer() -> TextWriter:
+        from trapline.trace.text import TextWriter
+
+        return TextWriter(
+            separate or (lambda _, text: out.write_bytes(text)),
+            limit=limit,
+            column=column,
+            numbers=options.has("--syscall-number"),
+            stacks=options.has("--stack-traces"),
+            pids="separate" if separate is not None else "always" if options.all("--output") else "several",
+            stamp="r" if options.has("--relative-timestamps") else "t" * min(stamps, 3),
+            durations=options.has("--syscall-times"),
+            paths=_paths(options, selection),
+            selection=selection,
+        )
 
     def end(trace: TraceFile | None) -> None:
         if separate is not None:
             separate.close()
-        if sums and not counts_here and trace is not None:
-            summary.add(trace.counts())
-        out.write(summary.text() if sums else "")
+        if summary is not None:
+            if not counts_here and trace is not None:
+                summary.add(trace.counts())
+            out.write(summary.text())
 
     return _Consumer(
-        summary.take if counts_here else None, None if options.has("--summary-only") else writer, end
+        summary.take if summary is not None and counts_here else None,
+        None if options.has("--summary-only") else writer,
+        end,
     )
+
+
+def _summary(options: Options, selection: Selection) -> Summary | None:
+    """Return what counts calls, where a table of them is wanted."""
+    is_wanted = options.has("--summary") or options.has("--summary-only")
+    if not is_wanted and not options.all("--summary-sort-by"):
+        return None
+    from trapline.trace.summary import Summary
+
+    summary = Summary(selection, options.last("--summary-sort-by", "time"))
+    return summary if is_wanted else None
 
 
 def _is_separate(options: Options) -> bool:
@@ -171,20 +192,53 @@ def _output(options: Options) -> Output:
 def _report(options: Options) -> int:
     if len(options.command) != 1:
         raise UsageError("trace report: name one recorded file")
-    from trapline.trace.file import opened
+    from trapline.trace.file import UNSEEN, opened
 
     if _format(options) == "raw":
         raise UsageError("trace report: the file is raw already; choose another format")
+    selection = _selection(options)
     with opened(options.command[0]) as trace, _output(options) as out:
-        consumer = _consumer(options, _selection(options), out)
+        consumer = _consumer(options, selection, out)
         consumer.feed(trace, final=True)
         consumer.end(trace)
+        unseen = sum(calls for _, _, outcome, calls, _, _ in trace.counts() if outcome == UNSEEN)
+    if unseen and selection.by_outcome:
+        say(f"trapline: {unseen} calls are not shown: how they ended was not seen when they were recorded\n")
     return 0
+
+
+def _needs_results(options: Options, selection: Selection, *, follows: bool) -> str:
+    """Return which option makes no sense without results, or ""."""
+    if selection.by_outcome:
+        return "a selection by outcome"
+    if options.has("--top"):
+        return "--top"
+    if options.has("--syscall-times"):
+        return "-T"
+    if follows:
+        return "the following of descriptors"
+    return "-S" if options.last("--summary-sort-by", "name") in ("time", "avg-time", "errors") else ""
+
+
+def _tell_engine(session: Session, options: Options) -> None:
+    from trapline.cli.run import say_engine
+
+    if options.has("--verbose"):
+        say_engine(session)
+    elif (
+        session.engine == "notify"
+        and options.last("--engine", "auto") == "auto"
+        and not options.has("--quiet")
+    ):
+        say(
+            "trapline: calls are shown without results, as engine notify sees them before they run; it is "
+            f"{session.engine_reason}\n"
+        )
 
 
 def _record(options: Options) -> int:
     from trapline import _native
-    from trapline.capture import Capture
+    from trapline.capture import Capture, write_header
     from trapline.cli.run import exit_status, run
 
     selection, limit = _selection(options), _number(options)
@@ -194,11 +248,13 @@ def _record(options: Options) -> int:
     paths = selection.needs_files or is_top or _paths(options, selection)
     if paths:
         names = ("*",) if "*" in names else (*names, *_FOLLOWED)
-    if len(options.all("--attach")) > 1:
-        raise UsageError("trace: -p takes one process; start one trace for each")
-    pid = options.last("--attach", "")
-    if pid and (options.command or not pid.isdigit()):
-        raise UsageError("trace: -p takes a process id, and no command")
+    pids: list[int] = []
+    if options.all("--attach"):
+        from trapline.cli.trace_attach import Watched, numbers
+
+        pids = numbers(options.all("--attach"))
+        if options.command:
+            raise UsageError("trace: -p takes running processes, and no command")
     streams: dict[str, Any] = {}
     if is_top:
         from trapline.cli import trace_top
@@ -206,44 +262,47 @@ def _record(options: Options) -> int:
         trace_top.require()
         streams = trace_top.streams()
     # It would take Ctrl-C for the command's.
-    job = None if pid or is_top else _native.Job()
+    job = None if pids or is_top else _native.Job()
     fd, reading = _file(options.last("--output", "") if raw else "")
     try:
-        capture = Capture(
-            fd,
-            names,
-            limit=limit,
-            drop=options.has("--drop"),
-            signals=selection.wants_signals,
-            paths=raw or paths or _format(options) != "text",
-            stack=_STACK_KEPT if options.has("--stack-traces") else 0,
-        )
-        given: dict[str, Any] = {
-            "engine": options.last("--engine", "auto"),
-            "allow_io_uring": options.has("--allow-io-uring"),
-            "capture": capture,
-        }
-        session: Session
-        if pid:
-            from trapline.attaching import AttachedSession
 
-            session = AttachedSession(int(pid), **given)
+        def capture(part: int = 0) -> Capture:
+            return Capture(
+                fd,
+                names,
+                limit=limit,
+                drop=options.has("--drop"),
+                signals=selection.wants_signals,
+                paths=raw or paths or _format(options) != "text",
+                stack=_STACK_KEPT if options.has("--stack-traces") else 0,
+                results=_needs_results(options, selection, follows=paths),
+                part=part,
+            )
+
+        engine, allow_io_uring = options.last("--engine", "auto"), options.has("--allow-io-uring")
+        session: Session | Watched
+        if pids:
+            if len(pids) > 1:
+                write_header(fd, limit)
+            session = watched = Watched(pids, engine, capture, allow_io_uring=allow_io_uring)
+            name, go = watched.name, watched.watch
         else:
             from trapline.session import Session
 
-            session = Session(options.command, env=_environment(options), job=job, **given, **streams)
+            session = started = Session(
+                options.command, engine=engine, allow_io_uring=allow_io_uring, capture=capture(),
+                env=_environment(options), job=job, **streams,
+            )  # fmt: skip
+            name, go = options.command[0], lambda: run(started, job, verbose=False)
+        session.on_engine = lambda session: _tell_engine(session, options)
         if is_top:
-            name = f"process {pid}" if pid else options.command[0]
-            return trace_top.view(session, (fd, reading), selection, name, attached=bool(pid))
-
-        def go() -> int:
-            return _watch(session) if pid else run(session, job, verbose=options.has("--verbose"))
-
-        from trapline.cli.trace_follow import Follower
+            return trace_top.view(session, (fd, reading), selection, name)
 
         if raw:
             status = go()
         else:
+            from trapline.cli.trace_follow import Follower
+
             with _output(options) as out, Follower(fd, reading, _consumer(options, selection, out)):
                 status = go()
         if session.capture_error:
@@ -273,16 +332,6 @@ def _environment(options: Options) -> dict[str, str] | None:
         else:
             found.pop(name, None)
     return found
-
-
-def _watch(session: Session) -> int:
-    """Wait for the end of a process that is attached to, or for Ctrl-C, and return 0."""
-    try:
-        with session:
-            session.wait()
-    except KeyboardInterrupt:
-        say("trapline: let go of the process\n")
-    return 0
 
 
 #: What has to be seen for descriptors to be known.

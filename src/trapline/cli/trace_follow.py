@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import os
-import threading
+
+from trapline.worker import Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,13 +55,15 @@ class Follower:
         self._behind = behind
         self._given_back = 0
         self.skipped = 0
-        self._finished = threading.Event()
+        # Held until all is there.
+        self._growing = _thread.allocate_lock()
+        self._growing.acquire()
         self._abandoned = False
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="trapline-trace", daemon=True)
+        self._worker: Worker | None = None
 
     def __enter__(self) -> Follower:
-        self._thread.start()
+        self._worker = Worker(self._work)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -69,8 +73,10 @@ class Follower:
 
     def finish(self) -> None:
         """The record is complete: wait until all of it has been taken."""
-        self._finished.set()
-        self._thread.join()
+        if self._worker is not None:
+            self._growing.release()
+            self._worker.join()
+            self._worker = None
 
     def abandon(self) -> None:
         """Nobody wants to know the rest."""
@@ -82,7 +88,7 @@ class Follower:
         trace: TraceFile | None = None
         try:
             while not self._abandoned:
-                final = self._finished.wait(_PERIOD)
+                final = self._growing.acquire(timeout=_PERIOD)
                 size = os.fstat(self._file.fileno()).st_size
                 if trace is None and size >= _HEADER:
                     trace = TraceFile(self._file)

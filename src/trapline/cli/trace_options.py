@@ -31,12 +31,14 @@ OPTIONS: tuple[tuple[str, str, str, bool, str], ...] = (
     ("-f", "--follow-forks", "", True, "accepted: everything that the command starts is always followed; "
      "-ff writes a file for each thread, FILE.TID"),
     ("-q", "--quiet", "", True, "-qq: nothing is said of how threads end"),
-    ("-p", "--attach", "PID", True, "show what a running process does, until it ends or Ctrl-C is pressed"),
+    ("-p", "--attach", "PID", True, "show what running processes do, until they end or Ctrl-C is pressed; several with "
+     "commas or blanks between them"),
     ("-E", "--env", "VAR[=VALUE]", True, "set a variable of the command's environment, or remove it"),
     ("", "--top", "", False, "a live view of what costs the time (pip install 'trapline[tui]')"),
     ("", "--format", "FORMAT", False, "text, jsonl, perfetto, html, parquet, or raw: as `trace report` reads it"),
     ("", "--drop", "", False, "lose calls rather than hold up a thread that makes them faster than they are written"),
-    ("", "--engine", "ENGINE", False, "how calls are caught: auto, rewrite, sud, trap or ptrace"),
+    ("", "--engine", "ENGINE", False, "how calls are caught: auto, rewrite, sud, trap, ptrace, or "
+     "notify, which does not see results"),
     ("", "--allow-io-uring", "", False, "let programs use io_uring, whose operations nobody sees"),
     ("-v", "--verbose", "", False, "say which engine is used and why, on standard error"),
 )  # fmt: skip

@@ -8,10 +8,11 @@ import sys
 import threading
 
 from trapline.errors import TraplineError, UsageError
+from trapline.session import Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from trapline.session import Session
+    from trapline.cli.trace_attach import Watched
     from trapline.trace.file import TraceFile
     from trapline.trace.select import Selection
     from trapline.trace.top import Top
@@ -57,12 +58,10 @@ def streams() -> dict[str, int]:
     return {**streams, "stderr": subprocess.DEVNULL} if os.isatty(2) else streams
 
 
-def view(
-    session: Session, record: tuple[int, int], selection: Selection, name: str, *, attached: bool
-) -> int:
-    """Show what a session's program does until the user quits, and return an exit status.
+def view(session: Session | Watched, record: tuple[int, int], selection: Selection, name: str) -> int:
+    """Show what a program does until the user quits, and return an exit status.
 
-    A command that was started is killed then; a process that was attached to goes on.
+    A command that was started is killed then; processes that were attached to go on.
     """
     from trapline.cli.trace_follow import Follower
     from trapline.trace.top import Top
@@ -93,10 +92,7 @@ def view(
         app = TopView(top, name, state)
         app.run()
         follower.abandon()
-        if attached:
-            session.interrupt()  # type: ignore[attr-defined]
-        else:
-            session.kill()
+        session.kill() if isinstance(session, Session) else session.interrupt()
         waiting.join()
         sys.stdout.flush()
     if failures:

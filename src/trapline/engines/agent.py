@@ -13,7 +13,7 @@ from trapline import _native, abi
 from trapline.bpf import action
 from trapline.engines.base import Program
 from trapline.engines.tables import CallTables
-from trapline.errors import CommandError, EngineStartError, UsageError
+from trapline.errors import CommandError, EngineStartError, TraplineError, UsageError
 from trapline.rules import roles
 
 TYPE_CHECKING = False
@@ -86,16 +86,24 @@ class AgentEngine:
         self.tables = CallTables(plan, action.RET_USER_NOTIF, in_agent=True)
         # So that tests and measurements meet nothing but rewritten sites.
         at_once = os.environ.get(_WISH) == "at-once" and self.flags & _REWRITES
-        self.agent = _native.Agent(
-            self.flags | (_WAITS if at_once else 0),
-            1 if at_once else _THRESHOLD,
-            bool(plan.hide_vdso),
-            self.tables.program.to_bytes(),
-            _warner(self.outcome),
-        )
+        try:
+            self.agent = _native.Agent(
+                self.flags | (_WAITS if at_once else 0),
+                1 if at_once else _THRESHOLD,
+                bool(plan.hide_vdso),
+                self.tables.program.to_bytes(),
+                _warner(self.outcome),
+            )
+        except OSError as error:
+            raise EngineStartError(
+                error.errno or 0,
+                f"engine {self.name!r} cannot start: {error.strerror}. Use --engine notify, or ptrace where hooks "
+                "need results, or run `trapline doctor`",
+            ) from None
         self._spawn: _native.Spawn | None = None
         self._planner: Planner | None = None
         self._command: Command | None = None
+        self._records = False
 
     def launch(self, command: Command) -> Program:
         """Create the process; it is held before its execve."""
@@ -125,42 +133,50 @@ class AgentEngine:
         """Start to answer, and let the program begin."""
         native = self.tables.listen(self.agent.transport(), tree, defer)
         self._classify()
-        if self.plan.capture is not None:
-            self._record(self.plan.capture, program.pid)
+        capture = self.plan.capture
+        if capture is not None:
+            self._record(capture)
         native.start()
         if self.flags & _REWRITES:
             from trapline.engines.planner import Planner
 
             self._planner = Planner(self.agent)
         if self._spawn is None:
+            self._begin_capture(capture, program.pid, self.agent.ticks())
             self.agent.begin()
             return
+        ticks = self.agent.ticks()
         try:
             reason, number = self.agent.enter(self._spawn)
         except OSError as error:
             raise self._error(error.errno or 0, str(error.strerror)) from None
         if reason:
             raise self._error(number, _why(reason, number))
+        self._begin_capture(capture, program.pid, ticks)
 
-    def _record(self, capture: Capture, pid: int) -> None:
-        from trapline.capture import first_call
-
+    def _record(self, capture: Capture) -> None:
+        alone = not self.plan.hooks and not self.plan.rules
         try:
             self.agent.capture(
-                capture.fd,
-                capture.limit,
-                capture.drop,
-                capture.signals,
-                not self.plan.hooks and not self.plan.rules,
-                capture.plans(),
+                capture.fd, capture.part, capture.limit, capture.drop, capture.signals, alone, capture.plans()
             )
         except OSError as error:
             raise EngineStartError(error.errno or 0, f"cannot record calls: {error.strerror}") from None
+
+    def _begin_capture(self, capture: Capture | None, pid: int, ticks: int) -> None:
+        """Write what is recorded. Not before it is certain that no other engine has to: they append to one file."""
+        if capture is None:
+            return
+        try:
+            self.agent.begin_capture()
+        except OSError as error:
+            raise TraplineError(f"cannot record calls: {error.strerror}") from None
+        self._records = True
         command = self._command
         if command is not None and not capture.names.isdisjoint(("*", "execve")):
-            record = first_call(
-                command.executable, command.argv, command.environment, self.agent.ticks(), capture.limit
-            )
+            from trapline.capture import first_call
+
+            record = first_call(command.executable, command.argv, command.environment, ticks, capture.limit)
             self.agent.append_chunk(_RECORDS, pid, pid, record)
 
     def _error(self, number: int, why: str) -> EngineStartError:
@@ -222,9 +238,13 @@ class AgentEngine:
                 total["left"][reason] = total["left"].get(reason, 0) + count
         return total
 
-    def end_capture(self, pid: int, status: int) -> int:
+    def end_capture(self, pid: int, status: int | None) -> int:
         """Write what is left of the record, and how the command has ended."""
+        if not self._records:
+            return 0
         error = self.agent.end_capture()
+        if status is None:
+            return error
         return self.agent.append_chunk(_STATUS, pid, pid, status.to_bytes(4, "little", signed=True)) or error
 
     def close(self) -> None:

@@ -51,8 +51,11 @@ if TYPE_CHECKING:
         def close(self) -> None:
             """Give back what :meth:`start` took; the program has ended."""
 
-        def end_capture(self, pid: int, status: int) -> int:
-            """Write what is left of the record; return 0, or why it could not be written."""
+        def end_capture(self, pid: int, status: int | None) -> int:
+            """Write what is left of the record, and how the command has ended, unless it lives on.
+
+            :returns: 0, or why that could not be written.
+            """
 
 
 __all__ = ["CAPABILITIES", "ENGINES", "Command", "Plan", "Program", "command_error", "new_engine"]
@@ -68,7 +71,7 @@ CAPABILITIES = {
 
 #: Capabilities by engine, the cheapest first. Those that can be started are in STARTABLE.
 ENGINES: dict[str, frozenset[str]] = {
-    "notify": frozenset(),
+    "notify": frozenset({"capture"}),
     "rewrite": frozenset({"result", "change_args", "attach", "capture", "stack"}),
     "sud": frozenset({"result", "change_args", "attach", "capture", "stack"}),
     "trap": frozenset({"result", "change_args", "capture", "stack"}),
@@ -237,11 +240,21 @@ class Plan:
         self.on_error = on_error
         self.on_unhidden = on_unhidden
 
+    def with_hooks(self, more: Sequence[Hook]) -> Plan:
+        """Return the same with further hooks, which are asked last; another engine may still get this one."""
+        plan = object.__new__(Plan)
+        for name in Plan.__slots__:
+            setattr(plan, name, getattr(self, name))
+        plan.hooks = (*self.hooks, *more)
+        return plan
+
     def needs(self) -> dict[str, str]:
         """Return the capabilities that are needed, each with the first hook or rule that needs it."""
         found: dict[str, str] = {}
         if self.capture is not None:
             found["capture"] = "the record"
+            if self.capture.results:
+                found["result"] = self.capture.results
             if self.capture.stack:
                 found["stack"] = "the record of stacks"
         for hook in self.hooks:

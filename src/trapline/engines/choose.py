@@ -35,8 +35,8 @@ def next_engine(engine: str) -> str:
     return next((name for name in STARTABLE[STARTABLE.index(engine) + 1 :] if is_possible(name)), "")
 
 
-#: What an engine cannot do without, as :mod:`trapline.features` names it. The first engine is not asked beforehand:
-#: to try takes longer than to start it, and when it cannot start the next one is taken.
+#: What an engine cannot do without, as :mod:`trapline.features` names it. To ask for all of it takes longer than to
+#: start a command; it is for who has to know without a start.
 _NEEDS = {
     "rewrite": ("sud_exclusive", "ptrace_seize", "memfd_exec", "membarrier_sync_core"),
     "sud": ("sud_exclusive", "ptrace_seize", "memfd_exec"),
@@ -63,8 +63,11 @@ def choose(requested: str, needs: dict[str, str], *, rare: bool = False) -> tupl
     """
     if requested == "auto":
         usable = [name for name in _capable(needs) if name in STARTABLE]
+        if "capture" in needs:
+            # Better a slow record than one without results.
+            usable.sort(key=lambda name: "result" not in ENGINES[name])
         if usable:
-            if rare and "attach" not in needs and "ptrace" in usable and is_possible("ptrace"):
+            if rare and "attach" not in needs and "ptrace" in usable:
                 usable.sort(key=lambda name: name != "ptrace")
                 return usable, "what is to be recorded is rare, and it costs all other calls the least"
             if not needs:

@@ -2,7 +2,7 @@
 
 The filter holds back the calls that somebody hooks; the kernel hands each to this process, and its thread waits for
 the answer. Kernel-enforced, inherited by everything the program starts, and needs no privilege. It sees calls
-before they happen: neither results nor changed arguments are possible.
+before they happen: neither results nor changed arguments are possible, and a record of them has no results.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trapline.engines.base import Command, Plan
+    from trapline.engines.recorder import Recorder
     from trapline.process import ProcessTree
 
 __all__ = ["NotifyEngine"]
@@ -36,6 +37,12 @@ class NotifyEngine:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self._recorder: Recorder | None = None
+        if plan.capture is not None:
+            from trapline.engines.recorder import Recorder
+
+            self._recorder = Recorder(plan.capture, sees_results=False)
+            plan = self.plan = plan.with_hooks(self._recorder.hooks)
         self.tables = CallTables(plan, action.RET_USER_NOTIF, EXEC_CALLS if plan.hide_vdso else ())
         self._transport: _native.Transport | None = None
 
@@ -64,6 +71,8 @@ class NotifyEngine:
     def start(self, program: Program, tree: ProcessTree, defer: Callable[..., None]) -> None:
         """Start to answer."""
         assert self._transport is not None
+        if self._recorder is not None:
+            self._recorder.begin()
         native = self.tables.listen(self._transport, tree, defer)
         self._transport = None
         if self.plan.hide_vdso:
@@ -75,9 +84,9 @@ class NotifyEngine:
     def sites(self) -> None:
         """Nothing is rewritten."""
 
-    def end_capture(self, pid: int, status: int) -> int:
-        """Nothing is recorded by this engine."""
-        return 0
+    def end_capture(self, pid: int, status: int | None) -> int:
+        """Write what is left of the record, and how the command has ended."""
+        return 0 if self._recorder is None else self._recorder.end(pid, status)
 
     def close(self) -> None:
         """The listener owns what there is."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from trapline.worker import Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,8 +26,7 @@ class Planner:
     def __init__(self, agent: _native.Agent) -> None:
         self._agent = agent
         self._catalogue: SiteCatalogue | None = None
-        self._thread = threading.Thread(target=self._run, name="trapline-planner", daemon=True)
-        self._thread.start()
+        self._worker = Worker(self._run)
 
     def _run(self) -> None:
         while True:
@@ -80,4 +79,4 @@ class Planner:
     def close(self) -> None:
         """Answer nobody any more."""
         self._agent.end_plans()
-        self._thread.join()
+        self._worker.join()

@@ -41,7 +41,7 @@ class PtraceEngine:
             from trapline.engines.recorder import Recorder
 
             self._recorder = Recorder(plan.capture)
-            plan.hooks = (*plan.hooks, *self._recorder.hooks)
+            plan = self.plan = plan.with_hooks(self._recorder.hooks)
         self.tables = CallTables(plan, action.RET_TRACE)
 
     def _tracer(self, *, filtered: bool) -> _native.Tracer:
@@ -87,17 +87,14 @@ class PtraceEngine:
         """Start to answer, and let go a command that is held."""
         assert isinstance(program, _Traced)
         if self._recorder is not None:
-            try:
-                self._recorder.begin()
-            except OSError as error:
-                raise EngineStartError(error.errno or 0, f"cannot record calls: {error.strerror}") from None
+            self._recorder.begin()
         self.tables.listen(program.tracer.transport(), tree, defer).start()
         program.release()
 
     def sites(self) -> None:
         """Nothing is rewritten."""
 
-    def end_capture(self, pid: int, status: int) -> int:
+    def end_capture(self, pid: int, status: int | None) -> int:
         """Write what is left of the record, and how the command has ended."""
         return 0 if self._recorder is None else self._recorder.end(pid, status)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import struct
-import threading
 import time
 
 from trapline import abi
-from trapline.capture import operations
-from trapline.errors import MemoryAccessError
+from trapline.capture import operations, write_header
+from trapline.errors import EngineStartError, MemoryAccessError
 from trapline.hooks import Hook
 
 TYPE_CHECKING = False
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Recorder"]
 
 # native/agent/capture.h
-_FILE, _CHUNK, _CLOCK = struct.Struct("<8sIIII"), struct.Struct("<IIii"), struct.Struct("<Qq")
+_CHUNK, _CLOCK = struct.Struct("<IIii"), struct.Struct("<Qq")
 _RECORD, _BLOB = struct.Struct("<HBBiQQq"), struct.Struct("<BBH")
 _RECORDS, _TIME, _GONE, _STATUS = 1, 2, 3, 6
 _AFTER, _NESTED, _PATH = 1, 2, 4
@@ -28,10 +28,10 @@ _STRING, _BUFFER, _ARRAY, _FIXED, _COUNTED, _VECTOR, _MESSAGE, _STRINGS, _IOCTL,
     1, 12
 )
 _BEHIND, _MESSAGES = 12, 13
-_MMSGHDR, _MSGHDR, _MOST_MESSAGES = 64, 56, 8
+_MOST_MESSAGES = 8
 _WHEN_BEFORE, _WHEN_AFTER, _WHEN_FILLED = 1, 2, 4
 _ITEMS, _VECTORS, _POINTERS, _LONGEST = 32, 16, 512, 4096
-_I386, _UNFINISHED, _CUT, _SIGNAL = 1, 2, 4, 8
+_I386, _UNFINISHED, _CUT, _SIGNAL, _UNSEEN = 1, 2, 4, 8, 16
 #: tl_record_max without what is there besides memory.
 _ROOM = 0x8000 - 128
 _PERIOD_NS = 50_000_000
@@ -41,33 +41,37 @@ _ENDS = frozenset({"exit", "exit_group"})
 class _Begun:
     """A call that has not returned."""
 
-    __slots__ = ("blobs", "call", "flags", "name", "nr", "pid", "registers", "start")
+    __slots__ = ("arch", "blobs", "call", "flags", "name", "nr", "pid", "registers", "start")
 
     def __init__(self, call: Call) -> None:
         self.pid, self.nr, self.name = call.pid, call.nr, call.name
-        known = call.arch == "x86_64"
-        self.flags = 0 if known else _I386
-        signature = abi.signature(call.name, "x86_64") if known else None
-        count = len(signature.params) if signature is not None and signature.known else 6
+        self.arch = call.arch
+        self.flags = _I386 if self.arch == "i386" else 0
+        # Not what a multiplexer does: its number is what is written.
+        signature = abi.signature(abi.name(call.nr, call.arch), call.arch)
+        count = len(signature.params) if signature.known else 6
         self.registers = call.raw[:count]
         self.start = time.monotonic_ns()
         self.blobs = b""
 
 
 class Recorder:
-    """Writes what two hooks see, before each call and after it.
+    """Writes what two hooks see, before each call and after it. Several may write to one file.
 
     :param capture: what is wanted.
+    :param sees_results: there is a hook after each call; otherwise the record says that nobody saw how it returned.
     :ivar hooks: to be asked last.
     """
 
-    def __init__(self, capture: Capture) -> None:
+    def __init__(self, capture: Capture, *, sees_results: bool = True) -> None:
         names = tuple(sorted(capture.names))
-        self.hooks = (Hook(names, self._before, None), Hook(names, self._after, None, on_return=True))
+        self.hooks: tuple[Hook, ...] = (Hook(names, self._only, None),)
+        if sees_results:
+            self.hooks = (Hook(names, self._before, None), Hook(names, self._after, None, on_return=True))
         self._capture = capture
         self._begun: dict[int, _Begun] = {}
-        self._operations: dict[str, list[tuple[int, ...]]] = {}
-        self._lock = threading.Lock()
+        self._operations: dict[tuple[str, int], list[tuple[int, ...]]] = {}
+        self._lock = _thread.allocate_lock()
         self._told = 0
         self._error = 0
         self._ended: dict[int, int] = {}
@@ -75,21 +79,25 @@ class Recorder:
     def begin(self) -> None:
         """Write the beginning of the file.
 
-        :raises OSError: that cannot be done.
+        :raises EngineStartError: that cannot be done.
         """
-        data = _FILE.pack(b"tltrace\n", 2, _FILE.size, abi.AUDIT_ARCH["x86_64"], self._capture.limit)
-        data += self._clock(-1_000_000) + self._clock()
-        os.write(self._capture.fd, data)
+        try:
+            if not self._capture.part:
+                write_header(self._capture.fd, self._capture.limit)
+            os.write(self._capture.fd, self._clock(-1_000_000) + self._clock())
+        except OSError as error:
+            raise EngineStartError(error.errno or 0, f"cannot record calls: {error.strerror}") from None
 
-    def end(self, pid: int, status: int) -> int:
-        """Write what has not returned, and how the command ended; return 0 or an errno."""
+    def end(self, pid: int, status: int | None) -> int:
+        """Write what has not returned, and how the command ended, if it has; return 0 or an errno."""
         for tid, begun in list(self._begun.items()):
             self._write(tid, begun, begun.start, 0, _UNFINISHED)
-        for tid, owner in self._ended.items():
-            self._put(_CHUNK.pack(_GONE, 0, owner, tid))
-        self._put(
-            self._clock() + _CHUNK.pack(_STATUS, 4, pid, pid) + status.to_bytes(4, "little", signed=True)
-        )
+        for tid in list(self._ended):
+            self._gone(tid)
+        ended = b""
+        if status is not None:
+            ended = _CHUNK.pack(_STATUS, 4, pid, pid) + status.to_bytes(4, "little", signed=True)
+        self._put(self._clock() + ended)
         return self._error
 
     def signal(self, tid: int, number: int, info: bytes) -> None:
@@ -125,15 +133,27 @@ class Recorder:
         )
         self._put(_CHUNK.pack(_RECORDS, size, begun.pid, tid) + head + registers + begun.blobs)
 
+    def _gone(self, tid: int) -> None:
+        self._put(_CHUNK.pack(_GONE, 0, self._ended.pop(tid), tid))
+
+    def _begin(self, call: Call) -> _Begun:
+        begun = _Begun(call)
+        if call.tid in self._ended:
+            self._gone(call.tid)  # and its number is another thread's now
+        if begun.name in _ENDS:
+            self._ended[call.tid] = call.pid
+        self._keep(call, begun, after=False, result=0)
+        return begun
+
+    def _only(self, call: Call) -> None:
+        begun = self._begin(call)
+        self._write(call.tid, begun, begun.start, 0, _UNFINISHED if begun.name in _ENDS else _UNSEEN)
+
     def _before(self, call: Call) -> None:
         old = self._begun.pop(call.tid, None)
         if old is not None and old.name in ("execve", "execveat"):
             self._write(call.tid, old, old.start, 0)
-        begun = self._begun[call.tid] = _Begun(call)
-        if begun.name in _ENDS:
-            self._ended[call.tid] = call.pid
-        if not begun.flags & _I386:
-            self._keep(call, begun, after=False, result=0)
+        self._begun[call.tid] = self._begin(call)
 
     def _after(self, call: Call) -> None:
         end = time.monotonic_ns()
@@ -141,14 +161,15 @@ class Recorder:
         if begun is None or begun.nr != call.nr:
             return
         result = call.result
-        if not begun.flags & _I386 and not -4095 <= result < 0:
+        if not -4095 <= result < 0:
             self._keep(call, begun, after=True, result=result)
         self._write(call.tid, begun, end, result)
 
     def _keep(self, call: Call, begun: _Begun, *, after: bool, result: int) -> None:
-        known = self._operations.get(begun.name)
+        known = self._operations.get((begun.arch, begun.nr))
         if known is None:
-            known = self._operations[begun.name] = operations(begun.name, self._capture.paths)
+            known = operations(begun.nr, begun.arch, self._capture.paths)
+            self._operations[begun.arch, begun.nr] = known
         for kind, arg, when, of, size, value in known:
             if when & (_WHEN_AFTER if after else _WHEN_BEFORE) and arg < len(begun.registers):
                 keeper = _Keeper(call, begun, arg, after, self._capture.limit)
@@ -164,6 +185,24 @@ def _process_of(tid: int) -> int:
         return tid
 
 
+class _Layout:
+    """How long words are, and what structs of them are like.
+
+    :ivar word: bytes of one.
+    :ivar iovec: address and size.
+    :ivar message: msghdr.
+    :ivar messages: bytes of mmsghdr, which begins with one.
+    """
+
+    def __init__(self, word: int, code: str) -> None:
+        self.word = word
+        self.iovec, self.message = struct.Struct(f"<2{code}"), struct.Struct(f"<7{code}")
+        self.messages = self.message.size + word
+
+
+_LAYOUTS = {"x86_64": _Layout(8, "Q"), "i386": _Layout(4, "I")}
+
+
 class _Keeper:
     """Copies the memory behind one argument."""
 
@@ -171,6 +210,7 @@ class _Keeper:
         self.call, self.begun, self.arg, self.limit = call, begun, arg, limit
         self.flags = _AFTER if after else 0
         self.after = after
+        self.layout = _LAYOUTS[begun.arch]
 
     def add(self, data: bytes, address: int | None = None, flags: int = 0) -> bytes:
         """Append a blob."""
@@ -218,9 +258,10 @@ class _Keeper:
 
     def vector(self, address: int, count: int, left: int, *, nested: bool = False) -> None:
         """Append an array of iovec and what they point to."""
-        data = self.copy(address, 16 * min(count, _VECTORS), nested=nested)
-        for at in range(0, len(data), 16):
-            base, size = struct.unpack_from("<QQ", data, at)
+        one = self.layout.iovec
+        data = self.copy(address, one.size * min(count, _VECTORS), nested=nested)
+        for at in range(0, len(data), one.size):
+            base, size = one.unpack_from(data, at)
             taken = min(size, left)
             left -= taken
             self.copy(base, min(taken, self.limit + 1), nested=True)
@@ -252,28 +293,32 @@ class _Keeper:
         elif kind == _DESCRIPTOR:
             self._path(result)
         elif kind == _BEHIND:
+            # Also on i386 the struct that is meant has such pointers.
             self.copy(self.number(address + value, 8) if address else 0, size, nested=True)
         elif kind == _MESSAGES:
-            for at in range(address, address + _MMSGHDR * min(other, filled, _MOST_MESSAGES), _MMSGHDR):
-                left = self.number(at + _MSGHDR, 4) if self.after else 1 << 62
+            step = self.layout.messages
+            for at in range(address, address + step * min(other, filled, _MOST_MESSAGES), step):
+                left = self.number(at + self.layout.message.size, 4) if self.after else 1 << 62
                 self._message(at, left, nested=True)
 
     def _message(self, address: int, left: int, *, nested: bool = False) -> None:
-        data = self.copy(address, _MSGHDR, nested=nested)
-        if data:
-            name, name_size, vector, count, control, control_size, _ = struct.unpack("<7Q", data)
+        one = self.layout.message
+        data = self.copy(address, one.size, nested=nested)
+        if len(data) == one.size:
+            name, name_size, vector, count, control, control_size, _ = one.unpack(data)
             self.copy(name, min(name_size & 0xFFFFFFFF, 128), nested=True)
             self.vector(vector, count, left, nested=True)
             self.copy(control, min(control_size, 1024), nested=True)
 
     def _strings(self, address: int, most: int) -> None:
         pointers: list[int] = []
+        word = self.layout.word
         while address and len(pointers) < _POINTERS:
-            pointer = self.number(address + 8 * len(pointers), 8)
+            pointer = self.number(address + word * len(pointers), word)
             if not pointer:
                 break
             pointers.append(pointer)
-        self.copy(address, 8 * len(pointers) + 8)
+        self.copy(address, word * len(pointers) + word)
         for pointer in pointers[:most]:
             self.string(pointer, self.limit + 1, nested=True)
 

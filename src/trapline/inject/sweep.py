@@ -221,12 +221,26 @@ def sweep(
         record = os.path.join(folder, "record")
         first = os.path.join(folder, "0")
         os.mkdir(first)
-        tracing = [*trapline, "trace", "--engine", engine, "--format", "raw", "-o", record, "--", *command]
+        # What is plausible at a point depends on what happened there: -T asks for results.
+        tracing = [
+            *trapline,
+            "trace",
+            "-T",
+            "--engine",
+            engine,
+            "--format",
+            "raw",
+            "-o",
+            record,
+            "--",
+            *command,
+        ]
         normal = _run(tracing, timeout, first)
         if normal.status is None:
             raise UsageError("sweep: without any fault the command does not end in time; see --timeout")
         if normal.status in (_TRAPLINE_FAILED, *_NOT_RUN):
             said = normal.stderr.decode(errors="replace").strip().removeprefix("trapline: ")
+            said = said.replace("which -T needs", "which decides what is tried")
             raise UsageError(f"sweep: the command cannot be traced: {said}")
         points = [
             point for point in points_of(read(record), linker=linker) if "*" in wanted or point.call in wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import struct
 import sys
@@ -42,12 +43,21 @@ GOES_ON = frozenset((NEXT, CONDITIONAL, CALL, INDIRECT_CALL))
 _FAR = (1 << 31) - (1 << 16)
 
 
+_LOADING = _thread.allocate_lock()
+
+
 def _load() -> ModuleType:
     """Return iced-x86's extension module without the package around it, 4 ms instead of 40."""
     name = "iced_x86._iced_x86_py"
     module = sys.modules.get(name)
     if module is not None:
         return module
+    # Each session plans in a thread of its own, and the extension can be initialised only once.
+    with _LOADING:
+        return sys.modules.get(name) or _load_first(name)
+
+
+def _load_first(name: str) -> ModuleType:
     # importlib.util would bring contextlib and types with it.
     from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, ModuleSpec, PathFinder
 
@@ -62,7 +72,7 @@ def _load() -> ModuleType:
                 module.__spec__ = spec
                 module.__loader__ = loader
                 loader.exec_module(module)
-                # The extension can be initialised once: a later `import iced_x86` has to find this one.
+                # A later `import iced_x86` has to find this one.
                 sys.modules[name] = module
                 return module
     import iced_x86

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 __all__ = ["Event", "TraceFile", "count_calls", "opened", "read"]
 
 CALL, SIGNAL, BEGUN, GONE, DROPPED, STATUS = range(1, 7)
+#: enum tl_trace_outcome: of calls whose results nobody saw.
+UNSEEN = 2
 _MAGIC = b"tltrace\n"
 _VERSION = 2
 _FILE, _CHUNK = struct.Struct("<8sIIII"), struct.Struct("<II8x")
 _CHUNK_RECORDS = 1
+_I386, _UNFINISHED, _UNSEEN = 1, 2, 16  # enum tl_record_flag
 _PIECE = 1 << 22
 
 
@@ -37,6 +40,7 @@ class Event:
     :ivar args: argument registers, as many as the call has.
     :ivar result: what it has returned, -1 to -4095 an error; of STATUS how the command ended, of DROPPED how many calls
         are missing. None: it has not returned.
+    :ivar unseen: of a call that was recorded where nobody saw results: *result* is None, and it may have returned.
     :ivar memory: what was at an address, before the call and after it.
     :ivar path: what a new descriptor stands for, or "".
     :ivar stack: registers, the address of a piece of its stack, that piece, and where code was; or None.
@@ -57,6 +61,7 @@ class Event:
         "start",
         "text",
         "tid",
+        "unseen",
     )
 
     def __init__(
@@ -67,7 +72,7 @@ class Event:
         start: int,
         end: int,
         nr: int,
-        is_i386: int,
+        flags: int,
         args: tuple[int, ...],
         result: int | None,
         memory: list[tuple[int, bytes, bool]],
@@ -81,7 +86,8 @@ class Event:
         self.start = start
         self.end = end
         self.nr = nr
-        self.arch = "i386" if is_i386 else "x86_64"
+        self.arch = "i386" if flags & _I386 else "x86_64"
+        self.unseen = flags & (_UNSEEN | _UNFINISHED) == _UNSEEN
         self.args = args
         self.result = result
         self.memory = memory
@@ -173,7 +179,8 @@ class TraceFile:
     def counts(self) -> Iterable[tuple[int, int, int, int, int, Sequence[int]]]:
         """Return how often calls were made so far: see :meth:`trapline.trace.summary.Summary.add`.
 
-        :returns: number, whether of i386, whether they failed, calls, nanoseconds, calls by how long they took.
+        :returns: number, whether of i386, outcome (0; 1: failed; 2: not seen), calls, nanoseconds, calls by how long
+            they took.
         """
         return self._reader.counts()
 

@@ -63,6 +63,8 @@ def described(event: Event, limit: int) -> dict[str, Any]:
     else:
         found["args"] = {f"arg{index}": value for index, value in enumerate(event.args)}
     found["result"] = event.result
+    if event.unseen:
+        found["unseen"] = True
     if event.error:
         from trapline.decode.values import errno_text
 
@@ -119,14 +121,18 @@ def _perfetto(write: Callable[[str], object], selection: Selection, limit: int) 
                 add({"ph": "M", "name": "process_name", "pid": event.pid, "args": {"name": event.text}})
         elif event.kind == CALL and selection.wants(event, None):
             found = described(event, limit)
-            args = {**found["args"], **found.get("shown", {}), "result": found["result"]}
+            result = "not seen" if event.unseen else found["result"]
+            args = {**found["args"], **found.get("shown", {}), "result": result}
             if "error" in found:
                 args["error"] = found["error"]
             # Numbers beyond 2^53 would lose digits.
             args = {key: str(value) if isinstance(value, int) else value for key, value in args.items()}
             duration = (event.end - event.start) / 1000 if event.result is not None else 0
             category = "failed" if event.error else "call"
-            add({"ph": "X", "name": event.name, "cat": category, "dur": duration, "args": args, **base})
+            if event.unseen:
+                add({"ph": "i", "s": "t", "name": event.name, "cat": category, "args": args, **base})
+            else:
+                add({"ph": "X", "name": event.name, "cat": category, "dur": duration, "args": args, **base})
         elif event.kind == SIGNAL and selection.wants_signal(event.nr):
             from trapline.decode.values import signal_text
 

@@ -21,6 +21,9 @@ __all__ = ["Page"]
 #: So many calls, the longest, are in the timeline; a page with more would be slow.
 _DRAWN = 100_000
 _LISTED = 40
+_NOTE = (
+    "The engine notify sees calls before they run: what they returned, and how long they took, is not known."
+)
 _NETWORK = frozenset({"connect", "bind", "accept", "accept4", "sendto", "recvfrom"})
 
 
@@ -33,6 +36,7 @@ class Page:
         self._limit = limit
         self._summary = Summary(selection)
         self._names: dict[int, str] = {}
+        self._unseen = False
         self._calls: list[tuple[int, int, int, str, bool]] = []  # duration, start, tid, name, failed
         self._slowest: list[tuple[int, int, str, str]] = []
         self._errors: dict[tuple[str, str], list[str]] = {}
@@ -43,15 +47,19 @@ class Page:
         """Learn one event."""
         if event.kind == BEGUN:
             self._names[event.tid] = event.text
-        if event.kind != CALL or event.result is None or not self._selection.wants(event, None):
+        if event.kind != CALL or (event.result is None and not event.unseen):
             return
+        if not self._selection.wants(event, None):
+            return
+        self._unseen = self._unseen or event.unseen
         self._summary.take(event)
         taken = event.end - event.start
         self._calls.append((taken, event.start, event.tid, event.name, bool(event.error)))
         if len(self._calls) > 2 * _DRAWN:
             self._calls.sort(reverse=True)
             del self._calls[_DRAWN:]
-        if len(self._slowest) < 2 * _LISTED or taken > self._slowest[_LISTED - 1][0]:
+        is_slow = len(self._slowest) < 2 * _LISTED or taken > self._slowest[_LISTED - 1][0]
+        if is_slow and not event.unseen:
             call, result = call_line(event, self._limit)
             self._slowest.append((taken, event.tid, call, result))
             if len(self._slowest) >= 2 * _LISTED:
@@ -107,6 +115,7 @@ class Page:
             for (name, result), calls in sorted(self._errors.items(), key=lambda item: -len(item[1]))
         ]
         text = _PAGE.replace("@DATA@", json.dumps(data, separators=(",", ":")).replace("</", "<\\/"))
+        text = text.replace("@NOTE@", f"<p>{_NOTE}</p>" if self._unseen else "")
         text = text.replace("@SUMMARY@", html.escape(self._summary.text()))
         text = text.replace("@SLOWEST@", _table(("ms", "thread", "call", "result"), slowest))
         text = text.replace("@ERRORS@", _table(("times", "call", "error", "first"), errors[: 4 * _LISTED]))
@@ -142,7 +151,7 @@ th { text-align: left; padding-right: 10px; font-weight: 600 }
 canvas { width: 100%; border: 1px solid #ccc; cursor: crosshair }
 #hint { min-height: 1.4em; font: 12px ui-monospace, monospace }
 </style></head><body>
-<h1>trapline trace</h1>
+<h1>trapline trace</h1>@NOTE@
 <h2>Timeline</h2><p>Turn the wheel to zoom, drag to move, double-click for all of it. Failed calls are red.</p>
 <canvas id="line"></canvas><div id="hint"></div>
 <h2>Calls</h2><pre id="summary">@SUMMARY@</pre>

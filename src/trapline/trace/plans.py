@@ -62,7 +62,7 @@ def named(nr: int, index: int, value: int) -> str:
         return file_mode(value)
     args = [0] * 6
     args[index] = value & (1 << 64) - 1
-    event = Event(CALL, 0, 0, 0, 0, nr, False, tuple(args), 0, [], "", "", None)
+    event = Event(CALL, 0, 0, 0, 0, nr, 0, tuple(args), 0, [], "", "", None)
     return StraceLine(event, 0).argument(signature.params[index])
 
 

@@ -89,6 +89,7 @@ _MOUNTED = (
 )  # fmt: skip
 STRUCTS: dict[str, Callable[[structs.Record], str]] = {
     "stat": _stat,
+    "stat64": _stat,
     "statx": statx_text,
     "sysinfo": _sysinfo,
     "statfs": _statfs,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Selection"]
 
 _SIGNALS = 65
+_OUTCOMES = 3
 #: strace's keys that change nothing here.
 _ALWAYS = {
     "abbrev": "structs are shown as short as strace does without it; --format jsonl has all of them",
@@ -102,6 +103,11 @@ class Selection:
         return found
 
     @property
+    def by_outcome(self) -> bool:
+        """Only calls that end in some ways are shown."""
+        return len(self.status) < _OUTCOMES
+
+    @property
     def wants_signals(self) -> bool:
         """Some signals are shown."""
         return self.signals is None or bool(self.signals)
@@ -117,6 +123,8 @@ class Selection:
 
     def wants(self, event: Event, files: Files | None) -> bool:
         """Whether a call is shown."""
+        if event.unseen and self.by_outcome:
+            return False
         outcome = None if event.result is None else event.error != 0
         return self.wants_outcome(event.name, outcome) and (not self.globs or self._matches(event, files))
 

@@ -8,7 +8,6 @@ from trapline.decode.values import flags_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from trapline.trace.file import Event
     from trapline.trace.strace import StraceLine
 
 __all__ = [
@@ -26,7 +25,6 @@ _AF_INET, _AF_PACKET = (2, 10), 17
 _NETLINK = {0: "NETLINK_ROUTE", 4: "NETLINK_SOCK_DIAG", 9: "NETLINK_AUDIT", 12: "NETLINK_NETFILTER",
             15: "NETLINK_KOBJECT_UEVENT", 16: "NETLINK_GENERIC"}  # fmt: skip
 _ETHERNET = {3: "ETH_P_ALL", 0x800: "ETH_P_IP", 0x806: "ETH_P_ARP", 0x86DD: "ETH_P_IPV6"}
-_MMSGHDR, _MSGHDR = 64, 56
 
 
 def address(data: bytes) -> str:
@@ -120,11 +118,12 @@ def messages(line: StraceLine) -> tuple[list[str], str]:
     shown = line.arguments()
     sends = line.signature.name == "sendmsg"
     if sends or not line.unwritten:
-        text = message(line.event, line.at("msg"), line.limit, None if sends else line.event.result)
+        text = message(line, line.at("msg"), None if sends else line.event.result)
         shown[1] = text or shown[1]
     elif line.failed:
-        data = try_read(line.event.read, line.at("msg"), _MSGHDR)
-        shown[1] = f"{{msg_namelen={int.from_bytes(data[8:12], 'little')}}}" if data else shown[1]
+        data = try_read(line.event.read, line.at("msg"), 7 * line.word)
+        size = int.from_bytes(data[line.word : line.word + 4], "little")
+        shown[1] = f"{{msg_namelen={size}}}" if data else shown[1]
     return shown, ""
 
 
@@ -136,9 +135,9 @@ def several_messages(line: StraceLine) -> tuple[list[str], str]:
         return shown, ""
     start, count = line.at("mmsg"), line.at("vlen") if line.unwritten else line.event.result or 0
     found = []
-    for at in range(start, start + _MMSGHDR * count, _MMSGHDR):
-        size = int.from_bytes(try_read(line.event.read, at + _MSGHDR, 4), "little")
-        text = message(line.event, at, line.limit, None if sends else size)
+    for at in range(start, start + 8 * line.word * count, 8 * line.word):
+        size = int.from_bytes(try_read(line.event.read, at + 7 * line.word, 4), "little")
+        text = message(line, at, None if sends else size)
         if not text:
             return shown, ""
         after = "" if line.unwritten else f", msg_len={size}"
@@ -147,41 +146,45 @@ def several_messages(line: StraceLine) -> tuple[list[str], str]:
     return shown, ""
 
 
-def message(event: Event, start: int, limit: int, left: int | None) -> str:
+def message(line: StraceLine, start: int, left: int | None) -> str:
     """Write a struct msghdr with what it points to."""
-    data = try_read(event.read, start, _MSGHDR)
-    if len(data) < _MSGHDR:
+    read, limit, long = line.event.read, line.limit, line.word
+    data = try_read(read, start, 7 * long)
+    if len(data) < 7 * long:
         return ""
-    word = [int.from_bytes(data[at : at + 8], "little") for at in range(0, _MSGHDR, 8)]
-    name = try_read(event.read, word[0], word[1] & 0xFFFFFFFF) if word[0] else b""
+    word = _words(data, long)
+    name = try_read(read, word[0], word[1] & 0xFFFFFFFF) if word[0] else b""
     shown = [f"msg_name={address(name) if len(name) >= 2 else address_text(word[0])}"]
     shown.append(f"msg_namelen={word[1] & 0xFFFFFFFF}")
     pieces = []
-    vector = try_read(event.read, word[2], 16 * word[3]) if word[2] else b""
+    vector = _words(try_read(read, word[2], 2 * long * word[3]) if word[2] else b"", long)
     rest = (1 << 62) if left is None else left
-    for at in range(0, len(vector) - 15, 16):
-        base, size = (int.from_bytes(vector[at + more : at + more + 8], "little") for more in (0, 8))
+    for base, size in zip(vector[::2], vector[1::2], strict=False):
         taken = min(size, rest)
         rest -= taken
-        inside = try_read(event.read, base, min(taken, limit + 1)) if taken else b""
+        inside = try_read(read, base, min(taken, limit + 1)) if taken else b""
         text = quote(inside, limit) if inside or not taken else address_text(base)
         pieces.append(f"{{iov_base={text}, iov_len={size}}}")
     shown.append(f"msg_iov=[{', '.join(pieces)}]" if word[2] else "msg_iov=NULL")
     shown.append(f"msg_iovlen={word[3]}")
-    control = try_read(event.read, word[4], word[5]) if word[4] and word[5] else b""
+    control = try_read(read, word[4], word[5]) if word[4] and word[5] else b""
     if control:
-        shown.append(f"msg_control={_control(control)}")
+        shown.append(f"msg_control={_control(control, long)}")
     shown.append(f"msg_controllen={word[5]}")
     shown.append(f"msg_flags={flags_text('msg', word[6] & 0xFFFFFFFF)}")
     return f"{{{', '.join(shown)}}}"
 
 
-def _control(data: bytes) -> str:
-    shown, at = [], 0
-    while at + 16 <= len(data):
-        size = int.from_bytes(data[at : at + 8], "little")
-        level, kind = (int.from_bytes(data[at + more : at + more + 4], "little") for more in (8, 12))
-        body = data[at + 16 : at + size]
+def _words(data: bytes, size: int) -> list[int]:
+    return [int.from_bytes(data[at : at + size], "little") for at in range(0, len(data) - size + 1, size)]
+
+
+def _control(data: bytes, word: int) -> str:
+    shown, at, head = [], 0, word + 8
+    while at + head <= len(data):
+        size = int.from_bytes(data[at : at + word], "little")
+        level, kind = _words(data[at + word : at + head], 4)
+        body = data[at + head : at + size]
         where = flags_text("sockopt_level", level)
         if level == 1 and kind == 1:
             numbers = [
@@ -198,7 +201,7 @@ def _control(data: bytes) -> str:
             )
         else:
             shown.append(f"{{cmsg_len={size}, cmsg_level={where}, cmsg_type={kind:#x}}}")
-        if size < 16:
+        if size < head:
             break
-        at += (size + 7) & ~7
+        at += (size + word - 1) & -word
     return f"[{', '.join(shown)}]"

@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     #: Writes the arguments of one call, and what follows its result.
     Special = Callable[[StraceLine], tuple[list[str], str]]
 
-__all__ = ["SPECIAL"]
+__all__ = ["I386", "SPECIAL"]
 
 _DIRENT_LENGTH = 16
+_LOCKS = (5, 6, 7, 12, 13, 14, 36, 37, 38)
 _EPOLL_CTL_DEL = 2
 _DEVICES = (0o020000, 0o060000)
 _NEEDS_MODE = 0o100 | 0o20000000
@@ -50,8 +51,9 @@ def _plain(line: StraceLine) -> list[str]:
 def _execve(line: StraceLine) -> tuple[list[str], str]:
     shown = _plain(line)
     address = line.at("envp")
-    data = try_read(line.event.read, address, 8 * 513) if address else b""
-    count = sum(1 for at in range(0, len(data) - 7, 8) if data[at : at + 8] != bytes(8))
+    word = line.word
+    data = try_read(line.event.read, address, word * 513) if address else b""
+    count = sum(1 for at in range(0, len(data) - word + 1, word) if any(data[at : at + word]))
     if data:
         place = 2 if line.signature.name == "execve" else 3
         shown[place] = f"{address:#x} /* {count} var{'s' if count != 1 else ''} */"
@@ -111,11 +113,14 @@ def _clone3(line: StraceLine) -> tuple[list[str], str]:
 def _fcntl(line: StraceLine) -> tuple[list[str], str]:
     shown = _plain(line)
     command, result = line.at("cmd"), line.event.result
-    if command in (5, 6, 7, 36, 37, 38):
-        data = try_read(line.event.read, line.at("arg"), structs.sizeof("flock"))
-        if len(data) == structs.sizeof("flock"):
-            found = structs.unpack("flock", data)
-            pid = f", l_pid={found.l_pid}" if command in (5, 36) and not line.unwritten else ""
+    if command in _LOCKS:
+        # 64-bit positions, also where words are shorter.
+        layout = "flock" if command in (5, 6, 7) or line.word == 8 else "flock64"
+        size = structs.sizeof(layout, line.arch)
+        data = try_read(line.event.read, line.at("arg"), size)
+        if len(data) == size:
+            found = structs.unpack(layout, data, line.arch)
+            pid = f", l_pid={found.l_pid}" if command in (5, 12, 36) and not line.unwritten else ""
             shown[2] = (
                 f"{{l_type={flags_text('lock_type', found.l_type)}, l_whence={flags_text('seek', found.l_whence)}, "
                 f"l_start={found.l_start}, l_len={found.l_len}{pid}}}"
@@ -274,7 +279,7 @@ def _poll(line: StraceLine) -> tuple[list[str], str]:
     if before or not count:
         shown[0] = poll_text(before, count, line.fd) if line.at("ufds") else "NULL"
     first = b""
-    if line.signature.name == "ppoll" and line.at("tsp"):
+    if line.signature.name in ("ppoll", "ppoll_time64") and line.at("tsp"):
         first = try_read(line.event.read_before, line.at("tsp"), 16)
         shown[2] = timespec_text(first) if first else shown[2]
     if line.unwritten:
@@ -416,3 +421,25 @@ SPECIAL: dict[str, Special] = {
     "rt_sigreturn": _sigreturn,
     "rseq": _numbers("rseq_len", "sig"),
 }
+
+#: Those that are the same where words are shorter; of the others the common text is good enough.
+I386: dict[str, Special] = {
+    name: SPECIAL[name] for name in (
+        "accept4", "capget", "capset", "clone", "clone3", "copy_file_range", "epoll_ctl", "epoll_pwait", "epoll_wait",
+        "execve", "execveat", "fcntl", "futex", "getcwd", "getdents64", "getpeername", "getrandom", "getsockname",
+        "getsockopt", "ioctl", "ioprio_get", "ioprio_set", "membarrier", "mincore", "mknod", "mknodat", "mremap",
+        "msgget", "openat2", "personality", "poll", "prctl", "recvfrom", "recvmmsg", "recvmsg", "rseq",
+        "sched_getaffinity", "sched_getattr", "sched_getparam", "sched_getscheduler", "sched_setaffinity",
+        "sched_setattr", "sched_setparam", "sched_setscheduler", "seccomp", "semget", "sendmmsg", "sendmsg",
+        "setsockopt", "shmget", "socket", "socketpair", "splice", "statx", "syslog", "wait4",
+    )
+} | {
+    "fcntl64": _fcntl,
+    "futex_time64": _futex,
+    "getgroups32": SPECIAL["getgroups"],
+    "getresgid32": SPECIAL["getresgid"],
+    "getresuid32": SPECIAL["getresuid"],
+    "ppoll_time64": _poll,
+    "recvmmsg_time64": several_messages,
+    "setgroups32": SPECIAL["setgroups"],
+}  # fmt: skip

@@ -9,7 +9,7 @@ from trapline.decode.memory import address_text, quote, try_read
 from trapline.decode.values import flags_text
 from trapline.trace.records import STRUCTS
 from trapline.trace.sockets import address as address_text_of
-from trapline.trace.special import SPECIAL
+from trapline.trace.special import I386, SPECIAL
 from trapline.trace.values import sigset_text
 
 TYPE_CHECKING = False
@@ -23,6 +23,8 @@ __all__ = ["StraceLine", "call_line"]
 
 _AT_FDCWD = -100
 _WORDS_SHOWN = 32
+#: Of what mmap2 counts positions in.
+_PAGE = 4096
 _PLAIN_OPEN_FLAGS = frozenset({"pipe2", "dup3"})
 #: Families that have a name for 0 which nobody writes, and those whose numbers are no mistake.
 _NO_ZERO = frozenset({"rwf", "fallocate"})
@@ -43,6 +45,7 @@ class StraceLine(Line):
         self.event = event
         self.path_of = path_of
         self.pending = event.result is None
+        self.word = 4 if self.arch == "i386" else 8
 
     def at(self, name: str) -> int:
         """Return an argument by its name."""
@@ -52,6 +55,28 @@ class StraceLine(Line):
         """Write a descriptor, with its file where that is wanted."""
         path = self.path_of(number) if self.path_of is not None else ""
         return f"{number}<{path}>" if path else str(number)
+
+    def arguments(self) -> list[str]:
+        """Write every argument that counts; one, where words are shorter and a 64-bit number takes two of them."""
+        high = self._halves() if self.word == 4 else {}
+        shown = []
+        for param in self.signature.params:
+            if param.name in high:
+                value = self.values[high[param.name]] << 32 | self.values[param.name]
+                shown.append(str(value - (1 << 64) if value >> 63 else value))
+            elif param.name not in high.values() and self.counts(param):
+                shown.append(self.argument(param))
+        return shown
+
+    def _halves(self) -> dict[str, str]:
+        """Return the names of the high halves of numbers by those of the low ones."""
+        found = {}
+        for name in self.values:
+            for low, high in (("_lo", "_hi"), ("_low", "_high"), ("_low", "_hi"), ("poslo", "poshi")):
+                other = name.removesuffix(low) + high
+                if name.endswith(low) and other in self.values:
+                    found[name] = other
+        return found
 
     def argument(self, param: Param) -> str:
         """Write one argument."""
@@ -64,6 +89,8 @@ class StraceLine(Line):
             return self.fd(value)
         if param.kind == "offset" and self.signature.name == "mmap":
             return hex(value) if value else "0"
+        if param.name == "pgoff" and self.signature.name == "mmap2":
+            return hex(value * _PAGE) if value else "0"
         if param.kind == "flags" and param.family is not None and param.family != "so":
             named = self._enumerated(param.family, value)
             if named:
@@ -119,10 +146,11 @@ class StraceLine(Line):
     def strings(self, read: Callable[[int, int], bytes], address: int) -> str | None:
         """Write argv, or a longer piece of it than elsewhere."""
         shown: list[str] = []
-        for at in range(address, address + 8 * _WORDS_SHOWN, 8):
-            pointer = int.from_bytes(try_read(read, at, 8), "little")
+        for at in range(address, address + self.word * _WORDS_SHOWN, self.word):
+            data = try_read(read, at, self.word)
+            pointer = int.from_bytes(data, "little")
             if not pointer:
-                return f"[{', '.join(shown)}]" if shown or try_read(read, at, 8) else None
+                return f"[{', '.join(shown)}]" if shown or data else None
             string = try_read(read, pointer, self.limit + 1).split(b"\0")[0]
             shown.append(quote(string, self.limit) if try_read(read, pointer, 1) else address_text(pointer))
         return f"[{', '.join(shown)}, ...]"
@@ -154,7 +182,7 @@ def call_line(event: Event, limit: int = 32, path_of: Callable[[int], str] | Non
     name = event.name
     if not line.signature.known:
         return f"{name}({', '.join(map(hex, event.args))})", _result(line, "")
-    special = SPECIAL.get(name)
+    special = SPECIAL.get(name) if line.arch != "i386" else I386.get(name)
     try:
         shown, extra = (line.arguments(), "") if special is None else special(line)
     except (KeyError, IndexError, ValueError, OSError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trapline import abi
 from trapline.errors import UsageError
-from trapline.trace.file import CALL, Event
+from trapline.trace.file import CALL, UNSEEN, Event
 from trapline.trace.files import Files
 
 TYPE_CHECKING = False
@@ -18,7 +18,7 @@ __all__ = ["SORTS", "Summary"]
 
 #: What the table can be sorted by: columns as strace calls them.
 SORTS: dict[str, Callable[[tuple[str, list[int]]], Any]] = {
-    "time": lambda row: (-row[1][2], row[0]),
+    "time": lambda row: (-row[1][2], -row[1][0], row[0]),
     "calls": lambda row: (-row[1][0], row[0]),
     "errors": lambda row: (-row[1][1], row[0]),
     "avg-time": lambda row: (-row[1][2] // max(row[1][0], 1), row[0]),
@@ -50,7 +50,7 @@ class Summary:
 
     def take(self, event: Event) -> None:
         """Count one event."""
-        if event.kind != CALL or event.result is None:
+        if event.kind != CALL or (event.result is None and not event.unseen):
             return
         is_wanted = self._selection is None or self._selection.wants(event, self._files)
         if self._files is not None:
@@ -60,6 +60,8 @@ class Summary:
         found = self.calls.setdefault(event.name, [0] * (4 + len(_BINS)))
         taken = event.end - event.start
         found[0] += 1
+        if event.unseen:
+            return
         found[1] += bool(event.error)
         found[2] += taken
         place = next((index for index, (end, _) in enumerate(_BINS) if taken < end), len(_BINS))
@@ -67,12 +69,16 @@ class Summary:
 
     def add(self, counts: Iterable[tuple[int, int, int, int, int, Sequence[int]]]) -> None:
         """Count what :meth:`trapline.trace.file.TraceFile.counts` returns."""
-        for nr, is_i386, has_failed, calls, nanoseconds, places in counts:
+        for nr, is_i386, outcome, calls, nanoseconds, places in counts:
             name = abi.name(nr, "i386" if is_i386 else "x86_64")
-            if self._selection is not None and not self._selection.wants_outcome(name, bool(has_failed)):
+            has_failed = None if outcome == UNSEEN else bool(outcome)
+            wanted = self._selection
+            if wanted is not None and (
+                not wanted.wants_outcome(name, has_failed) or (has_failed is None and wanted.by_outcome)
+            ):
                 continue
             found = self.calls.setdefault(name, [0] * (4 + len(_BINS)))
-            for index, more in enumerate((calls, calls * has_failed, nanoseconds, *places)):
+            for index, more in enumerate((calls, calls * bool(has_failed), nanoseconds, *places)):
                 found[index] += more
 
     def text(self) -> str:
@@ -99,6 +105,8 @@ class Summary:
     @staticmethod
     def _row(name: str, found: list[int], total: int) -> str:
         count, errors, nanoseconds, *places = found
+        if count and not any(places):  # nobody saw how they returned
+            return f"{'?':>6} {'?':>11} {'?':>11} {count:9d} {'?':>9} {' ' * (8 * len(places))}{name}"
         share = 100 * nanoseconds / total if total else 0.0
         each = nanoseconds // max(count, 1) // 1000
         histogram = " ".join(f"{place or '':>7}" for place in places)

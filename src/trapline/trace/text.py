@@ -118,7 +118,7 @@ class TextWriter:
         files = self._files if self._show_paths else None
         path_of = None if files is None else lambda fd: files.path(event, fd)
         call, result = call_line(event, self._limit, path_of)
-        if event.result is None and event.name not in _EXITS:
+        if event.result is None and not event.unseen and event.name not in _EXITS:
             call = call[:-1] + " <unfinished ...>)"
         if self._numbers:
             call = f"[{event.nr:>4}] {call}"

@@ -16,7 +16,7 @@ __all__ = [
 
 _CSIGNAL = 0xFF
 _STATX_ALL = 0xFFF
-_INFINITY = (1 << 64) - 1
+_INFINITY, _INFINITY_I386 = (1 << 64) - 1, (1 << 32) - 1
 
 
 def clone_flags(bits: int, *, low: bool = True) -> str:
@@ -39,6 +39,8 @@ def limit_text(value: int) -> str:
     """Write a resource limit."""
     if value == _INFINITY:
         return "RLIM64_INFINITY"
+    if value == _INFINITY_I386:
+        return "RLIM_INFINITY"
     return f"{value // 1024}*1024" if value > 1024 and value % 1024 == 0 else str(value)
 
 
