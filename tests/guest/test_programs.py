@@ -26,7 +26,7 @@ def test_busybox_applets(same, busybox, applet):
 
 
 def test_a_filter_reads_what_it_is_given(same, busybox):
-    same(busybox, "sort", "-r", input=b"one\ntwo\nthree\n" * 1000, stdin=None)
+    same(busybox, "sort", "-r", input=b"one\ntwo\nthree\n" * 1000)
 
 
 def test_a_dynamic_program(same):
