@@ -6,6 +6,7 @@
 enum {
     SA_ONSTACK = 0x08000000,
     SA_RESTORER = 0x04000000,
+    SA_RESTART = 0x10000000,
     SA_SIGINFO = 4,
     SA_NODEFER = 0x40000000,
     SS_ONSTACK = 1,
@@ -44,6 +45,8 @@ void tl_install_action(int number, const struct tl_action *wanted)
     if (tl_needs_signal(number) || wanted->handler > 1) {
         action.handler = (uint64_t)tl_on_signal;
         action.flags = (wanted->flags & ~(SA_NODEFER | SA_RESETHAND)) | SA_SIGINFO | SA_ONSTACK | SA_RESTORER;
+        if (wanted->handler == 1) // and so ends no call
+            action.flags |= SA_RESTART;
     }
     tl_kernel_action(number, &action, NULL);
 }
@@ -81,12 +84,20 @@ void tl_hide_signals(struct tl_thread *thread)
     tl_restore_signals(thread);
 }
 
-void tl_block_signals(struct tl_thread *thread)
+static void block(struct tl_thread *thread, tl_sigset mask)
 {
-    tl_sigset mask = tl_all_signals();
-
     thread->mask_is_full = true;
     tl_raw(__NR_rt_sigprocmask, SIG_BLOCK, (long)&mask, 0, 8, 0, 0); // what the program blocks stays blocked
+}
+
+void tl_block_signals(struct tl_thread *thread)
+{
+    block(thread, tl_all_signals());
+}
+
+void tl_block_all(struct tl_thread *thread)
+{
+    block(thread, ~(tl_sigset)0);
 }
 
 void tl_restore_signals(struct tl_thread *thread)

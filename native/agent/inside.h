@@ -125,9 +125,8 @@ struct tl_thread {
     bool has_no_clock;      // the program has forbidden itself to read the time stamp counter
     int32_t sent;           // the signal that the agent sends itself, for the program
     tl_sigset mask;         // as the program set it, without tl_held_signals
-    tl_sigset
-        waiting; // arrived while another signal is pending, and are in the kernel until that is delivered
-    struct tl_stack stack; // the alternate stack that the program set
+    tl_sigset waiting;      // arrived when they could not be delivered, and are in the kernel again
+    struct tl_stack stack;  // the alternate stack that the program set
     struct tl_handlers *handlers;
     struct tl_mailbox *mailbox;
     int32_t tid;
@@ -239,9 +238,9 @@ long tl_perform_native(struct tl_thread *thread);
 long tl_clone(struct tl_thread *thread, struct tl_thread *child);
 _Noreturn void tl_exit_thread(long status, uint32_t *state);
 _Noreturn void tl_resume(struct tl_thread *thread);
-_Noreturn void tl_sigreturn(uint64_t stack);
+_Noreturn void tl_sigreturn(struct tl_context *context); // in a thread's record; nothing is pending then
 void tl_restorer(void);
-extern const char tl_raw_done[], tl_restorer_done[], tl_segment_done[];
+extern const char tl_raw_done[], tl_sigreturn_start[], tl_restorer_done[], tl_segment_done[];
 int tl_copy(void *to, const void *from, size_t size); // 0, or -EFAULT
 // Up to a NUL, and with it: how many bytes, or -EFAULT. May write up to 7 bytes more, but no more than SIZE.
 long tl_copy_string(void *to, const void *from, size_t size);
@@ -299,6 +298,7 @@ long tl_kernel_action(int number, const struct tl_action *action, struct tl_acti
 void tl_install_action(int number, const struct tl_action *wanted);
 bool tl_is_on_stack(const struct tl_stack *stack, uint64_t sp);
 void tl_block_signals(struct tl_thread *thread);
+void tl_block_all(struct tl_thread *thread); // those of faults too: no bad address may be met
 void tl_restore_signals(struct tl_thread *thread);
 void tl_show_signals(struct tl_thread *thread, bool alone, tl_sigset mask);
 void tl_hide_signals(struct tl_thread *thread);
@@ -415,6 +415,7 @@ void tl_sites_forget(uint64_t start, uint64_t end);
 bool tl_show_program(uint64_t at[registers]);
 bool tl_put_right(int number, uint64_t at[registers]);
 bool tl_is_extra_step(uint64_t address);
+void tl_repeat_in_block(uint64_t at[registers]);
 bool tl_is_trapping(uint8_t byte);
 extern const char tl_gate[], tl_gate_flags_saved[], tl_gate_flags_back[], tl_gate_patch[], tl_gate_decided[];
 extern const char tl_gate_rax_back[], tl_gate_pass[], tl_gate_after[], tl_gate_return[];

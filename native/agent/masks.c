@@ -81,19 +81,33 @@ long tl_call_rt_sigpending(struct tl_thread *thread)
     return tl_write(thread->args[0], &set, sizeof set) ? 0 : -EFAULT;
 }
 
-long tl_call_rt_sigtimedwait(struct tl_thread *thread)
+// Takes one of SET that is held, as the kernel takes those that it has.
+static long take_held(struct tl_thread *thread, tl_sigset set)
 {
-    tl_sigset set;
-
-    if (!thread->held_pending || thread->args[3] != sizeof set ||
-        !tl_read(&set, thread->args[0], sizeof set) || !(set & thread->held_pending))
-        return tl_perform(thread);
     int number = __builtin_ctzll(set & thread->held_pending) + 1;
     const struct tl_siginfo *info = tl_held_info(thread, number);
+
     if (thread->args[1] && !tl_write(thread->args[1], info, sizeof *info))
         return -EFAULT;
     thread->held_pending &= ~tl_bit(number);
     return number;
+}
+
+long tl_call_rt_sigtimedwait(struct tl_thread *thread)
+{
+    tl_sigset set;
+
+    if (thread->args[3] != sizeof set || !tl_read(&set, thread->args[0], sizeof set) ||
+        !(set & thread->held_blocked))
+        return tl_perform(thread);
+    // Until it has waited the kernel keeps them: of one that is held meanwhile the kernel's wait knows
+    // nothing.
+    tl_sigset held = set & thread->held_blocked;
+    tl_raw(__NR_rt_sigprocmask, SIG_BLOCK, (long)&held, 0, 8, 0, 0);
+    long result = set & thread->held_pending ? take_held(thread, set) : tl_perform(thread);
+    if (!thread->pending)
+        tl_raw(__NR_rt_sigprocmask, SIG_SETMASK, (long)&thread->mask, 0, 8, 0, 0);
+    return result;
 }
 
 // Calls that wait with a mask of their own: what we hold must stay out of it.

@@ -348,7 +348,7 @@ long tl_call_clone(struct tl_thread *thread)
 
     if (!clone_arguments(thread, &flags, &stack))
         return tl_perform(thread); // it will fail
-    tl_block_signals(thread);
+    tl_block_all(thread);          // a child is not to find one that came to its parent
     if (thread->pending) {
         thread->aborted = 1;
         return 0;
@@ -419,7 +419,7 @@ long tl_call_exit_group(struct tl_thread *thread)
 
 long tl_call_exit(struct tl_thread *thread)
 {
-    tl_block_signals(thread);
+    tl_block_all(thread); // its actions are not there for long
     tl_mailbox_leave(thread);
     handlers_leave(thread);
     tl_exit_thread((long)thread->args[0], &thread->state);

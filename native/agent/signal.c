@@ -67,7 +67,15 @@ static void hold(struct tl_thread *thread, int number, const struct tl_siginfo *
     thread->held_pending |= tl_bit(number);
 }
 
-// Where a signal that the program blocks has ended a call, the call begins again: the program is not to know.
+// Somebody has sent a signal that the program blocks or ignores, and only the agent has the kernel deliver
+// it.
+static bool is_unseen(const struct tl_thread *thread, int number, const struct tl_siginfo *info)
+{
+    return info->code <= 0 && (is_held(thread, number) ||
+                               (tl_needs_signal(number) && thread->handlers->action[number].handler == 1));
+}
+
+// Where such a signal has ended a call, the call begins again: the program is not to know.
 static void repeat_call(const struct tl_thread *thread, struct tl_context *context)
 {
     uint64_t *rip = &context->regs[RIP];
@@ -78,8 +86,10 @@ static void repeat_call(const struct tl_thread *thread, struct tl_context *conte
         *rip = (uint64_t)tl_perform_window;
     else if (*rip == (uint64_t)tl_perform_int80_done)
         *rip = (uint64_t)tl_perform_int80_window;
-    else
+    else {
+        tl_repeat_in_block(context->regs);
         return;
+    }
     context->regs[RAX] = (uint64_t)thread->nr;
 }
 
@@ -210,16 +220,33 @@ static bool enter_handler(struct tl_thread *thread, int number, const struct tl_
     return true;
 }
 
+// Gives the signal back to the kernel, which has it wait, blocked, until a sigreturn sets the program's mask.
+static void postpone(struct tl_thread *thread, const struct tl_siginfo *info, struct tl_context *context)
+{
+    thread->waiting |= tl_bit(info->number);
+    context->mask |= tl_bit(info->number);
+    tl_raw(__NR_rt_tgsigqueueinfo, thread->pid, thread->tid, info->number, (long)info, 0, 0);
+}
+
+// Is the agent in a signal handler, or about to leave by a sigreturn? What the program goes on with is
+// settled then. Few signals come there: those that the agent itself may need, when somebody sends them.
+static bool is_settled(const struct tl_thread *thread, const struct tl_context *context)
+{
+    uint64_t on_stack =
+        context->regs[RSP] - ((uint64_t)thread + tl_signal_stack); // 0: the agent's own, empty
+
+    return is_within(context->regs[RIP], tl_sigreturn_start, tl_restorer_done) ||
+           (on_stack - 1 < tl_thread_size - tl_signal_stack && is_in_agent(context->regs[RIP]));
+}
+
 // Keeps the signal until the call is over; nothing else comes meanwhile, but for what the call itself raises.
 static void defer(struct tl_thread *thread, const struct tl_siginfo *info, struct tl_context *context)
 {
     uint64_t save = (uint64_t)thread + tl_vector_save;
     size_t size = vector_size(context);
 
-    if (thread->pending) { // waits in the kernel then, blocked until the first one is delivered
-        thread->waiting |= tl_bit(info->number);
-        context->mask |= tl_bit(info->number);
-        tl_raw(__NR_rt_tgsigqueueinfo, thread->pid, thread->tid, info->number, (long)info, 0, 0);
+    if (thread->pending) {
+        postpone(thread, info, context);
         return;
     }
     thread->deferred.context = *context;
@@ -259,6 +286,7 @@ void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *contex
     struct tl_thread *thread = tl_this_thread();
     uint64_t at[registers], rip = context->regs[RIP];
 
+    thread->waiting &= ~tl_bit(number);
     bool is_ours_to_do =
         info->code == user_dispatch_code || (info->code == seccomp_code && info->error == tl_trap_data);
     if (number == SIGSYS && is_ours_to_do && !is_in_agent(rip)) {
@@ -284,6 +312,16 @@ void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *contex
         defer(thread, info, context);
         return;
     }
+    if (is_unseen(thread, number, info)) {
+        if (is_held(thread, number))
+            hold(thread, number, info);
+        repeat_call(thread, context);
+        return;
+    }
+    if (info->code <= 0 && is_settled(thread, context)) {
+        postpone(thread, info, context);
+        return;
+    }
     __builtin_memcpy(at, context->regs, sizeof at);
     bool is_step = number == SIGTRAP && info->code == trace_code;
     if ((number == SIGTRAP || number == SIGILL) && info->code > 0 && tl_process.patch_count) {
@@ -306,14 +344,10 @@ void tl_on_signal(int number, struct tl_siginfo *info, struct tl_context *contex
             at[R11] = at[EFLAGS];
         }
     } else if (is_within(rip, tl_image, tl_blocks_start)) {
-        if (is_fault(number, info) && thread->sent != number) {
+        if (is_fault(number, info) && thread->sent != number)
             fall_back(thread, info); // a bug of ours
-        } else if (is_held(thread, number) && info->code <= 0) {
-            hold(thread, number, info);
-            repeat_call(thread, context);
-        } else {
+        else
             defer(thread, info, context);
-        }
         return;
     } else if (tl_process.patch_count && tl_show_program(at) && (is_filtered || is_step)) {
         info->sys.address = at[RIP];
@@ -334,9 +368,7 @@ _Noreturn void tl_deliver(struct tl_thread *thread)
         context->mask = thread->mask;
         tl_rules_handled(thread, thread->regs[RIP], thread->regs[RSP]);
     }
-    thread->pending = 0;
-    thread->waiting = 0;
-    tl_sigreturn((uint64_t)context);
+    tl_sigreturn(context);
 }
 
 // To the program with all of its registers, and with a fresh vector state.
@@ -344,6 +376,7 @@ _Noreturn void tl_resume_with(struct tl_thread *thread, tl_sigset mask)
 {
     struct tl_context *context = &thread->deferred.context;
 
+    thread->pending = 1; // what comes now waits
     *context = (struct tl_context){.mask = mask, .segments = plain_segments};
     context->flags = 2 | 4; // segments holds ss
     context->stack =
@@ -351,7 +384,7 @@ _Noreturn void tl_resume_with(struct tl_thread *thread, tl_sigset mask)
     if (thread->state != TL_THREAD_LIVE) // the agent has left it
         context->stack = (struct tl_stack){.flags = SS_DISABLE};
     __builtin_memcpy(context->regs, thread->regs, sizeof context->regs);
-    tl_sigreturn((uint64_t)context);
+    tl_sigreturn(context);
 }
 
 long tl_call_rt_sigreturn(struct tl_thread *thread)
@@ -359,15 +392,15 @@ long tl_call_rt_sigreturn(struct tl_thread *thread)
     uint64_t at = thread->regs[RSP];
     struct tl_context context;
 
-    // From here to the kernel's sigreturn nothing may come in between.
     tl_block_signals(thread);
-    if (thread->pending) {
-        thread->aborted = 1;
-        return 0;
-    }
     if (!tl_read(&context, at, sizeof context)) {
         const struct tl_siginfo fault = {.number = SIGSEGV, .code = kernel_code};
         tl_force(thread, &fault);
+        return 0;
+    }
+    // From here to the kernel's sigreturn nothing may come in between: what nevertheless does is postponed.
+    if (__atomic_exchange_n(&thread->pending, 1, __ATOMIC_RELAXED)) {
+        thread->aborted = 1;
         return 0;
     }
     struct tl_stack stack = context.stack;
@@ -388,7 +421,6 @@ long tl_call_rt_sigreturn(struct tl_thread *thread)
         tl_rules_handled(thread, context.regs[RIP], context.regs[RSP]);
         thread->deferred.context = context;
         thread->deferred.info = *tl_held_info(thread, number);
-        thread->pending = 1;
         __builtin_memcpy(thread->regs, context.regs, sizeof thread->regs);
         return (long)context.regs[RAX];
     }
@@ -396,5 +428,5 @@ long tl_call_rt_sigreturn(struct tl_thread *thread)
     thread->mask_is_full = false;
     tl_trace_returned(thread, context.mask | thread->held_blocked, (long)context.regs[RAX]);
     thread->deferred.context = context; // the frame is the program's, and may be read-only
-    tl_sigreturn((uint64_t)&thread->deferred.context);
+    tl_sigreturn(&thread->deferred.context);
 }

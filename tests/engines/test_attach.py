@@ -352,15 +352,16 @@ def test_the_supervisor_s_death_lets_it_go_on(attaching, program, tmp_path):
         "import os, sys, trapline\n"
         "@trapline.on('getppid')\n"
         "def hook(call):\n"
-        "    os.write(1, b'held'); import threading; threading.Event().wait()\n"
-        f"trapline.Session.attach({process.pid}, hooks=[hook], engine={attaching!r}).wait()\n"
+        "    os.write(1, b'asked'); import threading; threading.Event().wait()\n"
+        f"session = trapline.Session.attach({process.pid}, hooks=[hook], engine={attaching!r})\n"
+        "os.write(1, b'held')\n"
+        "session.wait()\n"
     )
     supervisor = subprocess.Popen([python.executable, "-c", script], stdout=subprocess.PIPE)
-    while not is_held(process.pid):
-        time.sleep(0.001)
+    assert supervisor.stdout.read(4) == b"held"
     process.stdin.write(b"\n")
     process.stdin.flush()
-    assert supervisor.stdout.read(4) == b"held"
+    assert supervisor.stdout.read(5) == b"asked"
     supervisor.kill()
     supervisor.communicate()
     assert int(process.stdout.readline()) == os.getpid()

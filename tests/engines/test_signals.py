@@ -368,8 +368,9 @@ def test_the_size_of_the_terminal_reaches_the_program(terminal, trapline, engine
     import termios
 
     program = (
-        "import os, signal; signal.signal(signal.SIGWINCH, lambda *a: print(os.get_terminal_size()));"
-        "print('ready', flush=True); signal.pause()"
+        "import os, signal; r, w = os.pipe(); os.set_blocking(w, False); signal.set_wakeup_fd(w);"
+        "signal.signal(signal.SIGWINCH, lambda *a: print(os.get_terminal_size()));"
+        "print('ready', flush=True); os.read(r, 1)"
     )
     one = terminal(
         trapline, "run", "--engine", engine, "-s", never_matches, "--", python.executable, "-c", program

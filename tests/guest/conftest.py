@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,9 @@ class Assembled:
 
     def __call__(self, text: str) -> bytes:
         if text not in self._known:
-            source, target, flat = (self._folder / name for name in ("code.S", "code.o", "code.bin"))
+            # Threads of a test may ask at the same time.
+            folder = Path(tempfile.mkdtemp(dir=self._folder))
+            source, target, flat = (folder / name for name in ("code.S", "code.o", "code.bin"))
             source.write_text(f".intel_syntax noprefix\n.text\n{text}\n")
             subprocess.run(["gcc", "-c", source, "-o", target], check=True)
             subprocess.run(["objcopy", "-O", "binary", "-j", ".text", target, flat], check=True)

@@ -64,7 +64,7 @@ os._exit(os.write(1, b"end\\n"))
 PERL = """
 use Time::HiRes "ualarm";
 my %h; $h{$_ % 7}++ for 1..10000; print join(",", map {"$_=$h{$_}"} sort keys %h), "\\n";
-$SIG{ALRM} = sub { die "alarm\\n" }; ualarm(20000); eval { 1 while 1 }; print $@; exit 5;
+$SIG{ALRM} = sub { die "alarm\\n" }; eval { ualarm(20000); 1 while 1 }; print $@; exit 5;
 """
 
 

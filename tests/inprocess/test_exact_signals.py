@@ -73,3 +73,15 @@ def test_threads_are_cancelled_in_calls_and_nothing_they_did_is_lost(exact, buil
 
 def test_every_queued_signal_arrives_once(exact):
     exact("signals/queue_storm", asked=("4", "100"))
+
+
+def test_signals_that_are_blocked_or_ignored_end_no_call(exact):
+    exact("signals/unseen")
+
+
+def test_a_signal_that_comes_around_the_call_that_waits_for_it_is_taken(exact):
+    exact("signals/awaited", asked=("300",))
+
+
+def test_signals_that_an_engine_needs_may_be_sent_at_any_moment(exact):
+    exact("signals/flood", asked=("200",))

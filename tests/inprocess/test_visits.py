@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import subprocess
@@ -64,14 +65,20 @@ def fields(path: str) -> dict[str, str]:
     return dict(line.split(":\t", 1) for line in Path(path).read_text().splitlines() if ":\t" in line)
 
 
+def threads_of(pid: int) -> dict[str, dict[str, str]]:
+    """The status of each thread; one may end while they are asked."""
+    found = {}
+    for task in sorted(os.listdir(f"/proc/{pid}/task"), key=int):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found[task] = fields(f"/proc/{pid}/task/{task}/status")
+    return found
+
+
 def outside(pid: int) -> dict[str, Any]:
     """What the kernel says of a process, apart from what changes by itself."""
     # Masks are checked by the threads themselves: in some calls the kernel shows that of the call.
     kept = ("SigIgn", "SigCgt", "ShdPnd", "SigPnd", "Seccomp", "NoNewPrivs", "TracerPid")
-    tasks = {}
-    for task in sorted(os.listdir(f"/proc/{pid}/task"), key=int):
-        told = fields(f"/proc/{pid}/task/{task}/status")
-        tasks[task] = {name: told[name] for name in kept}
+    tasks = {task: {name: told[name] for name in kept} for task, told in threads_of(pid).items()}
     descriptors = {name: os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")}
     maps = [line.split() for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
     return {"tasks": tasks, "descriptors": descriptors, "maps": [(words[0], words[1]) for words in maps]}
@@ -81,8 +88,7 @@ def wait_until_asleep(pid: int) -> None:
     """Wait until all threads of the victim but three are in a call that waits."""
 
     def awake() -> int:
-        tasks = os.listdir(f"/proc/{pid}/task")
-        return sum(fields(f"/proc/{pid}/task/{task}/status")["State"][0] != "S" for task in tasks)
+        return sum(told["State"][0] != "S" for told in threads_of(pid).values())
 
     while awake() > 3:
         time.sleep(0.001)

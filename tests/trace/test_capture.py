@@ -39,6 +39,12 @@ def counts(events):
     return Counter(event.name for event in events if event.kind == CALL)
 
 
+def seen(path, name):
+    """How often a call is in a record that grows: the program may run before anything is written."""
+    there = path.exists() and path.stat().st_size > 24
+    return counts(read(str(path)))[name] if there else 0
+
+
 @pytest.mark.parametrize(("threads", "calls", "processes"), [(1, 200000, 1), (4, 20000, 2), (16, 1000, 4)])
 def test_no_call_is_lost(recording, record, victim, threads, calls, processes):
     events = record(recording, victim("storm"), str(threads), str(calls), str(processes))
@@ -120,10 +126,12 @@ def test_the_file_of_a_killed_tracer_can_be_read(victim, trapline, tmp_path):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "hangs\n"
         child = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
-        while counts(read(str(path)))["getppid"] < 1000:
-            pass
-        process.kill()
-        os.kill(child, signal.SIGKILL)
+        try:
+            while seen(path, "getppid") < 1000:
+                assert process.poll() is None
+        finally:
+            process.kill()
+            os.kill(child, signal.SIGKILL)
     assert counts(read(str(path)))["getppid"] == 1000
     # As if it had been killed while it wrote.
     os.truncate(path, os.path.getsize(path) - 7)
@@ -228,23 +236,19 @@ def test_a_running_process_is_traced_until_ctrl_c(attaching, trapline, tmp_path)
             program.stdin.flush()
             assert program.stdout.readline()
 
-        def seen():
-            there = path.exists() and path.stat().st_size > 24
-            return counts(read(str(path)))["umask"] if there else 0
-
         ask(1)
         # A shell may have left SIGINT ignored.
         command = ["env", "--default-signal=INT", trapline, "trace", "--engine", attaching, "--format", "raw"]
         with subprocess.Popen(
             [*command, "-o", str(path), "-p", str(program.pid)], stderr=subprocess.PIPE
         ) as us:
-            while not seen():
+            while not seen(path, "umask"):
                 ask(2)
             us.send_signal(signal.SIGINT)
             assert us.wait(60) == 0
-        before = seen()
+        before = seen(path, "umask")
         ask(3)
-        assert seen() == before
+        assert seen(path, "umask") == before
         assert "trapline" not in Path(f"/proc/{program.pid}/maps").read_text()
         program.stdin.close()
         assert program.wait(60) == 0

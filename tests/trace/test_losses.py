@@ -30,7 +30,7 @@ class Counting:
         options = ["--engine", engine, "--format", "raw", "-o", str(self.record)]
         command = [trapline, "trace", *options, "--", program, str(self.counters), str(threads)]
         self.tracer: subprocess.Popen[bytes] = subprocess.Popen(command, stderr=subprocess.PIPE)
-        while sum(self.counted()) < self.wanted:
+        while sum(self.counted()) < self.wanted or not all(self.counted()):
             assert self.tracer.poll() is None
         children = Path(f"/proc/{self.tracer.pid}/task/{self.tracer.pid}/children").read_text().split()
         self.program = next(int(pid) for pid in children if self._is_it(int(pid), program))
@@ -88,6 +88,8 @@ def test_a_program_that_is_killed_under_load_has_lost_nothing(counting: Counting
 
 
 def test_the_record_of_a_tracer_that_is_killed_under_load_ends_with_a_whole_call(counting: Counting) -> None:
+    while counting.record.stat().st_size < 1 << 16:  # more than what the program begins with
+        assert counting.tracer.poll() is None
     counting.tracer.kill()
     counting.tracer.wait(60)
     with contextlib.suppress(ProcessLookupError):  # ptrace takes it along

@@ -249,12 +249,15 @@ tl_exit_thread:
     syscall
     ud2
 
-// rsp: a signal frame without its return address.
-    .globl tl_sigreturn
-    .hidden tl_sigreturn
+// rdi: a signal frame without its return address, in the record of the thread.
+    .globl tl_sigreturn, tl_sigreturn_start
+    .hidden tl_sigreturn, tl_sigreturn_start
     .type tl_sigreturn, @function
 tl_sigreturn:
+tl_sigreturn_start:
     movq %rdi, %rsp
+    andq $-THREAD_SIZE, %rdi
+    movl $0, THREAD_PENDING(%rdi)
     .globl tl_restorer
     .hidden tl_restorer
     .type tl_restorer, @function

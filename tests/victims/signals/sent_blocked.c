@@ -47,13 +47,13 @@ int main(void)
         send_all(self);
         _exit(0);
     }
-    waitpid(child, NULL, 0);
+    same(waitpid(child, NULL, 0), child);
     // Calls that the agent has to do something for itself.
     sigaction(SIGUSR1, NULL, &action);
     child = fork();
     if (!child)
         _exit(0);
-    waitpid(child, NULL, 0);
+    same(waitpid(child, NULL, 0), child);
     for (int number = 1; number <= 64; number++) {
         if (!is_meant(number))
             continue;
@@ -71,7 +71,7 @@ int main(void)
         send_all(self);
         _exit(0);
     }
-    waitpid(child, NULL, 0);
+    same(waitpid(child, NULL, 0), child);
     sigprocmask(SIG_SETMASK, &none, NULL);
     getppid();
     for (int number = 1; number <= 64; number++)
