@@ -239,13 +239,10 @@ static int text_traverse(PyObject *object, visitproc visit, void *arg)
     struct text_object *self = as_text(object);
 
     Py_VISIT(Py_TYPE(object));
-    Py_VISIT(self->event_type);
-    Py_VISIT(self->plan);
-    Py_VISIT(self->named);
-    Py_VISIT(self->line);
-    Py_VISIT(self->write);
-    Py_VISIT(self->path);
-    Py_VISIT(self->learn);
+    PyObject *held[] = {self->event_type, self->plan, self->named, self->line,
+                        self->write,      self->path, self->learn};
+    for (size_t i = 0; i < sizeof held / sizeof *held; i++)
+        Py_VISIT(held[i]);
     return 0;
 }
 
@@ -276,8 +273,7 @@ static void text_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-// TraceText(limit, column, pids, stamp, durations, paths, keeps, event_type, plan, named, line, write, path,
-// learn)
+// TraceText(limit, column, pids, stamp, durations, paths, keeps, event_type, plan, named, line, write, ...)
 static PyObject *text_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     static const struct tl_text_ask ask = {ask_plan, ask_named, ask_line, ask_path, tell_learned};

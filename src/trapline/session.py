@@ -235,17 +235,14 @@ class Session:
 
     def _give_up(self) -> None:
         """End what could not be started; the program has done nothing yet that another start would repeat."""
-        program = self._program
-        if program is None:
-            return
-        self.kill()
-        if self.returncode is None:
-            self._reap(program)
-        self._finish()
+        if self._program is not None:
+            self.kill()
+            if self.returncode is None:
+                self._reap(self._program)
+            self._finish()
 
     def _passed_over(self, why: str) -> None:
-        """Get ready for the next engine."""
-        # Without the advice, which is followed.
+        """Get ready for the next engine; the advice in *why* is followed."""
         self.engine_reason = f"the next one that can do what is needed, as {why.partition('. ')[0]}"
         self._program = self._failure = self.returncode = None
         self._tree_is_gone = False
