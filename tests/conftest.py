@@ -178,6 +178,18 @@ def victim(public_folder: Path) -> Victims:
     return Victims(public_folder / "victims")
 
 
+@pytest.fixture(scope="session")
+def go_environment(public_folder: Path) -> dict[str, str]:
+    """What ``go build`` is run with: its own library is compiled once for all tests."""
+    return {
+        **os.environ,
+        "GOCACHE": str(public_folder / "go"),
+        "GOFLAGS": "",
+        "GO111MODULE": "off",
+        "CGO_ENABLED": "0",
+    }
+
+
 # -- runs --------------------------------------------------------------------------------------------------------------
 
 

@@ -9,11 +9,15 @@ enum {
     MAP_SHARED = 1,
     MAP_PRIVATE_ANONYMOUS = 0x22,
     MAP_FIXED = 0x10,
+    MAP_FIXED_NOREPLACE = 0x100000,
     FUTEX_WAIT = 0,
     FUTEX_WAKE = 1,
     POLLHUP = 0x10,
     patience_ns = 200 * 1000 * 1000,
 };
+
+// Where sanitizers allow mappings, below the region that the trap engine chooses.
+static const long rings_base = 0x7e8800000000;
 
 // The bytes of a ring lie twice in a row, so that no record is ever in two pieces.
 static bool map_ring(struct tl_thread *thread, uint32_t index)
@@ -22,7 +26,11 @@ static bool map_ring(struct tl_thread *thread, uint32_t index)
     long offset = (long)start->image_size + tl_shared_size + (long)index * tl_ring_size;
 
     if (!thread->ring_at) {
-        long area = tl_raw(__NR_mmap, 0, 2 * tl_ring_size, PROT_NONE, MAP_PRIVATE_ANONYMOUS, -1, 0);
+        // Out of the way: the kernel would take what the program has just unmapped, and may count on.
+        long area = tl_raw(__NR_mmap, rings_base + 2l * tl_ring_size * (long)index, 2 * tl_ring_size,
+                           PROT_NONE, MAP_PRIVATE_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        if (tl_is_error(area))
+            area = tl_raw(__NR_mmap, 0, 2 * tl_ring_size, PROT_NONE, MAP_PRIVATE_ANONYMOUS, -1, 0);
         if (tl_is_error(area))
             return false;
         thread->ring_at = (uint8_t *)area;

@@ -145,7 +145,6 @@ struct tl_error *tl_guest_new(enum tl_guest_engine engine, bool rewrites, struct
     g->engine = engine;
     g->rewrites = rewrites && low_page;
     g->convention = native_convention;
-    g->kept_from = STDERR_FILENO + 1;
     g->is_linux = true;
     g->id = __atomic_add_fetch(&last_id, 1, __ATOMIC_RELAXED);
     if ((error = make_region(g))) {

@@ -137,6 +137,7 @@ struct tl_guest_thread {
     uint32_t decision; // enum tl_guest_decision; a futex
     int64_t value;
     uint64_t call_id, serial;
+    uint64_t let_go;         // who had what a call closes
     bool performed, changed; // the call; its arguments
     struct {
         uint64_t rip, rsp, args[6];
@@ -174,7 +175,7 @@ struct tl_guest {
     struct tl_guest_patch patches[tl_guest_patches];
     // Does what the personality has a call do, on the thread that made it: 0 or an errno of ours.
     int (*perform)(struct tl_guest_thread *thread, int64_t *result);
-    unsigned kept_from; // of descriptors that are kept, those that are in the guest's table too
+    bool owns_files;    // its threads have a table of descriptors of their own
     uint64_t entry;     // where blocks jump to: one instruction
     uint64_t sigreturn; // code that makes rt_sigreturn, where calls are not caught
     uint64_t bell;      // a system call instruction that the filter of notify catches
@@ -236,11 +237,30 @@ long tl_guest_install_filter(const struct sock_fprog *program, unsigned flags);
 
 // guest_descriptors.c
 enum { tl_guest_lowest_listener = 512 };
-void tl_guest_keep(int fd);   // it is none of any guest's
-void tl_guest_keep_all(void); // all that are closed on exec
-bool tl_guest_closes(uint32_t arch, int64_t nr);
-// True: the call is about a descriptor that is kept, or is done; RESULT is what the guest gets.
-bool tl_guest_spare(const struct tl_guest_thread *thread, int64_t *result);
+// What a call does with descriptors.
+enum tl_guest_descriptors {
+    TL_GUEST_NO_DESCRIPTORS,
+    TL_GUEST_CLOSES,        // args[0]
+    TL_GUEST_REPLACES,      // args[1]
+    TL_GUEST_CLOSES_RANGE,  // from args[0] to args[1]
+    TL_GUEST_OPENS,         // its result
+    TL_GUEST_OPENS_TWO,     // in an array at args[0]
+    TL_GUEST_OPENS_PAIR,    // in an array at args[3]
+    TL_GUEST_RECEIVES,      // in a message at args[1]
+    TL_GUEST_RECEIVES_MANY, // in messages there
+    TL_GUEST_CONTROLS,      // fcntl
+    TL_GUEST_REQUESTS,      // ioctl
+};
+void tl_guest_tell_descriptors(bool is_i386, unsigned nr, enum tl_guest_descriptors kind);
+bool tl_guest_has_descriptors(uint32_t arch, int64_t nr);
+void tl_guest_keep(int fd); // it is no guest's, not even where a guest has a copy of it
+// True: the call is about a descriptor that is not the guest's, or is done; RESULT is what the guest gets.
+bool tl_guest_spare(struct tl_guest_thread *thread, int64_t *result);
+void tl_guest_take_back(const struct tl_guest_thread *thread); // the call has not been made after all
+// It has: what it has brought is the guest's.
+void tl_guest_bring(const struct tl_guest_thread *thread, int64_t result);
+void tl_guest_note_descriptor(const struct tl_guest *guest, unsigned fd);
+void tl_guest_close_descriptors(const struct tl_guest *guest); // that its calls have brought
 
 // guest_signal.c
 struct tl_error *tl_guest_catch_signals(void);

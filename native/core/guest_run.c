@@ -149,12 +149,15 @@ bool tl_guest_perform(struct tl_guest_thread *thread, int64_t *result)
                    : tl_guest_syscall(thread->args, (long)thread->nr, &thread->kicked);
 
     thread->begun = got != not_begun;
-    if (got == not_begun || got == aborted || (got == -EINTR && thread->kicked))
+    if (got == not_begun || got == aborted || (got == -EINTR && thread->kicked)) {
+        tl_guest_take_back(thread);
         return false;
+    }
     if (got == -EPIPE && sends_sigpipe(thread)) {
         thread->piped = true;
         tl_guest_kick(thread);
     }
+    tl_guest_bring(thread, got);
     *result = got;
     return true;
 }

@@ -72,11 +72,13 @@ static int guest_add_fd(struct tl_transport *transport, uint64_t id, int fd, boo
     if (!thread)
         return ENOENT;
     // A table that only its own threads have, and this is none of them: a hook decides later.
-    if (thread->guest->kept_from == tl_guest_lowest_listener &&
-        !pthread_equal(pthread_self(), thread->decider))
+    if (thread->guest->owns_files && !pthread_equal(pthread_self(), thread->decider))
         return ENOTSUP;
     *number = fcntl(fd, close_on_exec ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
-    return *number < 0 ? errno : 0;
+    if (*number < 0)
+        return errno;
+    tl_guest_note_descriptor(thread->guest, (unsigned)*number);
+    return 0;
 }
 
 static int guest_reply_fd(struct tl_transport *transport, uint64_t id, int fd, bool close_on_exec)

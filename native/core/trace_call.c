@@ -129,8 +129,9 @@ static bool put_argument(struct tl_text *t, const struct tl_trace_event *event, 
             tl_put_string(&t->out, "AT_FDCWD");
             return true;
         }
-        tl_put_signed(&t->out, value);
-        return true;
+        return tl_text_put_descriptor(t, event, value);
+    case TL_TEXT_DESCRIPTOR:
+        return tl_text_put_descriptor(t, event, value);
     case TL_TEXT_NUMBER:
         if (op->flags & TL_TEXT_SIGNED)
             tl_put_signed(&t->out, value);
@@ -165,6 +166,8 @@ static bool put_result(struct tl_text *t, const struct tl_trace_event *event, co
 {
     if (tl_trace_has_failed(event) || plan->result == TL_TEXT_NAMED)
         return tl_text_put_named(t, nr, tl_text_result, event->result);
+    if (plan->result == TL_TEXT_DESCRIPTOR)
+        return tl_text_put_descriptor(t, event, event->result);
     if (plan->result == TL_TEXT_NOTHING)
         tl_put_string(&t->out, "?");
     else if (plan->result == TL_TEXT_ADDRESS)
@@ -174,6 +177,16 @@ static bool put_result(struct tl_text *t, const struct tl_trace_event *event, co
     else
         tl_put_decimal(&t->out, (uint64_t)event->result, false);
     return true;
+}
+
+// Of UTF-8: names of files are the only ones of more than a byte.
+static size_t count_characters(const char *text, size_t size)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < size; i++)
+        count += ((unsigned char)text[i] & 0xc0) != 0x80;
+    return count;
 }
 
 bool tl_text_put_call(struct tl_text *t, const struct tl_trace_event *event, const struct tl_text_plan *plan,
@@ -193,7 +206,7 @@ bool tl_text_put_call(struct tl_text *t, const struct tl_trace_event *event, con
             return false;
     }
     tl_put_string(&t->out, ")");
-    size_t size = t->out.size - start;
+    size_t size = count_characters(t->out.bytes + start, t->out.size - start);
     size_t column = t->options.column ? t->options.column - 1 : 0;
     char *blank = tl_make_room(&t->out, column);
     if (blank && size < column) {

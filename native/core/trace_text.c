@@ -19,6 +19,14 @@ struct tl_text *tl_text_new(const struct tl_text_options *options, const struct 
     return t;
 }
 
+static void forget_paths(struct tl_text *t)
+{
+    for (int i = 0; i < paths_kept; i++) {
+        free(t->paths[i].text);
+        t->paths[i] = (struct kept_path){0};
+    }
+}
+
 void tl_text_free(struct tl_text *t)
 {
     if (!t)
@@ -27,6 +35,7 @@ void tl_text_free(struct tl_text *t)
         free(t->lines[i].bytes);
     for (int i = 0; i < words_kept; i++)
         free(t->words[i].text);
+    forget_paths(t);
     free(t->behind);
     free(t->threads);
     free(t->out.bytes);
@@ -63,6 +72,53 @@ bool tl_text_put_named(struct tl_text *t, int32_t nr, unsigned index, int64_t va
     }
     tl_put_string(&t->out, word->text);
     return true;
+}
+
+bool tl_text_put_descriptor(struct tl_text *t, const struct tl_trace_event *event, int64_t fd)
+{
+    struct kept_path *path = &t->paths[((uint64_t)fd ^ (uint64_t)(uint32_t)event->pid * 7) % paths_kept];
+    struct tl_trace_blob blob, own = {0};
+    const char *text;
+    uint32_t at = 0;
+    size_t size;
+
+    tl_put_signed(&t->out, fd);
+    if (!t->options.paths)
+        return true;
+    while (event->has_result && event->result == fd && tl_trace_blob(event, &at, &blob))
+        if (blob.flags & TL_BLOB_PATH)
+            own = blob;
+    if (own.size) {
+        tl_put_string(&t->out, "<");
+        tl_put(&t->out, own.data, own.size);
+        tl_put_string(&t->out, ">");
+        return true;
+    }
+    if (!path->text || path->pid != event->pid || path->fd != fd) {
+        if (!t->ask.path(t->context, event->pid, fd, &text, &size))
+            return false;
+        free(path->text);
+        *path = (struct kept_path){event->pid, fd, strndup(text ? text : "", size)};
+        if (!path->text)
+            return false;
+    }
+    if (*path->text) {
+        tl_put_string(&t->out, "<");
+        tl_put_string(&t->out, path->text);
+        tl_put_string(&t->out, ">");
+    }
+    return true;
+}
+
+// IS_ASKED: for its line, too.
+static bool learn(struct tl_text *t, const struct tl_trace_event *event, const struct tl_text_plan *plan,
+                  bool is_asked)
+{
+    if (event->kind != TL_TRACE_CALL || !event->has_result || tl_trace_has_failed(event) ||
+        (plan && !plan->learns))
+        return true;
+    forget_paths(t);
+    return is_asked || t->ask.learn(t->context, event);
 }
 
 static uint64_t hash_of(const unsigned char *data, size_t size)
@@ -247,7 +303,7 @@ bool tl_text_add(struct tl_text *t, const struct tl_trace_event *event)
     int64_t last = t->last;
     int32_t nr = -1;
     const struct tl_text_plan *plan;
-    bool is_shown = true, is_covered = false;
+    bool is_shown = true, is_covered = false, is_asked = false;
 
     if (!find_plan(t, event, &nr, &plan))
         return false;
@@ -264,6 +320,7 @@ bool tl_text_add(struct tl_text *t, const struct tl_trace_event *event)
             return false;
         size_t behind = 0;
         if (!is_covered) {
+            is_asked = true;
             t->out.size = start;
             if (!ask_line(t, event, &is_shown))
                 return false;
@@ -282,6 +339,8 @@ bool tl_text_add(struct tl_text *t, const struct tl_trace_event *event)
         t->out.size = before;
         t->last = last;
     }
+    if (t->options.paths && !learn(t, event, plan, is_asked))
+        return false;
     if (event->kind == TL_TRACE_GONE)
         forget_thread(t, event->tid);
     return !t->out.has_failed;

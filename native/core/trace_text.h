@@ -8,13 +8,14 @@
 enum tl_text_kind {
     TL_TEXT_NUMBER = 1, // decimal
     TL_TEXT_ADDRESS,    // hexadecimal, or NULL
-    TL_TEXT_HANDLE,     // a descriptor that paths are relative to: a number, or AT_FDCWD
+    TL_TEXT_HANDLE,     // a descriptor that paths are relative to: as others, or AT_FDCWD
     TL_TEXT_NAMED,      // asked for by its value
     TL_TEXT_STRING,     // behind a pointer, up to its NUL
     TL_TEXT_BUFFER,     // behind a pointer, as many bytes as another argument says
     TL_TEXT_STAT,       // behind a pointer: struct stat, its mode and size
     TL_TEXT_ENTRIES,    // behind a pointer: how many struct linux_dirent64
     TL_TEXT_NOTHING,    // of a result: ?
+    TL_TEXT_DESCRIPTOR, // a number, and its file where that is wanted
 };
 
 enum tl_text_flag {
@@ -43,6 +44,7 @@ struct tl_text_plan {
     uint8_t ops;
     uint8_t result; // enum tl_text_kind
     uint8_t result_is_signed;
+    uint8_t learns; // it changes what descriptors stand for
     struct tl_text_op op[6];
 };
 
@@ -60,6 +62,10 @@ struct tl_text_ask {
     // A whole line but for its beginning and end, or NULL when there is to be none; behind a NUL in it are
     // more lines.
     bool (*line)(void *context, const struct tl_trace_event *event, const char **text, size_t *size);
+    // The file behind a descriptor of a process, or nothing; with options.paths alone, as the next one.
+    bool (*path)(void *context, int32_t pid, int64_t fd, const char **text, size_t *size);
+    // A call has changed what descriptors stand for, and its line was not asked for, which tells so too.
+    bool (*learn)(void *context, const struct tl_trace_event *event);
 };
 enum { tl_text_result = 6, tl_text_mode = 7 };
 
@@ -70,6 +76,7 @@ struct tl_text_options {
     uint32_t column; // where results begin, counted from one
     bool durations;
     enum tl_text_pids pids;
+    bool paths; // descriptors are written with their files
     bool keeps; // what is asked for depends on a record alone
     enum tl_text_stamp stamp;
 };

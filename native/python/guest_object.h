@@ -39,6 +39,7 @@ extern PyObject *tl_guest_type;
 // What tl_guest.perform is here.
 int tl_guest_perform_call(struct tl_guest_thread *thread, int64_t *result);
 int tl_guest_thread_add_to(PyObject *module);
+int tl_guest_memory_add_to(PyObject *module); // guest_memory.c
 
 // guest_registers.c
 extern PyGetSetDef tl_guest_thread_getset[];

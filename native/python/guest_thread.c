@@ -124,7 +124,10 @@ static int do_call(struct thread_object *self, const struct tl_call *data, bool 
         PyObject *object = tl_listener_new_call(guest->listener, &call);
         PyObject *given = object ? PyObject_CallFunctionObjArgs(handler, self, object, NULL) : NULL;
         Py_XDECREF(object);
-        return take_result(given, result);
+        int what = take_result(given, result);
+        if (what == FINISHED && guest->core->is_linux)
+            tl_guest_bring(self->core, *result);
+        return what;
     }
     if (PyErr_Occurred())
         return RAISED;
@@ -133,7 +136,7 @@ static int do_call(struct thread_object *self, const struct tl_call *data, bool 
         return FINISHED;
     }
     if (self->core->notified && !wants_result && !self->core->changed &&
-        !tl_guest_closes(self->core->arch, self->core->nr)) {
+        !tl_guest_has_descriptors(self->core->arch, self->core->nr)) {
         tl_guest_watcher_continue(self->core);
         return GOES_ON;
     }
@@ -227,6 +230,8 @@ static int decide(struct thread_object *self, struct tl_call *call, int64_t *res
             return what;
         if (core->decision == TL_GUEST_REPLY || core->performed) {
             *result = core->value;
+            if (core->guest->is_linux)
+                tl_guest_bring(core, *result);
             return FINISHED;
         }
     } else if (!is_hooked && (verdict & SECCOMP_RET_ACTION_FULL) == SECCOMP_RET_ERRNO) {

@@ -124,7 +124,7 @@ static PyObject *event_new(PyObject *type, const struct tl_trace_event *event)
 struct text_object {
     PyObject_HEAD
     struct tl_text *text;
-    PyObject *event_type, *plan, *named, *line, *write;
+    PyObject *event_type, *plan, *named, *line, *write, *path, *learn;
     PyObject *answer; // what was returned last, whose text is in use
     bool is_separate; // each piece of text is of one thread
     int32_t tid;      // whose text is in the buffer, then
@@ -203,6 +203,24 @@ static bool ask_line(void *context, const struct tl_trace_event *event, const ch
     return answer(self, line, text, size);
 }
 
+static bool ask_path(void *context, int32_t pid, int64_t fd, const char **text, size_t *size)
+{
+    struct text_object *self = context;
+
+    return answer(self, PyObject_CallFunction(self->path, "iL", pid, (long long)fd), text, size);
+}
+
+static bool tell_learned(void *context, const struct tl_trace_event *event)
+{
+    struct text_object *self = context;
+    PyObject *made = event_new(self->event_type, event);
+    PyObject *result = made ? PyObject_CallFunctionObjArgs(self->learn, made, NULL) : NULL;
+
+    Py_XDECREF(made);
+    Py_XDECREF(result);
+    return result != NULL;
+}
+
 static bool write_out(struct text_object *self)
 {
     size_t size;
@@ -226,6 +244,8 @@ static int text_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(self->named);
     Py_VISIT(self->line);
     Py_VISIT(self->write);
+    Py_VISIT(self->path);
+    Py_VISIT(self->learn);
     return 0;
 }
 
@@ -238,6 +258,8 @@ static int text_clear(PyObject *object)
     Py_CLEAR(self->named);
     Py_CLEAR(self->line);
     Py_CLEAR(self->write);
+    Py_CLEAR(self->path);
+    Py_CLEAR(self->learn);
     Py_CLEAR(self->answer);
     return 0;
 }
@@ -254,17 +276,19 @@ static void text_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-// TraceText(limit, column, pids, stamp, durations, keeps, event_type, plan, named, line, write)
+// TraceText(limit, column, pids, stamp, durations, paths, keeps, event_type, plan, named, line, write, path,
+// learn)
 static PyObject *text_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    static const struct tl_text_ask ask = {ask_plan, ask_named, ask_line};
+    static const struct tl_text_ask ask = {ask_plan, ask_named, ask_line, ask_path, tell_learned};
     struct tl_text_options options = {0};
-    PyObject *event_type, *plan, *named, *line, *write;
-    int pids, durations, keeps, stamp;
+    PyObject *event_type, *plan, *named, *line, *write, *path, *learn;
+    int pids, durations, paths, keeps, stamp;
 
     (void)keywords;
-    if (!PyArg_ParseTuple(args, "IIiippOOOOO:TraceText", &options.limit, &options.column, &pids, &stamp,
-                          &durations, &keeps, &event_type, &plan, &named, &line, &write))
+    if (!PyArg_ParseTuple(args, "IIiipppOOOOOOO:TraceText", &options.limit, &options.column, &pids, &stamp,
+                          &durations, &paths, &keeps, &event_type, &plan, &named, &line, &write, &path,
+                          &learn))
         return NULL;
     PyObject *object = PyType_GenericAlloc(type, 0);
     if (!object)
@@ -275,9 +299,12 @@ static PyObject *text_new(PyTypeObject *type, PyObject *args, PyObject *keywords
     self->named = Py_NewRef(named);
     self->line = Py_NewRef(line);
     self->write = Py_NewRef(write);
+    self->path = Py_NewRef(path);
+    self->learn = Py_NewRef(learn);
     options.pids = (enum tl_text_pids)pids;
     self->is_separate = pids == TL_TEXT_NEVER;
     options.durations = durations;
+    options.paths = paths;
     options.keeps = keeps;
     options.stamp = (enum tl_text_stamp)stamp;
     self->text = tl_text_new(&options, &ask, self);

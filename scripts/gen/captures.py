@@ -28,12 +28,31 @@ _IOCTL_UNKNOWN = 64
 _PATH_MAX = 4096
 #: What an argument points to if another has a value: argument, when, the other, its value, bytes.
 _CONDITIONAL = {
-    "prctl": ((1, 1, 0, 15, 16), (1, 2, 0, 16, 16), (1, 2, 0, 2, 4), (1, 2, 0, 37, 4)),
+    "prctl": (
+        (1, 1, 0, 15, 16),
+        (1, 2, 0, 16, 16),
+        (1, 2, 0, 2, 4),
+        (1, 2, 0, 37, 4),
+        (1, 2, 0, 25, 4),
+        (1, 2, 0, 40, 8),
+    ),
+    # The value of FSCONFIG_SET_STRING; of KEYCTL_JOIN_SESSION_KEYRING, KEYCTL_SEARCH, KEYCTL_DESCRIBE and KEYCTL_READ
+    # strings, and what is read.
+    "fsconfig": ((3, 1, 1, 1, 64),),
+    "keyctl": ((1, 1, 0, 1, 64), (2, 1, 0, 10, 64), (3, 1, 0, 10, 64), (2, 2, 0, 6, 64), (2, 2, 0, 11, 64)),
     "arch_prctl": ((1, 2, 0, 0x1003, 8), (1, 2, 0, 0x1004, 8)),
     "seccomp": ((2, 1, 0, 1, 16), (2, 1, 0, 2, 4)),
     # FUTEX_WAIT and FUTEX_WAIT_BITSET, with FUTEX_PRIVATE_FLAG, with FUTEX_CLOCK_REALTIME, with both.
     "futex": tuple([(3, 1, 1, word, 16) for word in (0, 128, 9, 137, 265, 393)]),
-    "fcntl": ((2, 2, 1, 5, 32), *[(2, 1, 1, command, 32) for command in (6, 7, 37, 38)], (2, 2, 1, 36, 32)),
+    "fcntl": (
+        (2, 2, 1, 5, 32),
+        *[(2, 1, 1, command, 32) for command in (6, 7, 37, 38)],
+        (2, 2, 1, 36, 32),
+        (2, 1, 1, 15, 8),
+        (2, 2, 1, 16, 8),
+        (2, 2, 1, 1035, 8),
+        (2, 1, 1, 1036, 8),
+    ),
 }
 #: The same on i386, where most of these are of another size.
 _CONDITIONAL_I386 = {
@@ -49,6 +68,20 @@ _CONDITIONAL_I386 = {
 }  # fmt: skip
 #: More of what arguments point to: kind, argument, when, the other argument, size and value.
 _MORE = {
+    # With the licence of a program, or the name of a file.
+    "bpf": (
+        (_BUFFER, 1, _BEFORE, 2, 144, 0),
+        (_BEHIND, 1, _BEFORE, 0, 16, 16),
+        (_BEHIND, 1, _BEFORE, 0, 64, 0),
+    ),
+    "landlock_add_rule": ((_FIXED, 2, _BEFORE, 0, 12, 0),),
+    "name_to_handle_at": (
+        (_FIXED, 2, _BEFORE, 0, 8, 0),
+        (_FIXED, 2, _AFTER, 0, 136, 0),
+        (_FIXED, 3, _AFTER, 0, 4, 0),
+    ),
+    "open_by_handle_at": ((_FIXED, 1, _BEFORE, 0, 136, 0),),
+    "perf_event_open": ((_FIXED, 0, _BEFORE, 0, 64, 0),),
     "capget": ((_FIXED, 1, _AFTER, 0, 24, 0),),
     "capset": ((_FIXED, 1, _BEFORE, 0, 24, 0),),
     "clone3": ((_BEHIND, 0, _AFTER, 0, 4, 8),),

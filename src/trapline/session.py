@@ -380,8 +380,9 @@ class Session:
             engine.close()
         if self._program is not None:
             self._program.close()
-        os.close(self._wake)
-        self._wake = -1
+        # Another thread may be about to write to it.
+        wake, self._wake = self._wake, -1
+        os.close(wake)
 
     def _hook_failed(self, call: Call, error: BaseException) -> int:
         if self._on_hook_error >= 0:

@@ -265,7 +265,14 @@ def test_every_string_that_is_no_path_is_known_to_be_none() -> None:
     }
     attributes = {f"{name}.name" for name in abi.names("x86_64") if "xattr" in name and "list" not in name}
     assert strings - attributes == {
-        *("symlink.oldname", "symlinkat.oldname", "mount.type", "fsopen._fs_name", "fsconfig._key"),
+        *(
+            "symlink.oldname",
+            "symlinkat.oldname",
+            "mount.type",
+            "mount.data",
+            "fsopen._fs_name",
+            "fsconfig._key",
+        ),
         *("memfd_create.uname", "mq_open.u_name", "mq_unlink.u_name", "delete_module.name_user"),
         *("init_module.uargs", "finit_module.uargs", "add_key._type", "add_key._description"),
         *("request_key._type", "request_key._description", "request_key._callout_info"),

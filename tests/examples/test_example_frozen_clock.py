@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 from collections.abc import Callable
 
@@ -25,13 +24,12 @@ def test_every_clock_call_of_a_c_program_stands_still(
 
 
 def test_go_program_sees_the_frozen_time_and_its_timers_run(
-    tmp_path: pathlib.Path, native: Run, hooked: Run
+    tmp_path: pathlib.Path, native: Run, hooked: Run, go_environment: dict[str, str]
 ) -> None:
     needed("go")
     program = str(tmp_path / "print_clock")
-    env = {**os.environ, "GOCACHE": str(tmp_path / "cache"), "GO111MODULE": "off"}
     source = str(ROOT / "tests" / "examples" / "print_clock.go")
-    built = execute(["go", "build", "-o", program, source], env=env, timeout=300)
+    built = execute(["go", "build", "-o", program, source], env=go_environment, timeout=300)
     assert built.returncode == 0, built.stderr
     assert not native(program).stdout.startswith("2000")
     done = hooked("frozen_clock", program, settings=MOMENT)

@@ -113,15 +113,28 @@ def run(trapline, guest_engine):
     return run
 
 
+@pytest.fixture(scope="session")
+def natively() -> Callable[..., tuple[int, bytes, bytes]]:
+    """``natively(command)``: its status as a shell has it, its output and its errors, once for all engines."""
+    known: dict[object, tuple[int, bytes, bytes]] = {}
+
+    def natively(*command: str, input: bytes | None = None) -> tuple[int, bytes, bytes]:
+        key = command, input
+        if key not in known:
+            done = subprocess.run(command, input=input or b"", capture_output=True, timeout=60)
+            status = done.returncode if done.returncode >= 0 else 128 - done.returncode
+            known[key] = status, done.stdout, done.stderr
+        return known[key]
+
+    return natively
+
+
 @pytest.fixture
-def same(run):
+def same(run, natively):
     """``same(command)``: as a guest it gives the same status and says the same as natively."""
 
-    def same(*command: str, **settings) -> None:
-        native = subprocess.run(
-            command, **{"capture_output": True, "timeout": 60, "stdin": subprocess.DEVNULL, **settings}
-        )
-        status = native.returncode if native.returncode >= 0 else 128 - native.returncode
-        assert run(*command, **settings) == (status, native.stdout, native.stderr)
+    def same(*command: str, input: bytes | None = None, options: tuple[str, ...] = ()) -> None:
+        given = {"stdin": subprocess.DEVNULL} if input is None else {"input": input, "stdin": None}
+        assert run(*command, options=options, **given) == natively(*command, input=input)
 
     return same

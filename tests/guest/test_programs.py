@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -27,7 +26,7 @@ def test_busybox_applets(same, busybox, applet):
 
 
 def test_a_filter_reads_what_it_is_given(same, busybox):
-    same(busybox, "sort", "-r", input=b"one\ntwo\nthree\n" * 1000, stdin=None)
+    same(busybox, "sort", "-r", input=b"one\ntwo\nthree\n" * 1000)
 
 
 def test_a_dynamic_program(same):
@@ -153,11 +152,10 @@ def test_time_is_up(run, victim):
 
 
 @pytest.fixture(scope="session")
-def go_program(tmp_path_factory):
+def go_program(tmp_path_factory, go_environment):
     if shutil.which("go") is None:
         pytest.skip("Go is not here (golang)")
-    folder: Path = tmp_path_factory.mktemp("go")
+    program: Path = tmp_path_factory.mktemp("go") / "goroutines"
     source = Path(__file__).parent.parent / "victims" / "guest" / "goroutines.go"
-    environment = {**os.environ, "GOCACHE": str(folder / "cache"), "GOFLAGS": "-trimpath", "CGO_ENABLED": "0"}
-    subprocess.run(["go", "build", "-o", folder / "goroutines", source], check=True, env=environment)
-    return str(folder / "goroutines")
+    subprocess.run(["go", "build", "-o", program, source], check=True, env=go_environment)
+    return str(program)

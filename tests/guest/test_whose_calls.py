@@ -9,7 +9,7 @@ import threading
 import pytest
 from machine_calls import CALLS, GETPPID, call_of, orphan
 
-from trapline import Errno, on
+from trapline import on
 from trapline.errors import UsageError
 
 
@@ -143,19 +143,3 @@ def test_the_same_instruction_is_caught_where_it_is_the_guests(guest, library):
     g.remove_range(page, page + 4096)
     assert g.call(address) == os.getppid()
     assert library.own_getppid() == os.getppid()
-
-
-def test_descriptors_of_this_process_are_not_the_guests_to_close(guest, assemble, tmp_path):
-    """What is closed on exec is not there for a program that is executed, and so not for a guest."""
-    with open(tmp_path / "ours", "wb") as file:
-        given = os.dup(file.fileno())
-        os.set_inheritable(given, True)
-        g = guest()
-        close, dup2, close_range = (g.arena.load_code(assemble(call_of(number))) for number in (3, 33, 436))
-        for _ in range(40):
-            assert g.call(close, file.fileno()) == -Errno.EBADF
-        assert g.call(dup2, given, file.fileno()) == -Errno.EBUSY
-        assert g.call(close_range, *sorted((file.fileno(), given)), 0) == 0
-        assert file.write(b"still here") == 10
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(given)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -30,14 +29,12 @@ def test_programs_may_be_linked_in_any_way(exact, build, name, flags):
 
 
 @pytest.fixture(scope="session")
-def goroutines(public_folder):
+def goroutines(public_folder, go_environment):
     if not shutil.which("go"):
         pytest.skip("Go is not here (golang)")
     target = public_folder / "goroutines"
-    env = {**os.environ, "GOCACHE": str(public_folder / "gocache"), "GO111MODULE": "off", "CGO_ENABLED": "0"}
     source = Path(__file__).parent.parent / "victims" / "exec" / "goroutines.go"
-    subprocess.run(["go", "build", "-o", str(target), str(source)], check=True, env=env)
-    shutil.rmtree(public_folder / "gocache")
+    subprocess.run(["go", "build", "-o", str(target), str(source)], check=True, env=go_environment)
     return str(target)
 
 

@@ -69,7 +69,7 @@ def lines(data: bytes, **options: Any) -> str:
     TraceFile(io.BytesIO(HEADER + data)).write(
         TextWriter(lambda _, text: written.append(text), **options), final=True
     )
-    return b"".join(written).decode()
+    return b"".join(written).decode(errors="surrogateescape")
 
 
 @st.composite
@@ -114,6 +114,54 @@ def test_a_line_by_a_plan_is_what_python_writes(one, limit):
     (event,) = TraceFile(io.BytesIO(HEADER + data)).events(final=True)
     call, result = call_line(event, limit)
     assert lines(data, limit=limit) == f"{call:<39} = {result}\n"
+
+
+#: Calls about descriptors, with paths of new ones: openat, close, read, dup, fcntl, clone, pipe2, poll, newfstatat.
+ABOUT_DESCRIPTORS = [
+    "openat",
+    "close",
+    "read",
+    "dup",
+    "dup2",
+    "fcntl",
+    "fork",
+    "pipe2",
+    "futex",
+    "fstat",
+    "epoll_create1",
+]
+
+
+@st.composite
+def descriptor_calls(draw: Any) -> bytes:
+    nr = abi.number(draw(st.sampled_from(ABOUT_DESCRIPTORS)), "x86_64")
+    signature = abi.signature(abi.name(nr, "x86_64"), "x86_64")
+    count = len(signature.params)
+    small = st.integers(0, 4)
+    args = draw(st.lists(small, min_size=count, max_size=count))
+    path = draw(st.sampled_from([b"", b"/etc/hosts", b"socket:[1]", b"/tmp/\xff\xc3\xa4"]))
+    kept = [(0, 4, 0, path)] if signature.returns == "fd" and draw(st.booleans()) else []
+    return record(
+        nr,
+        args,
+        draw(st.sampled_from([-9, 0, 1, 2, 3, 4])),
+        kept,
+        flags=draw(st.sampled_from([0, 0, 0, 2, 16])),
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(descriptor_calls(), st.integers(1, 3)), max_size=12),
+    st.sampled_from(["successful", "failed", ""]),
+)
+def test_files_behind_descriptors_are_those_that_python_writes(records, status):
+    data = b"".join(struct.pack("<IIii", RECORDS, len(one), pid, pid) + one for one, pid in records)
+    selection = Selection.parse([f"status={status}"] if status else [], [])
+    by_plan = lines(clock(0) + data, paths=True, pids="always", selection=selection)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trapline.trace.text.plan", lambda *_: b"")
+        assert by_plan == lines(clock(0) + data, paths=True, pids="always", selection=selection)
 
 
 def test_a_number_that_no_call_has_is_written_too():

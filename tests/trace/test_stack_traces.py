@@ -98,7 +98,9 @@ def test_code_that_is_loaded_later_is_known(traced):
     assert re.search(r"\(ffi_call\+0x", text)
 
 
-def test_functions_of_a_go_program_are_followed_by_their_frame_pointers(traced, public_folder):
+def test_functions_of_a_go_program_are_followed_by_their_frame_pointers(
+    traced, public_folder, go_environment
+):
     if shutil.which("go") is None:
         pytest.skip("go is not installed")
     source = public_folder / "stacks.go"
@@ -108,7 +110,7 @@ def test_functions_of_a_go_program_are_followed_by_their_frame_pointers(traced, 
     )
     built = str(public_folder / "stacks-go")
     subprocess.run(["go", "build", "-o", built, str(source)], check=True, capture_output=True,
-                   env={**os.environ, "GOFLAGS": "-mod=mod", "GOCACHE": str(public_folder / "go")})  # fmt: skip
+                   env=go_environment)  # fmt: skip
     text, _ = traced(built, options=("-k", "-e", "mkdir,mkdirat"))
     names = re.findall(r"\((main\.\w+)\+0x", text)
     assert names == ["main.inner", "main.outer", "main.main"]

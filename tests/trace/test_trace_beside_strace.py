@@ -116,7 +116,7 @@ def test_many_kinds_of_calls(recording, both, victim, tmp_path):
     assert len(names) > 75
 
 
-def test_a_go_program_makes_the_same_kinds_of_calls(both, public_folder):
+def test_a_go_program_makes_the_same_kinds_of_calls(both, public_folder, go_environment):
     if shutil.which("go") is None:
         pytest.skip("go is not installed")
     source = public_folder / "traced.go"
@@ -125,7 +125,7 @@ def test_a_go_program_makes_the_same_kinds_of_calls(both, public_folder):
     )
     built = public_folder / "traced-go"
     subprocess.run(["go", "build", "-o", str(built), str(source)], check=True, capture_output=True,
-                   env={**os.environ, "GOFLAGS": "-mod=mod", "GOCACHE": str(public_folder / "go")})  # fmt: skip
+                   env=go_environment)  # fmt: skip
     theirs, ours = both(str(built))
     # Which thread runs what is its scheduler's choice, and how often they wait for each other.
     often = ("futex(", "nanosleep(", "sched_yield(", "clone(", "epoll", "tgkill(", "rt_sig", "sigaltstack(", "mmap(",

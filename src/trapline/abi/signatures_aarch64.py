@@ -44,7 +44,7 @@ SIGNATURES: dict[str, str] = {
     "linkat": "int;int,olddfd,fd,32s;const char *,oldname,path,64u,pointer=in,dirfd=olddfd,follow=0,follow_flag=flags:0x400,empty_flag=flags:0x1000;int,newdfd,fd,32s;const char *,newname,path,64u,pointer=in,dirfd=newdfd,follow=0;int,flags,flags,32s,family=linkat",
     "renameat": "int;int,olddfd,fd,32s;const char *,oldname,path,64u,pointer=in,dirfd=olddfd,follow=0;int,newdfd,fd,32s;const char *,newname,path,64u,pointer=in,dirfd=newdfd,follow=0",
     "umount2": "int;char *,name,path,64u,pointer=in,follow=1,follow_flag=flags:0x8;int,flags,flags,32s,family=umount",
-    "mount": "int;char *,dev_name,path,64u,pointer=in,follow=1,nullable=1;char *,dir_name,path,64u,pointer=in,follow=1;char *,type,str,64u,pointer=in;unsigned long,flags,flags,64u,family=mount;void *,data,ptr,64u,pointer=in",
+    "mount": "int;char *,dev_name,path,64u,pointer=in,follow=1,nullable=1;char *,dir_name,path,64u,pointer=in,follow=1;char *,type,str,64u,pointer=in;unsigned long,flags,flags,64u,family=mount;void *,data,str,64u,pointer=in",
     "pivot_root": "int;const char *,new_root,path,64u,pointer=in,follow=1;const char *,put_old,path,64u,pointer=in,follow=1",
     "statfs": "int;const char *,pathname,path,64u,pointer=in,follow=1;struct statfs *,buf,ptr,64u,pointer=out,struct=statfs",
     "fstatfs": "int;unsigned int,fd,fd,32s;struct statfs *,buf,ptr,64u,pointer=out,struct=statfs",

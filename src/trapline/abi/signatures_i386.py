@@ -29,7 +29,7 @@ SIGNATURES: dict[str, str] = {
     "oldstat": "int;const char *,filename,path,32u,pointer=in,follow=1;struct __old_kernel_stat *,statbuf,ptr,32u,pointer=out,struct=__old_kernel_stat",
     "lseek": "offset;unsigned int,fd,fd,32s;compat_off_t,offset,offset,32s;unsigned int,whence,flags,32u,family=seek",
     "getpid": "pid",
-    "mount": "int;char *,dev_name,path,32u,pointer=in,follow=1,nullable=1;char *,dir_name,path,32u,pointer=in,follow=1;char *,type,str,32u,pointer=in;unsigned long,flags,flags,32u,family=mount;void *,data,ptr,32u,pointer=in",
+    "mount": "int;char *,dev_name,path,32u,pointer=in,follow=1,nullable=1;char *,dir_name,path,32u,pointer=in,follow=1;char *,type,str,32u,pointer=in;unsigned long,flags,flags,32u,family=mount;void *,data,str,32u,pointer=in",
     "umount": "int;char *,name,path,32u,pointer=in,follow=1",
     "setuid": "int;old_uid_t,uid,uid,16u",
     "getuid": "uid",

@@ -168,7 +168,7 @@ SIGNATURES: dict[str, str] = {
     "sync": "int",
     "acct": "int;const char *,name,path,64u,pointer=in,follow=1,nullable=1",
     "settimeofday": "int;struct __kernel_old_timeval *,tv,ptr,64u,pointer=in,struct=timeval;struct timezone *,tz,ptr,64u,pointer=in,struct=timezone",
-    "mount": "int;char *,dev_name,path,64u,pointer=in,follow=1,nullable=1;char *,dir_name,path,64u,pointer=in,follow=1;char *,type,str,64u,pointer=in;unsigned long,flags,flags,64u,family=mount;void *,data,ptr,64u,pointer=in",
+    "mount": "int;char *,dev_name,path,64u,pointer=in,follow=1,nullable=1;char *,dir_name,path,64u,pointer=in,follow=1;char *,type,str,64u,pointer=in;unsigned long,flags,flags,64u,family=mount;void *,data,str,64u,pointer=in",
     "umount2": "int;char *,name,path,64u,pointer=in,follow=1,follow_flag=flags:0x8;int,flags,flags,32s,family=umount",
     "swapon": "int;const char *,specialfile,path,64u,pointer=in,follow=1;int,swap_flags,flags,32s,family=swapon",
     "swapoff": "int;const char *,specialfile,path,64u,pointer=in,follow=1",

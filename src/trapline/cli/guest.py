@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import os
 import sys
 
 from trapline.cli import complain, say
@@ -21,7 +21,6 @@ __all__ = ["add_parser"]
 _ENOENT = 2
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 _FAILURE = 125
-_HIGH = 512  # where a program that closes low descriptors leaves it alone
 
 _EPILOG = """\
 examples:
@@ -72,9 +71,11 @@ def run(args: argparse.Namespace) -> int:
     """Run the program and return its exit status."""
     from trapline.cli.run import load
     from trapline.guest import Guest, GuestFault, Linux
+    from trapline.guest.descriptors import out_of_the_way
 
-    hooks = load(args.script, args.set)
-    _keep_stderr()
+    with out_of_the_way():
+        hooks = load(args.script, args.set)
+        _keep_stderr()
     personality = Linux(execve=args.execve, on_refused=_refusals())
     with Guest(hooks=hooks, rules=args.rule, engine=args.engine, personality=personality) as guest:
         try:
@@ -97,8 +98,8 @@ def run(args: argparse.Namespace) -> int:
 def _keep_stderr() -> None:
     """Go on to have standard error when the guest has closed it: its descriptors are this process's."""
     try:
-        fd = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, _HIGH)
-    except OSError:  # there is none, or a low limit
+        fd = os.dup(2)
+    except OSError:  # there is none
         return
     sys.stderr = open(fd, "w", buffering=1, errors="backslashreplace")  # noqa: SIM115
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 
 from trapline.attaching import AttachedSession
 from trapline.cli import complain, message_of, say
@@ -115,7 +116,8 @@ class Watched:
         """Have :meth:`wait` let go of all of them; from a signal handler too."""
         self._interrupted = True
         for session in self._sessions:
-            session.interrupt()
+            with suppress(OSError):  # it has just ended
+                session.interrupt()
 
     def wait(self) -> bool:
         """Wait until all have ended, or :meth:`interrupt`.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-import weakref
 
 from trapline import _native, abi
 from trapline.bpf import action
@@ -12,7 +11,7 @@ from trapline.bpf.ranges import normalize
 from trapline.engines.base import Plan
 from trapline.engines.tables import CallTables
 from trapline.errors import UsageError
-from trapline.guest import interrupts
+from trapline.guest import descriptors, interrupts
 from trapline.guest.arena import PAGE, Arena, ArenaError, Code
 from trapline.guest.engines import NOTIFY, TRAP, catching_filter, choose
 from trapline.guest.faults import GuestExit, GuestKilled
@@ -36,14 +35,10 @@ if TYPE_CHECKING:
 __all__ = ["Guest"]
 
 _SLOW, _PASS_HERE = 2, 3
-#: close, dup2, dup3, close_range: not of what this process has open.
-_CLOSING = (3, 33, 292, 436)
 _IO_URING_SETUP = 425
 _EPERM = 1
 _STACK_SIZE = 1 << 20
 _TABLE_SIZE = 1024
-#: Guests that are not closed.
-_open: weakref.WeakSet[Guest] = weakref.WeakSet()
 _INTEGER_ARGS = ("rdi", "rsi", "rdx", "rcx", "r8", "r9")
 _MASK = (1 << 64) - 1
 
@@ -112,9 +107,6 @@ class Guest(Running):
         self._native = _native.Guest(
             self._choice.base, self._choice.rewrites, self.personality.handlers(), self._kicked, self._hot
         )
-        if not _open:  # or what they have opened would not be told from what is this process's own
-            _native.keep_descriptors()
-        _open.add(self)
         self._owns_files = bool(getattr(self.personality, "own_files", False))
         if self._owns_files:
             self._native.own_files()
@@ -182,7 +174,8 @@ class Guest(Running):
         if any(hook.is_async for hook in plan.hooks):
             from trapline.engines.deferred import DeferredHooks
 
-            self._deferred = DeferredHooks(plan.workers, self._hook_failed, 1.0)
+            with descriptors.out_of_the_way():
+                self._deferred = DeferredHooks(plan.workers, self._hook_failed, 1.0)
         import os
 
         listener = self._tables.listen(
@@ -205,7 +198,7 @@ class Guest(Running):
             native.classify(_SLOW, None)
             return
         x86_64 = abi.AUDIT_ARCH["x86_64"]
-        native.classify(_PASS_HERE, _CLOSING)
+        native.classify(_PASS_HERE, descriptors.tell())
         handled = [nr for arch, nr in self.personality.handlers() if arch == x86_64]
         if self._tables.sees_all or -1 in handled:
             native.classify(_SLOW, None)
@@ -288,6 +281,17 @@ class Guest(Running):
             self._host = Host(self._owns_files)
         return self._host.run(function, lambda error: self.end(None, error))
 
+    def disturb(self, thread: Thread) -> None:
+        """Have Python's signal handlers called soon, though the main thread is in this guest."""
+        thread.nudge()
+        if self._host is not None:
+            self._host.wake()
+
+    @property
+    def main(self) -> Thread | None:
+        """The thread that its program began with."""
+        return self._main
+
     def _check(self) -> None:
         if self._closed:
             raise UsageError("this guest is closed")
@@ -356,7 +360,7 @@ class Guest(Running):
         self._main = thread
 
     def run(self, timeout: float | None = None) -> int:
-        """Run the program that was loaded until it ends.
+        """Run the program that was loaded until it ends. The descriptors that it has not closed are closed then.
 
         :returns: its exit status, or minus the number of the signal that ended it.
         :raises GuestFault: an instruction could not be executed, and the guest has no handler for that.
@@ -370,13 +374,14 @@ class Guest(Running):
         try:
             with interrupts.watching(thread):
                 self._here(lambda: self._run_main(thread))
+            if self._failure is not None:
+                raise self._failure
+            status = self._run_command()
         finally:
             if timer is not None:
                 timer.cancel()
             self.forget_thread(thread)
-        if self._failure is not None:
-            raise self._failure
-        status = self._run_command()
+            self._native.close_descriptors()
         assert status is not None
         return status
 
@@ -450,7 +455,6 @@ class Guest(Running):
         self._passed = self._native.passed
         self._sites = self.sites
         self._closed = True
-        _open.discard(self)
         if self._host is not None:
             self._host.close(self._release)
         else:

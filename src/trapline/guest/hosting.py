@@ -58,11 +58,25 @@ class Host:
             self._work = work = None
             with self._lock:
                 self._finished = True
-                self._done.release()
+                self._release()
                 last = self._last
             if last is not None:
                 last()
                 return
+
+    def _release(self) -> None:
+        # It may be released and not acquired again as yet.
+        if self._done.locked():
+            self._done.release()
+
+    def wake(self) -> None:
+        """Have Python's signal handlers called where :meth:`run` waits.
+
+        A handler in C that runs between the last look at what is due and the wait itself does not end the wait.
+        """
+        with self._lock:
+            if not self._finished:
+                self._release()
 
     def run(self, function: Callable[[], int], stop: Callable[[BaseException], None]) -> int:
         """Run a function there and return its result, or raise what it raised, or what has interrupted that.
@@ -82,10 +96,12 @@ class Host:
         interruption: BaseException | None = None
         self._work = function
         self._begin.release()
-        while not self._finished:
+        while True:
             try:
-                if not done.acquire(timeout=-1 if interruption is None else _PATIENCE):
-                    self.is_left = True
+                while not self._finished:
+                    if not done.acquire(timeout=-1 if interruption is None else _PATIENCE):
+                        self.is_left = True
+                        break
                 break
             except BaseException as error:
                 interruption = error

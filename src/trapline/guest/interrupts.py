@@ -12,7 +12,7 @@ import signal
 import threading
 from contextlib import contextmanager
 
-from trapline import _native
+from trapline.guest.descriptors import lift
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,10 +34,8 @@ class _Watch:
     def descriptor(self) -> int:
         """Return what Python's handler is to write to; the reader runs from then on."""
         if self._owner != os.getpid():  # in a process that was forked no thread is left
-            reader, self._writer = os.pipe2(os.O_CLOEXEC)
+            reader, self._writer = map(lift, os.pipe2(os.O_CLOEXEC))
             os.set_blocking(self._writer, False)
-            for fd in (reader, self._writer):
-                _native.keep_descriptor(fd)
             self._owner = os.getpid()
             threading.Thread(target=self._read, args=(reader,), name="trapline-signals", daemon=True).start()
         return self._writer
@@ -45,7 +43,7 @@ class _Watch:
     def _read(self, reader: int) -> None:
         while os.read(reader, 512):
             for thread in list(self.running):
-                thread.nudge()
+                thread.guest.disturb(thread)
 
 
 _watch = _Watch()

@@ -12,6 +12,7 @@ from functools import cache
 
 from trapline import _native
 from trapline.guest.arena import PAGE, pages
+from trapline.guest.descriptors import lift
 from trapline.rewriting.blocks import Fixup, Gate
 from trapline.rewriting.catalogue import SiteCatalogue
 from trapline.rewriting.placement import JUMP_SIZE, TRAPPING
@@ -50,7 +51,7 @@ class _Templates:
         self.rax_back = passes - 2 - 3  # movl, jmp
         self.passes = passes
         self.after = passes + 2
-        self.catalogue = SiteCatalogue(gate)
+        self.catalogue = SiteCatalogue(gate, moved=lift)
         self.lock = threading.Lock()
 
 

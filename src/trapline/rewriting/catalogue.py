@@ -73,7 +73,7 @@ class _File:
         self.stored = stored
         self._code: CodeFile | None = None
 
-    def open(self) -> CodeFile | None:
+    def open(self, moved: Callable[[int], int] | None) -> CodeFile | None:
         """Return the open file; None when it cannot be opened, or is another one by now."""
         if self._code is None:
             try:
@@ -85,8 +85,12 @@ class _File:
                 return None
             from trapline.rewriting.elf import CodeFile
 
-            self._code = CodeFile(fd)
+            self._code = CodeFile(fd if moved is None else moved(fd))
         return self._code
+
+    def close(self) -> None:
+        """Let go of the file; what is known of it stays."""
+        self._code = None
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:
@@ -138,6 +142,9 @@ class SiteCatalogue:
     :param gate: the agent's template, or what returns it when the first plan is made.
     :param read: reads memory of a process: ``read(pid, address, size)``.
     :param store: where answers outlive this catalogue.
+    :param moved: returns a descriptor that takes the place of one that was opened. Files stay open for the next
+        question without it, and only until the answer with it: the next one may come from a thread with other
+        descriptors.
     """
 
     def __init__(
@@ -145,7 +152,9 @@ class SiteCatalogue:
         gate: Gate | Callable[[], Gate],
         read: Callable[[int, int, int], bytes] = mappings.read_memory,
         store: PlanStore | None = None,
+        moved: Callable[[int], int] | None = None,
     ) -> None:
+        self._moved = moved
         self._given = gate
         self._read = read
         self._store = store
@@ -172,6 +181,10 @@ class SiteCatalogue:
             return self._from_file(pid, mapping, site, room, file, returns)
         except OSError:
             return _refuse("unreadable")
+        finally:
+            if self._moved is not None:
+                for each in self._files.values():
+                    each.close()
 
     def plan(self, pid: int, site: int, *, returns: bool = True) -> Plan | Refusal:
         """Return the plan for a site, made here.
@@ -250,7 +263,7 @@ class SiteCatalogue:
         key = (file.identity, offset, returns)
         entry = self._entries.get(key)
         if entry is None or entry.found is None:
-            code = file.open()
+            code = file.open(self._moved)
             if code is None:
                 return None
             entry = self._remember(key, self._planned(plan_in_file(code, offset, returns=returns)))
@@ -309,7 +322,7 @@ class SiteCatalogue:
             if status.st_dev != mapping.device and not self._same(pid, mapping, site, file):
                 continue
             # What nothing is kept of has to be read anyway: now, while it can be found.
-            if not file.stored and file.open() is None:
+            if not file.stored and file.open(self._moved) is None:
                 continue
             if len(self._files) >= _FILES_MAX:
                 self._files.clear()
@@ -318,7 +331,7 @@ class SiteCatalogue:
         return None
 
     def _same(self, pid: int, mapping: Mapping, site: int, file: _File) -> bool:
-        code = file.open()
+        code = file.open(self._moved)
         if code is None:
             return False
         low = max(mapping.start, site - _AROUND)

@@ -13,7 +13,7 @@ from bisect import bisect_right
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["CodeFile", "Function"]
 
@@ -77,9 +77,10 @@ class CodeFile:
         except struct.error:
             self.segments = []
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # At the interpreter's end modules may be gone by now: `close` is not looked up.
         if self._fd >= 0:
-            os.close(self._fd)
+            close(self._fd)
             self._fd = -1
 
     def read(self, offset: int, size: int) -> bytes:

@@ -6,7 +6,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from trapline.trace.file import Event
 
-__all__ = ["Files"]
+__all__ = ["LEARNED", "Files"]
+
+#: Calls that change what descriptors stand for, besides those that return one.
+LEARNED = frozenset({"close", "close_range", "dup", "dup2", "dup3", "fcntl", "fork", "vfork", "clone", "clone3", "pipe",
+                     "pipe2", "socketpair"})  # fmt: skip
 
 _AT_FDCWD = -100
 _CLONE_FILES, _CLONE_THREAD = 0x400, 0x10000

@@ -9,6 +9,7 @@ from trapline.abi import structs
 from trapline.abi.classes import EVERY
 from trapline.decode.calls import NEEDS_MODE, result_text
 from trapline.trace.file import CALL, Event
+from trapline.trace.files import LEARNED
 from trapline.trace.special import SPECIAL
 from trapline.trace.strace import StraceLine
 from trapline.trace.values import file_mode
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
 
 __all__ = ["named", "plan"]
 
-_OP, _HEAD = struct.Struct("<8BI3H2x"), struct.Struct("<31s5B")
+_OP, _HEAD = struct.Struct("<8BI3H2x"), struct.Struct("<31s6B3x")
 _OPS = 6
 _RESULT, _MODE = 6, 7
 _PLANNED = 1
-_NUMBER, _ADDRESS, _HANDLE, _NAMED, _STRING, _BUFFER, _STAT, _ENTRIES, _NOTHING = range(1, 10)
+_NUMBER, _ADDRESS, _HANDLE, _NAMED, _STRING, _BUFFER, _STAT, _ENTRIES, _NOTHING, _DESCRIPTOR = range(1, 11)
 _SIGNED, _OUT, _FILLED, _IN = 1, 2, 4, 8
 _OUTCOMES = {"successful": 1, "failed": 2, "unfinished": 4}
 #: Kinds of values that are written as they are.
-_NUMBERS = frozenset({"fd", "int", "size", "offset", "pid", "timer", "key"})
+_NUMBERS = frozenset({"int", "size", "offset", "pid", "timer", "key"})
 #: Calls whose results are written in ways of their own, or with more behind them.
 _OWN_RESULTS = frozenset({"umask", "fcntl", "rt_sigreturn", "personality"})
 _OWN_ARGUMENTS = SPECIAL.keys() - {"getdents64"} | {"mq_open"}
@@ -67,8 +68,12 @@ def named(nr: int, index: int, value: int) -> str:
 
 
 def _plan(signature: Signature, shown: int, ops: list[bytes]) -> bytes:
-    kind = {"addr": _ADDRESS, "none": _NOTHING, "mode": _NAMED}.get(signature.returns, _NUMBER)
-    head = _HEAD.pack(signature.name.encode(), shown, _PLANNED, len(ops), kind, signature.returns != "size")
+    kinds = {"addr": _ADDRESS, "none": _NOTHING, "mode": _NAMED, "fd": _DESCRIPTOR}
+    kind = kinds.get(signature.returns, _NUMBER)
+    learns = signature.returns == "fd" or signature.name in LEARNED
+    head = _HEAD.pack(
+        signature.name.encode(), shown, _PLANNED, len(ops), kind, signature.returns != "size", learns
+    )
     return head + b"".join(ops).ljust(_OPS * _OP.size, b"\0")
 
 
@@ -92,6 +97,8 @@ def _op(signature: Signature, param: Param, dirfds: set[str]) -> bytes | None:
     if param.pointer is None:
         if param.kind == "fd" and (param.name in dirfds or param.name.endswith("dfd")):
             return _pack(_HANDLE, flags, param)
+        if param.kind == "fd":
+            return _pack(_DESCRIPTOR, flags, param)
         if param.kind in _NUMBERS and (param.kind, signature.name) != ("offset", "mmap"):
             return _pack(_NUMBER, flags, param)
         if param.kind in ("addr", "arg"):

@@ -1,10 +1,12 @@
-"""Calls about processes as strace writes them: waiting, scheduling, capabilities, prctl and their like."""
+"""Calls about processes as strace writes them: waiting, scheduling, capabilities and their like."""
 
 from __future__ import annotations
 
 from trapline.abi import flags
-from trapline.decode.memory import address_text, quote, try_read
+from trapline.decode.memory import address_text, try_read
 from trapline.decode.values import flags_text, signal_text
+from trapline.trace.kernel import bits_text
+from trapline.trace.prctl import capability, prctl
 from trapline.trace.siginfo import siginfo_text
 
 TYPE_CHECKING = False
@@ -17,35 +19,16 @@ if TYPE_CHECKING:
 
 __all__ = ["PROCESSES"]
 
-_CAPABILITIES = (
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
-    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
-    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
-    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
-    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
-    "CHECKPOINT_RESTORE",
-)  # fmt: skip
 _CAPABILITY_VERSIONS = {0x19980330: 1, 0x20071026: 2, 0x20080522: 3}
 _IOPRIO = ("NONE", "RT", "BE", "IDLE")
 _BATCH_WITH_UTIL = 56
+_SCHED_FLAGS = ("RESET_ON_FORK", "RECLAIM", "DL_OVERRUN", "KEEP_POLICY", "KEEP_PARAMS", "UTIL_CLAMP_MIN",
+                "UTIL_CLAMP_MAX")  # fmt: skip
 _GET_FS, _GET_GS = 0x1003, 0x1004
 _SECCOMP_FILTER, _SECCOMP_AVAILABLE = 1, 2
 _ADDRESS_QUERY = 0xFFFFFFFF
 #: Of syslog: those that have a buffer, and the one that has a number.
 _SYSLOG_READS, _SYSLOG_LEVEL = (2, 3, 4), 8
-#: prctl: how many arguments each option has. Others have all five.
-_COUNTS = {1: 2, 2: 2, 3: 1, 4: 2, 7: 1, 8: 2, 15: 2, 16: 2, 21: 1, 22: 2, 23: 2, 24: 2, 25: 2, 26: 2, 27: 1, 28: 2,
-           29: 2, 30: 1, 36: 2, 37: 2, 38: 5, 39: 5, 41: 5, 42: 5, 47: 5}  # fmt: skip
-_PR_CAPBSET, _PR_CAP_AMBIENT = (23, 24), 47
-_AMBIENT = {1: "PR_CAP_AMBIENT_IS_SET", 2: "PR_CAP_AMBIENT_RAISE", 3: "PR_CAP_AMBIENT_LOWER",
-            4: "PR_CAP_AMBIENT_CLEAR_ALL"}  # fmt: skip
-_DUMPABLE = {0: "SUID_DUMP_DISABLE", 1: "SUID_DUMP_USER", 2: "SUID_DUMP_ROOT"}
-_PR_GET_DUMPABLE, _PR_SET_DUMPABLE, _PR_SET_VMA = 3, 4, 0x53564D41
-
-
-def capability(number: int) -> str:
-    """Write a capability."""
-    return f"CAP_{_CAPABILITIES[number]}" if number < len(_CAPABILITIES) else str(number)
 
 
 def _capability_set(bits: int) -> str:
@@ -110,7 +93,13 @@ def _scheduler(line: StraceLine) -> tuple[list[str], str]:
 def _attributes(line: StraceLine) -> tuple[list[str], str]:
     """Only as many members of sched_attr as its size says."""
     shown = [_policy(text) for text in line.arguments()]
-    data = try_read(line.event.read, line.at("uattr"), 4)
+    data = try_read(line.event.read, line.at("uattr"), 16)
+    bits = int.from_bytes(data[8:16], "little")
+    if bits:
+        shown[1] = shown[1].replace(
+            f"sched_flags={bits},", f"sched_flags={bits_text(bits, _SCHED_FLAGS, 'SCHED_FLAG_')},"
+        )
+    data = data[:4]
     if data and int.from_bytes(data, "little") < _BATCH_WITH_UTIL and ", sched_util_min" in shown[1]:
         shown[1] = shown[1][: shown[1].index(", sched_util_min")] + "}"
     return shown, ""
@@ -217,35 +206,6 @@ def _affinity(line: StraceLine) -> tuple[list[str], str]:
     return shown, ""
 
 
-def _prctl(line: StraceLine) -> tuple[list[str], str]:
-    shown = line.arguments()
-    option, second = line.at("option"), line.at("arg2")
-    data = try_read(line.event.read, second, 16)
-    if option == 15 or (option == 16 and not line.unwritten):
-        return [shown[0], quote(data.split(b"\0")[0], line.limit)] if data else shown[:2], ""
-    if option in (2, 37) and not line.unwritten and data:
-        number = int.from_bytes(data[:4], "little")
-        return [shown[0], f"[{signal_text(number) if option == 2 and number else number}]"], ""
-    if option == _PR_SET_VMA:
-        return [shown[0], "PR_SET_VMA_ANON_NAME" if not second else hex(second), *shown[2:3],
-                str(line.at("arg4")), shown[4]], ""  # fmt: skip
-    count = _COUNTS.get(option, 5)
-    shown = shown[:count]
-    if option == 1 and second:
-        shown[1] = signal_text(second)
-    elif option in _COUNTS and option not in (2, 15, 16, 37):
-        shown[1:] = [str(line.at(f"arg{index}")) for index in range(2, count + 1)]
-    if option == _PR_SET_DUMPABLE:
-        shown[1] = _DUMPABLE.get(second, shown[1])
-    elif option in _PR_CAPBSET:
-        shown[1] = capability(second)
-    elif option == _PR_CAP_AMBIENT:
-        shown[1] = _AMBIENT.get(second, shown[1])
-        shown[2] = capability(line.at("arg3"))
-    dumpable = option == _PR_GET_DUMPABLE and not line.unwritten
-    return shown, f" ({_DUMPABLE.get(line.event.result or 0, '')})" if dumpable else ""
-
-
 PROCESSES: dict[str, Special] = {
     "arch_prctl": _arch_prctl,
     "capget": _capabilities,
@@ -260,7 +220,7 @@ PROCESSES: dict[str, Special] = {
     "membarrier": _membarrier,
     "personality": _personality,
     "pidfd_send_signal": _with_siginfo("info"),
-    "prctl": _prctl,
+    "prctl": prctl,
     "rt_sigqueueinfo": _with_siginfo("uinfo"),
     "rt_sigtimedwait": _with_siginfo("uinfo"),
     "rt_tgsigqueueinfo": _with_siginfo("uinfo"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trapline.decode.memory import quote, try_read
 from trapline.decode.values import flags_text
+from trapline.trace.request_names import BARE, NAMES, NUMBERS
 from trapline.trace.sockets import address
 
 TYPE_CHECKING = False
@@ -29,6 +30,26 @@ _READS = frozenset({0x540F, 0x541B, 0x5429, 0x5411, 0x80045430, 0x80045438, 0x80
                     0x8905, 0x5424, 0x1268, 0x125E, 0x127B, 0x1278, 0x1279, 2, 0x80081270})  # fmt: skip
 #: And one that the kernel reads.
 _WRITES = frozenset({0x5410, 0x5421, 0x5452, 0x40045431, 0x40045436, 0x8901, 0x8902, 0x5420, 0x5423, 0x125D})
+_NS_GET_NSTYPE, _FS_IOC_GETFLAGS, _FS_IOC_FSGETXATTR, _FITRIM, _TIOCSTI = (
+    0xB703,
+    0x80086601,
+    0x801C581F,
+    0xC0185879,
+    0x5412,
+)
+#: BLKDISCARD, BLKSECDISCARD, BLKZEROOUT.
+_RANGES = frozenset({0x1277, 0x127D, 0x127F})
+_FSX = ("xflags", "extsize", "nextents", "projid", "cowextsize")
+_NAMESPACES = {0x80: "CLONE_NEWTIME", 0x20000: "CLONE_NEWNS", 0x2000000: "CLONE_NEWCGROUP", 0x4000000: "CLONE_NEWUTS",
+               0x8000000: "CLONE_NEWIPC", 0x10000000: "CLONE_NEWUSER", 0x20000000: "CLONE_NEWPID",
+               0x40000000: "CLONE_NEWNET"}  # fmt: skip
+_FILE_FLAGS = ("FS_SECRM_FL", "FS_UNRM_FL", "FS_COMPR_FL", "FS_SYNC_FL", "FS_IMMUTABLE_FL", "FS_APPEND_FL",
+               "FS_NODUMP_FL",
+               "FS_NOATIME_FL", "FS_DIRTY_FL", "FS_COMPRBLK_FL", "FS_NOCOMP_FL", "FS_ENCRYPT_FL", "FS_INDEX_FL",
+               "FS_IMAGIC_FL", "FS_JOURNAL_DATA_FL", "FS_NOTAIL_FL", "FS_DIRSYNC_FL", "FS_TOPDIR_FL", "FS_HUGE_FILE_FL",
+               "FS_EXTENT_FL", "FS_VERITY_FL", "FS_EA_INODE_FL", "FS_EOFBLOCKS_FL", "FS_NOCOW_FL", "", "FS_DAX_FL", "",
+               "",
+               "FS_INLINE_DATA_FL", "FS_PROJINHERIT_FL", "FS_CASEFOLD_FL", "FS_RESERVED_FL")  # fmt: skip
 _TIOCGPTPEER, _BLKGETSIZE64 = 0x5441, 0x80081272
 
 _INPUT = ("IGNBRK", "BRKINT", "IGNPAR", "PARMRK", "INPCK", "ISTRIP", "INLCR", "IGNCR", "ICRNL", "IUCLC", "IXON",
@@ -65,18 +86,21 @@ def ioctl(line: StraceLine) -> tuple[list[str], str]:
     command, pointer = line.at("cmd"), line.event.args[2]
     name = _name(command)
     shown = [line.fd(line.at("fd")), name]
-    if command in _BARE:
-        return shown, ""
+    if command in _BARE or command in BARE:
+        return (
+            shown,
+            f" ({_NAMESPACES.get(line.event.result or 0, '?')})" if command == _NS_GET_NSTYPE else "",
+        )
     argument = _argument(line, command, name, pointer)
     return [*shown, argument or (hex(pointer) if pointer else "0")], ""
 
 
 def _name(command: int) -> str:
-    known = flags_text("ioctl", command)
+    known = NAMES.get(command) or flags_text("ioctl", command)
     if not known[:1].isdigit():
         return known
     direction, size = command >> 30, command >> 16 & 0x3FFF
-    return f"_IOC({_DIRECTIONS[direction]}, {command >> 8 & 0xFF:#x}, {command & 0xFF:#x}, {_hex(size)})"
+    return f"_IOC({_DIRECTIONS[direction]}, {command >> 8 & 0xFF:#x}, {_hex(command & 0xFF)}, {_hex(size)})"
 
 
 def _hex(value: int) -> str:
@@ -86,7 +110,7 @@ def _hex(value: int) -> str:
 def _argument(line: StraceLine, command: int, name: str, pointer: int) -> str:
     """Return the last argument's text, or "": it is an address."""
     wrote = not line.unwritten
-    if command in _NUMBERS:
+    if command in _NUMBERS or command in NUMBERS:
         return str(pointer & 0xFFFFFFFF)
     if command in _CHOICES:
         names = _CHOICES[command]
@@ -103,6 +127,19 @@ def _argument(line: StraceLine, command: int, name: str, pointer: int) -> str:
         return "{" + ", ".join(f"{one}={part}" for one, part in zip(names, parts, strict=True)) + "}"
     if len(data) >= 4 and ((command in _READS and wrote) or command in _WRITES):
         return f"[{number}]"
+    if command == _FS_IOC_GETFLAGS and wrote and len(data) >= 4:
+        return f"[{'|'.join(_words(number & 0xFFFFFFFF, _FILE_FLAGS)) or '0'}]"
+    if command == _FS_IOC_FSGETXATTR and wrote and len(data) >= 20:
+        found = [int.from_bytes(data[at : at + 4], "little") for at in range(0, 20, 4)]
+        return "{" + ", ".join(f"fsx_{name}={_hex(one) if name == 'xflags' else one}"
+                               for name, one in zip(_FSX, found, strict=True)) + "}"  # fmt: skip
+    if command in _RANGES and len(data) >= 16:
+        return f"[{', '.join(str(int.from_bytes(data[at : at + 8], 'little')) for at in (0, 8))}]"
+    if command == _FITRIM and len(data) >= 24:
+        parts = [int.from_bytes(data[at : at + 8], "little") for at in (0, 8, 16)]
+        return f"{{start={_hex(parts[0])}, len={parts[1]}, minlen={parts[2]}}}"
+    if command == _TIOCSTI and data:
+        return quote(data[:1])
     if command == _BLKGETSIZE64 and wrote and len(data) >= 8:
         return f"[{int.from_bytes(data[:8], 'little')}]"
     if name.startswith(_SETS) or (name.startswith(_GETS) and wrote):
@@ -140,6 +177,8 @@ def _interface(what: str, data: bytes, was_asked: bool) -> str:
         return ""
     name = f"ifr_name={quote(data[:16].split(bytes(1))[0])}"
     body = data[16:_IFREQ]
+    if what == "NAME" and was_asked:
+        return f"{{ifr_ifindex={int.from_bytes(body[:4], 'little', signed=True)}, {name}}}"
     if what in _IFREQ_NUMBERS:
         if what == "INDEX" and not was_asked:
             return ""

@@ -22,6 +22,10 @@ __all__ = [
 ]
 
 _AF_INET, _AF_PACKET = (2, 10), 17
+_SOL_NETLINK = 270
+_NETLINK_OPTIONS = ("", "ADD_MEMBERSHIP", "DROP_MEMBERSHIP", "PKTINFO", "BROADCAST_ERROR", "NO_ENOBUFS", "RX_RING",
+                    "TX_RING", "LISTEN_ALL_NSID", "LIST_MEMBERSHIPS", "CAP_ACK", "EXT_ACK",
+                    "GET_STRICT_CHK")  # fmt: skip
 _NETLINK = {0: "NETLINK_ROUTE", 4: "NETLINK_SOCK_DIAG", 9: "NETLINK_AUDIT", 12: "NETLINK_NETFILTER",
             15: "NETLINK_KOBJECT_UEVENT", 16: "NETLINK_GENERIC"}  # fmt: skip
 _ETHERNET = {3: "ETH_P_ALL", 0x800: "ETH_P_IP", 0x806: "ETH_P_ARP", 0x86DD: "ETH_P_IPV6"}
@@ -38,10 +42,9 @@ def address(data: bytes) -> str:
             f'inet_pton(AF_INET6, "{found.host}", &sin6_addr), sin6_scope_id={found.scope}}}'
         )
     if family == AF_NETLINK and len(data) >= 12:
+        pid, groups = int.from_bytes(data[4:8], "little", signed=True), int.from_bytes(data[8:12], "little")
         return (
-            f"{sockaddr(data).text()[:-1]}, nl_groups={int.from_bytes(data[8:12], 'little'):#010x}}}".replace(
-                "=0x00000000", "=00000000"
-            )
+            f"{{sa_family=AF_NETLINK, nl_pid={pid}, nl_groups={f'{groups:#010x}' if groups else '00000000'}}}"
         )
     found = sockaddr(data)
     if family in _AF_INET and found.host is None and len(data) > 2:
@@ -91,6 +94,9 @@ def option(line: StraceLine) -> tuple[list[str], str]:
         if line.unwritten:
             shown[3] = address_text(line.at("optval"))
             return shown, ""
+    number = line.at("optname")
+    if line.at("level") == _SOL_NETLINK and 0 < number < len(_NETLINK_OPTIONS):
+        shown[2] = f"NETLINK_{_NETLINK_OPTIONS[number]}"
     data = try_read(line.event.read, line.at("optval"), size)
     if data:
         shown[3] = option_value(line.at("level"), line.at("optname"), data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from trapline.abi import structs
 from trapline.decode.memory import address_text, quote, try_read
 from trapline.decode.values import flags_text, signal_text
+from trapline.trace.kernel import KERNEL, bits_text
 from trapline.trace.objects import OBJECTS
 from trapline.trace.processes import PROCESSES
 from trapline.trace.records import epoll_event
@@ -37,6 +38,17 @@ _LOCKS = (5, 6, 7, 12, 13, 14, 36, 37, 38)
 _EPOLL_CTL_DEL = 2
 _DEVICES = (0o020000, 0o060000)
 _NEEDS_MODE = 0o100 | 0o20000000
+_HINTS = ("NOT_SET", "NONE", "SHORT", "MEDIUM", "LONG", "EXTREME")
+_NOTIFIED = (
+    "DN_ACCESS",
+    "DN_MODIFY",
+    "DN_CREATE",
+    "DN_DELETE",
+    "DN_RENAME",
+    "DN_ATTRIB",
+    *[""] * 25,
+    "DN_MULTISHOT",
+)
 _FUTEX_NAMES = {
     0: "FUTEX_WAIT", 1: "FUTEX_WAKE", 3: "FUTEX_REQUEUE", 4: "FUTEX_CMP_REQUEUE", 5: "FUTEX_WAKE_OP",
     6: "FUTEX_LOCK_PI", 7: "FUTEX_UNLOCK_PI", 8: "FUTEX_TRYLOCK_PI", 9: "FUTEX_WAIT_BITSET", 10: "FUTEX_WAKE_BITSET",
@@ -125,6 +137,19 @@ def _fcntl(line: StraceLine) -> tuple[list[str], str]:
                 f"{{l_type={flags_text('lock_type', found.l_type)}, l_whence={flags_text('seek', found.l_whence)}, "
                 f"l_start={found.l_start}, l_len={found.l_len}{pid}}}"
             )
+    elif command in (15, 16):
+        data = b"" if command == 16 and line.unwritten else try_read(line.event.read, line.at("arg"), 8)
+        if len(data) == 8:
+            kind, owner = (int.from_bytes(data[at : at + 4], "little", signed=True) for at in (0, 4))
+            names = ("F_OWNER_TID", "F_OWNER_PID", "F_OWNER_PGRP")
+            shown[2] = f"{{type={names[kind] if 0 <= kind < 3 else hex(kind)}, pid={owner}}}"
+    elif command in (1035, 1036):
+        data = b"" if command == 1035 and line.unwritten else try_read(line.event.read, line.at("arg"), 8)
+        number = int.from_bytes(data, "little")
+        if data and number < len(_HINTS):
+            shown[2] = f"[RWH_WRITE_LIFE_{_HINTS[number]}]"
+    elif command == 1026:
+        shown[2] = bits_text(line.at("arg") & 0xFFFFFFFF, _NOTIFIED)
     elif command == 10:
         shown[2] = signal_text(line.at("arg") & 0xFFFFFFFF)
     elif command == 1024:
@@ -376,6 +401,7 @@ def _sigreturn(line: StraceLine) -> tuple[list[str], str]:
 SPECIAL: dict[str, Special] = {
     **PROCESSES,
     **OBJECTS,
+    **KERNEL,
     "execve": _execve,
     "execveat": _execve,
     "clone": _clone,
@@ -420,6 +446,9 @@ SPECIAL: dict[str, Special] = {
     "recvmmsg": several_messages,
     "rt_sigreturn": _sigreturn,
     "rseq": _numbers("rseq_len", "sig"),
+    "ioperm": _numbers("from", "num"),
+    "landlock_restrict_self": _numbers("flags"),
+    "memfd_secret": _numbers("flags"),
 }
 
 #: Those that are the same where words are shorter; of the others the common text is good enough.

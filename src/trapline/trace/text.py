@@ -68,17 +68,25 @@ class TextWriter:
         self._status: dict[int, int] = {}
         self._group: dict[int, int] = {}
         self._said: set[int] = set()  # how they have ended
-        # What descriptors stand for is told by the calls before; stacks are not in a plan.
+        # What descriptors stand for is told by the calls before; stacks are not in a plan, nor is what a glob matches.
         is_plain = self._files is None and not stacks
-        by_plan = is_plain and not numbers
+        by_plan = not stacks and not numbers and not self._selection.needs_files
         #: What :class:`trapline.trace.file.TraceFile` writes to.
         self.native = _native.TraceText(
-            limit, column, _PIDS.index(pids), _STAMPS.index(stamp), durations, is_plain,
-            Event, self._plan if by_plan else _no_plan, named, self._line, write,
+            limit, column, _PIDS.index(pids), _STAMPS.index(stamp), durations,
+            self._files is not None, is_plain, Event, self._plan if by_plan else _no_plan, named, self._line, write,
+            self._path, self._learn,
         )  # fmt: skip
 
     def _plan(self, nr: int) -> bytes:
         return plan(nr, self._selection.names, self._selection.status)
+
+    def _path(self, pid: int, fd: int) -> str:
+        return "" if self._files is None else self._files.of(pid).get(fd, "")
+
+    def _learn(self, event: Event) -> None:
+        if self._files is not None:
+            self._files.learn(event)
 
     def _line(self, event: Event) -> str | None:
         """Return the line of an event but for its beginning and end, and behind a NUL lines that follow it."""

@@ -32,7 +32,7 @@ def makedev(number: int) -> str:
     """Write a device's number."""
     major = (number >> 8 & 0xFFF) | (number >> 32 & ~0xFFF)
     minor = (number & 0xFF) | (number >> 12 & ~0xFF)
-    return f"makedev({major:#x}, {minor:#x})" if minor or major else "makedev(0, 0)"
+    return f"makedev({f'{major:#x}' if major else '0'}, {f'{minor:#x}' if minor else '0'})"
 
 
 def limit_text(value: int) -> str:

@@ -222,6 +222,7 @@ static void requests(void)
     CALL(ioctl, file, 0x12345678, 0x55555);
     long any = CALL(socket, AF_INET, SOCK_DGRAM, 0);
     CALL(ioctl, any, SIOCGIFINDEX, &request);
+    CALL(ioctl, any, SIOCGIFNAME, &request);
     CALL(ioctl, any, SIOCGIFFLAGS, &request);
     CALL(ioctl, any, SIOCGIFADDR, &request);
     CALL(ioctl, any, SIOCGIFMTU, &request);

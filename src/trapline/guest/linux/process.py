@@ -19,9 +19,16 @@ __all__ = ["Process"]
 _EPERM, _ENOEXEC, _EACCES, _EINVAL, _ENOSYS = 1, 8, 13, 22, 38
 _WORDS_MAX, _INT_MAX = 1 << 20, (1 << 31) - 1
 _ARCH_SET_GS, _ARCH_SET_FS, _ARCH_GET_FS, _ARCH_GET_GS = 0x1001, 0x1002, 0x1003, 0x1004
+_ARCH_GETTERS = frozenset({0x1011, 0x1021, 0x1022})  # ARCH_GET_CPUID, _XCOMP_SUPP, _XCOMP_PERM
 _ARCH_PRCTL = 158
 _PRCTL, _READLINK, _READLINKAT = 157, 89, 267
-_PR_SET_NAME, _PR_GET_NAME, _PR_SET_VMA = 15, 16, 0x53564D41
+#: Those of a thread, or of its memory: PR_SET_NAME, PR_SET_TIMERSLACK, PR_SET_VMA.
+_PR_OF_THREAD = frozenset({15, 29, 0x53564D41})
+_PR_GET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 21, 38
+#: What a guest may set for itself alone: who tells it, and its highest value. PR_SET_PDEATHSIG, _DUMPABLE, _KEEPCAPS,
+#: _CHILD_SUBREAPER, _NO_NEW_PRIVS.
+_PR_OWN = {1: (2, 64), 4: (3, 1), 8: (7, 1), 36: (37, (1 << 31) - 1), _PR_SET_NO_NEW_PRIVS: (39, 1)}
+_PR_BY_POINTER = frozenset({2, 37})
 #: Of prctl, what says something and changes nothing of this process: dumpable, keepcaps, timing, tsc, securebits,
 #: timerslack, no_new_privs, THP, and so on.
 _PR_GETTERS = frozenset({2, 3, 5, 7, 9, 11, 16, 19, 21, 23, 25, 27, 30, 34, 37, 39, 40, 42, 47, 52})
@@ -47,6 +54,8 @@ class Process(Personality):
         super().__init__()
         self.refused: dict[str, int] = {}
         self._executable = b""
+        # By the option of prctl that tells it. A filter that catches calls is not the guest's.
+        self._settings = {_PR_GET_SECCOMP: 0}
 
     def refuse(self, name: str) -> None:
         """Take notice that the guest is refused another process."""
@@ -102,12 +111,25 @@ class Process(Personality):
         if code in (_ARCH_SET_GS, _ARCH_GET_GS):
             # This process has no use for gs, so it is the guest's own.
             return thread.perform(_ARCH_PRCTL, code, address)
+        if code in _ARCH_GETTERS:
+            return thread.perform(_ARCH_PRCTL, code, address)
         raise _error(_EINVAL)
 
     @does("prctl")
     def do_prctl(self, thread: Thread, call: Call) -> int | None:
-        option = call.raw[0] & 0xFFFFFFFF
-        if option in _PR_GETTERS or option in (_PR_SET_NAME, _PR_SET_VMA):
+        option, value = call.raw[0] & 0xFFFFFFFF, call.raw[1]
+        if option in _PR_OWN:
+            highest = _PR_OWN[option][1]
+            if value > highest or (option == _PR_SET_NO_NEW_PRIVS and value != 1):
+                raise _error(_EINVAL)
+            self._settings[_PR_OWN[option][0]] = value
+            return 0
+        if option in self._settings:
+            if option not in _PR_BY_POINTER:
+                return self._settings[option]
+            call.write(value, self._settings[option].to_bytes(4, "little"))
+            return 0
+        if option in _PR_GETTERS or option in _PR_OF_THREAD:
             return thread.perform(_PRCTL, *call.raw)
         raise _error(_EINVAL)
 

@@ -22,18 +22,21 @@ if TYPE_CHECKING:
 __all__ = ["Signals", "siginfo"]
 
 _EPERM, _ESRCH, _EAGAIN, _ENOMEM, _EINVAL, _ENOSYS = 1, 3, 11, 12, 22, 38
-_SIGKILL, _SIGPIPE, _SIGSTOP = 9, 13, 19
+_SIGKILL, _SIGSEGV, _SIGPIPE, _SIGSTOP = 9, 11, 13, 19
+_SEGV_MAPERR, _SEGV_ACCERR = 1, 2
 _IGNORED = frozenset({17, 18, 23, 28})  # SIGCHLD, SIGCONT, SIGURG, SIGWINCH
 _STOPPING = frozenset({19, 20, 21, 22})
 _UNBLOCKABLE = 1 << (_SIGKILL - 1) | 1 << (_SIGSTOP - 1)
 _SA_NODEFER, _SA_RESETHAND, _SA_ONSTACK, _SA_RESTART = 0x40000000, 0x80000000, 0x08000000, 0x10000000
-_SS_ONSTACK, _SS_DISABLE, _MINSIGSTKSZ = 1, 2, 2048
+#: The flags that the kernel knows; it forgets the others.
+_SA_KNOWN = 0xDC000807
+_SS_ONSTACK, _SS_DISABLE, _SS_AUTODISARM, _MINSIGSTKSZ = 1, 2, 1 << 31, 2048
 _SI_USER, _SI_TKILL, _SI_KERNEL = 0, -6, 0x80
 _RED_ZONE = 128
 _FRAME = 8 + 304 + 128
 _CLEARED_FLAGS = 0x100 | 0x400 | 0x10000  # TF, DF, RF
 _SEGMENTS = 0x002B000000000033  # cs and ss of 64-bit code
-_POLL, _PAUSE, _PSELECT6 = 7, 34, 270
+_POLL, _PAUSE, _KILL, _PSELECT6 = 7, 34, 62, 270
 _INT_MAX, _MASK = (1 << 31) - 1, (1 << 64) - 1
 #: Calls that a handler ends with EINTR, whatever SA_RESTART says: poll, select, pause, nanosleep, epoll_wait and
 #: others.
@@ -44,13 +47,18 @@ def _error(number: int) -> OSError:
     return OSError(number, os.strerror(number))
 
 
+def _int(value: int) -> int:
+    value &= 0xFFFFFFFF
+    return value - (value >> 31 << 32)
+
+
 def _bit(number: int) -> int:
     return 1 << (number - 1)
 
 
 def siginfo(number: int, code: int, *words: int) -> bytes:
     """Return a ``siginfo_t`` whose fields begin with *words* of 64 bits."""
-    return struct.pack("<iiiiQQ", number, 0, code, 0, *words, *[0] * (2 - len(words))).ljust(128, b"\0")
+    return struct.pack("<IiiiQQ", number, 0, code, 0, *words, *[0] * (2 - len(words))).ljust(128, b"\0")
 
 
 def _sent(number: int, code: int) -> bytes:
@@ -92,49 +100,56 @@ class Signals(Personality):
 
     @does("kill")
     def do_kill(self, thread: Thread, call: Call) -> int | None:
-        pid, number = call.args.arg0, call.args.arg1 & 0xFFFFFFFF
-        pid = pid & 0xFFFFFFFF
-        pid -= (pid >> 31) << 32
-        if number > 64:
-            raise _error(_EINVAL)
-        if pid in (0, os.getpid(), -os.getpid()):
-            if number:
-                self.post(None, number, _sent(number, _SI_USER))
-            return 0
-        if pid < 0:
+        pid, number = _int(call.raw[0]), call.raw[1] & 0xFFFFFFFF
+        # Its group is this process's, which is not all the guest's.
+        if pid in (0, os.getpid(), -os.getpgrp()):
+            return self._kill(None, number, _sent(number, _SI_USER))
+        if pid == -1:
             raise _error(_EPERM)
-        return thread.perform(62, pid, number)
+        return thread.perform(_KILL, *call.raw[:2])
 
     @does("tgkill")
-    def do_tgkill(self, thread: Thread, call: Call) -> int:
-        return self._kill_thread(call.raw[1] & 0xFFFFFFFF, call.raw[2] & 0xFFFFFFFF)
+    def do_tgkill(self, thread: Thread, call: Call) -> int | None:
+        return self._kill_thread(thread, call, 1, None)
 
     @does("tkill")
-    def do_tkill(self, thread: Thread, call: Call) -> int:
-        return self._kill_thread(call.raw[0] & 0xFFFFFFFF, call.raw[1] & 0xFFFFFFFF)
+    def do_tkill(self, thread: Thread, call: Call) -> int | None:
+        return self._kill_thread(thread, call, 0, None)
 
-    @does("rt_sigqueueinfo", "rt_tgsigqueueinfo")
-    def do_sigqueue(self, thread: Thread, call: Call) -> int:
-        at = 2 if call.name == "rt_tgsigqueueinfo" else 1
-        number = call.raw[at] & 0xFFFFFFFF
-        info = struct.pack("<i", number) + call.read(call.raw[at + 1], 128)[4:]
-        if at == 2:
-            return self._kill_thread(call.raw[1] & 0xFFFFFFFF, number, info)
-        if call.raw[0] & 0xFFFFFFFF != os.getpid():
-            raise _error(_EPERM)
-        self.post(None, number, info)
-        return 0
+    @does("rt_sigqueueinfo")
+    def do_sigqueueinfo(self, thread: Thread, call: Call) -> int | None:
+        if _int(call.raw[0]) != os.getpid():
+            return thread.perform(call.nr, *call.raw)
+        number = call.raw[1] & 0xFFFFFFFF
+        return self._kill(None, number, struct.pack("<I", number) + call.read(call.raw[2], 128)[4:])
 
-    def _kill_thread(self, tid: int, number: int, info: bytes | None = None) -> int:
-        assert self.guest is not None
+    @does("rt_tgsigqueueinfo")
+    def do_tgsigqueueinfo(self, thread: Thread, call: Call) -> int | None:
+        return self._kill_thread(thread, call, 1, call.read(call.raw[3], 128)[4:])
+
+    def _kill(self, target: Thread | None, number: int, info: bytes) -> int:
         if number > 64:
             raise _error(_EINVAL)
-        target = next((each for each in self.guest.threads if each.tid == tid), None)
-        if target is None:
-            raise _error(_ESRCH)
         if number:
-            self.post(target, number, info or _sent(number, _SI_TKILL))
+            self.post(target, number, info)
         return 0
+
+    def _kill_thread(self, thread: Thread, call: Call, at: int, info: bytes | None) -> int | None:
+        """Send a signal to the thread whose id is argument *at*, behind that of its process if any."""
+        assert self.guest is not None
+        pid, tid, number = _int(call.raw[0]), _int(call.raw[at]), call.raw[at + 1] & 0xFFFFFFFF
+        if pid <= 0 or tid <= 0:
+            raise _error(_EINVAL)
+        target = next((each for each in self.guest.threads if each.tid == tid), None)
+        if target is None and tid == os.getpid():
+            target = self.guest.main
+        if target is None or (at and pid != os.getpid()):
+            # A thread of this process that is not the guest's is none, for the guest.
+            if pid == os.getpid() or os.path.exists(f"/proc/self/task/{tid}"):
+                raise _error(_ESRCH)
+            return thread.perform(call.nr, *call.raw)
+        data = _sent(number, _SI_TKILL) if info is None else struct.pack("<I", number) + info
+        return self._kill(target, number, data)
 
     # -- actions and masks ---------------------------------------------------------------------------------------------
 
@@ -151,8 +166,17 @@ class Signals(Personality):
             call.write(old, struct.pack("<4Q", *self._actions.get(number, (0, 0, 0, 0))))
         if wanted is not None:
             handler, flags, restorer, mask = wanted
-            self._actions[number] = (handler, flags, restorer, mask & ~_UNBLOCKABLE)
+            self._actions[number] = (handler, flags & _SA_KNOWN, restorer, mask & ~_UNBLOCKABLE)
+            if self._is_ignored(number):
+                self._discard(number)
         return 0
+
+    def _discard(self, number: int) -> None:
+        """Forget those that wait of a signal that is ignored from now on."""
+        assert self.guest is not None
+        for pending in (self._shared, *[state_of(each).pending for each in self.guest.threads]):
+            while pending.take(number) is not None:
+                pass
 
     @does("rt_sigprocmask")
     def do_sigprocmask(self, thread: Thread, call: Call) -> int:
@@ -186,37 +210,42 @@ class Signals(Personality):
 
     @does("rt_sigpending")
     def do_sigpending(self, thread: Thread, call: Call) -> int:
+        if call.raw[1] > 8:
+            raise _error(_EINVAL)
         pending = sum(
             _bit(number) for number in {*state_of(thread).pending.numbers(), *self._shared.numbers()}
         )
-        call.write(call.raw[0], pending.to_bytes(8, "little"))
+        call.write(call.raw[0], pending.to_bytes(8, "little")[: call.raw[1]])
         return 0
 
     @does("sigaltstack")
     def do_sigaltstack(self, thread: Thread, call: Call) -> int:
         new, old = call.raw[:2]
         state = state_of(thread)
-        wanted = struct.unpack("<QiiQ", call.read(new, 24)) if new else None
+        wanted = struct.unpack("<QIiQ", call.read(new, 24)) if new else None
         on_stack = self._is_on(state.stack, thread.registers.rsp)
         if old:
             address, flags, size = state.stack
-            call.write(old, struct.pack("<QiiQ", address, _SS_ONSTACK if on_stack else flags, 0, size))
+            call.write(old, struct.pack("<QIiQ", address, flags | (_SS_ONSTACK if on_stack else 0), 0, size))
         if wanted is not None:
             address, flags, _, size = wanted
             if on_stack:
                 raise _error(_EPERM)
-            if flags & _SS_DISABLE:
-                state.stack = (0, _SS_DISABLE, 0)
+            how, disarms = flags & ~_SS_AUTODISARM, flags & _SS_AUTODISARM
+            if how not in (0, _SS_ONSTACK, _SS_DISABLE):
+                raise _error(_EINVAL)
+            if how == _SS_DISABLE:
+                state.stack = (0, flags, 0)
             elif size < _MINSIGSTKSZ:
                 raise _error(_ENOMEM)
             else:
-                state.stack = (address, 0, size)
+                state.stack = (address, disarms, size)
         return 0
 
     @staticmethod
     def _is_on(stack: tuple[int, int, int], rsp: int) -> bool:
         address, flags, size = stack
-        return not flags & _SS_DISABLE and address < rsp <= address + size
+        return not flags & (_SS_DISABLE | _SS_AUTODISARM) and address < rsp <= address + size
 
     # -- waiting with another mask -------------------------------------------------------------------------------------
 
@@ -231,9 +260,15 @@ class Signals(Personality):
             state.mask, state.old_mask = state.old_mask, None
         return result
 
+    @staticmethod
+    def _mask(call: Call, address: int, size: int) -> int:
+        if size != 8:
+            raise _error(_EINVAL)
+        return int.from_bytes(call.read(address, 8), "little")
+
     @does("rt_sigsuspend")
     def do_sigsuspend(self, thread: Thread, call: Call) -> int | None:
-        return self._with_mask(thread, int.from_bytes(call.read(call.raw[0], 8), "little"), _PAUSE)
+        return self._with_mask(thread, self._mask(call, *call.raw[:2]), _PAUSE)
 
     @does("pause")
     def do_pause(self, thread: Thread, call: Call) -> int | None:
@@ -243,7 +278,7 @@ class Signals(Personality):
     def do_poll(self, thread: Thread, call: Call) -> int | None:
         words = list(call.raw)
         at = 3 if call.name == "ppoll" else 4
-        mask = int.from_bytes(call.read(words[at], 8), "little") if words[at] else None
+        mask = self._mask(call, *words[at : at + 2]) if words[at] else None
         words[at] = 0
         return self._with_mask(thread, mask, abi.number(call.name, "x86_64"), *words)
 
@@ -252,15 +287,15 @@ class Signals(Personality):
         words = list(call.raw)
         mask = None
         if words[5]:
-            address = int.from_bytes(call.read(words[5], 8), "little")
-            mask = int.from_bytes(call.read(address, 8), "little") if address else None
+            address, size = struct.unpack("<2Q", call.read(words[5], 16))
+            mask = self._mask(call, address, size) if address else None
         words[5] = 0
         return self._with_mask(thread, mask, _PSELECT6, *words)
 
     @does("rt_sigtimedwait")
     def do_sigtimedwait(self, thread: Thread, call: Call) -> int | None:
         address, info, timeout = call.raw[:3]
-        wanted = int.from_bytes(call.read(address, 8), "little")
+        wanted = self._mask(call, address, call.raw[3])
         state = state_of(thread)
         state.waits_for = wanted
         for pending in (state.pending, self._shared):
@@ -307,6 +342,9 @@ class Signals(Personality):
         handler = self._actions.get(number, (0, 0, 0, 0))[0]
         if handler <= 1 or state_of(thread).mask & _bit(number):
             return False
+        if (number, code) == (_SIGSEGV, _SEGV_ACCERR) and address in self.arena:
+            # What is reserved and not mapped is not there, for the guest.
+            code = _SEGV_ACCERR if self.arena.find(address) is not None else _SEGV_MAPERR
         return self._deliver(thread, number, siginfo(number, code, address), trap, error, address)
 
     def _act(self, thread: Thread, number: int, info: bytes) -> None:
@@ -332,15 +370,15 @@ class Signals(Personality):
             thread.interrupted = False
             state.stop_waiting()
         sp = registers.rsp
-        address, disabled, size = state.stack
-        if flags & _SA_ONSTACK and not disabled and not self._is_on(state.stack, sp):
+        address, stack_flags, size = state.stack
+        if flags & _SA_ONSTACK and not stack_flags & _SS_DISABLE and not self._is_on(state.stack, sp):
             sp = address + size
         else:
             sp -= _RED_ZONE
         frame = ((sp - _FRAME) & -16) - 8
         saved = state.mask if state.old_mask is None else state.old_mask
         state.old_mask = None
-        context = struct.pack("<QQQiiQ", 6, 0, *state.stack[:2], 0, state.stack[2])
+        context = struct.pack("<QQQIiQ", 6, 0, address, stack_flags, 0, size)
         context += struct.pack("<18Q", *[getattr(registers, name) for name in NAMES])
         context += (
             struct.pack("<6Q", _SEGMENTS, error, trap, saved, cr2, 0)
@@ -349,6 +387,8 @@ class Signals(Personality):
         )
         if not thread.write_memory(frame, restorer.to_bytes(8, "little") + context + info):
             return False
+        if stack_flags & _SS_AUTODISARM:
+            state.stack = (0, _SS_DISABLE, 0)
         state.vectors[frame] = thread.vectors()
         registers.rdi, registers.rsi, registers.rdx = number, frame + 8 + 304, frame + 8
         registers.rax, registers.rip, registers.rsp = 0, handler, frame
@@ -368,8 +408,8 @@ class Signals(Personality):
             setattr(registers, name, value)
         registers.eflags = (registers.eflags & 0x50DD5) | 0x202
         state.mask = int.from_bytes(context[296:], "little") & ~_UNBLOCKABLE
-        address, flags, _, size = struct.unpack_from("<QiiQ", context, 16)
-        state.stack = (address, flags & _SS_DISABLE, size)
+        address, flags, _, size = struct.unpack_from("<QIiQ", context, 16)
+        state.stack = (address, flags & (_SS_DISABLE | _SS_AUTODISARM), size)
         vectors = state.vectors.pop(frame, None)
         if vectors is not None:
             thread.set_vectors(vectors)

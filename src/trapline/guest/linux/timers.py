@@ -175,7 +175,8 @@ class Timers(Signals):
     def do_setitimer(self, thread: Thread, call: Call) -> int:
         which, new, old = call.raw[:3]
         if which & 0xFFFFFFFF:
-            raise _error(_ENOSYS)  # of processor time, which is not the guest's alone
+            # Of processor time, which is not the guest's alone.
+            raise _error(_ENOSYS if which & 0xFFFFFFFF <= 2 else _EINVAL)
         every, every_us, value, value_us = struct.unpack("<4q", call.read(new, 32)) if new else (0, 0, 0, 0)
         if not (0 <= every_us < 1_000_000 and 0 <= value_us < 1_000_000 and every >= 0 and value >= 0):
             raise _error(_EINVAL)
