@@ -100,7 +100,27 @@ def _commands(folder: Path) -> dict[str, tuple[str, list[str]]]:
             "gcc -O2 -c of a few lines",
             ["gcc", "-O2", "-c", str(source), "-o", str(folder / "traced.o")],
         ),
+        "build": (
+            "gcc -O2 of twenty such files and a link of them all",
+            ["gcc", "-O2", "-o", str(folder / "built"), *_sources(folder)],
+        ),
     }
+
+
+def _sources(folder: Path) -> list[str]:
+    made = []
+    for number in range(20):
+        file = folder / f"part{number}.c"
+        called = "".join(f"int part{other}(void); " for other in range(1, 20)) if number == 0 else ""
+        body = (
+            " + ".join(f"part{other}()" for other in range(1, 20)) if number == 0 else "(int)strlen(__FILE__)"
+        )
+        name = "main" if number == 0 else f"part{number}"
+        file.write_text(
+            f"#include <stdio.h>\n#include <string.h>\n{called}int {name}(void) {{ return {body}; }}\n"
+        )
+        made.append(str(file))
+    return made
 
 
 def _repository(folder: Path) -> Path:
