@@ -43,6 +43,12 @@ COMPILE = {
 }
 
 
+def pytest_collection_finish() -> None:
+    # Thousands of tests are alive to the end; whoever collects garbage need not look at them again each time.
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
     report = yield
