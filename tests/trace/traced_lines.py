@@ -8,7 +8,7 @@ __all__ = ["by_thread", "normal"]
 
 
 def by_thread(text: str) -> list[list[str]]:
-    """Lines of each thread, in the order in which threads first appear; interrupted lines are put together."""
+    """Lines of each thread, in the order in which threads were made; interrupted lines are put together."""
     threads: dict[str, list[str]] = {}
     begun: dict[str, str] = {}
     for line in text.splitlines():
@@ -26,6 +26,8 @@ def by_thread(text: str) -> list[list[str]]:
             lines.append(line)
     for tid, line in begun.items():
         threads[tid].append(line + " <unfinished ...>) = ?")
+    # By their numbers: which of two children is heard of first is up to the scheduler.
+    threads = dict(sorted(threads.items(), key=lambda item: int(item[0])))
     names = {tid: f"TID{index}" for index, tid in enumerate(threads)}
     return [[named(line, names) for line in lines] for lines in threads.values()]
 
