@@ -47,3 +47,15 @@ def traced(trapline, tmp_path):
         return path.read_text(errors="surrogateescape"), done
 
     return run
+
+
+@pytest.fixture
+def report(cli: Any, recorded: str) -> Any:
+    """``report(option, ...)`` is what ``trapline trace report`` writes of the file that a test module has recorded."""
+
+    def run(*options: str) -> str:
+        done = cli("trace", "report", *options, recorded)
+        assert done.returncode == 0, done
+        return str(done.stderr)
+
+    return run

@@ -46,16 +46,6 @@ def recorded(trapline, tmp_path_factory):
     return str(path)
 
 
-@pytest.fixture
-def report(cli, recorded):
-    def run(*options):
-        done = cli("trace", "report", *options, recorded)
-        assert done.returncode == 0, done
-        return done.stderr
-
-    return run
-
-
 def as_notify_sees(event):
     """A call without all that is known of it only afterwards."""
     memory = [one for one in event.memory if not one[2]]

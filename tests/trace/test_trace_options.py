@@ -19,16 +19,6 @@ def recorded(trapline, tmp_path_factory):
     return str(path)
 
 
-@pytest.fixture
-def report(cli, recorded):
-    def run(*options):
-        done = cli("trace", "report", *options, recorded)
-        assert done.returncode == 0, done
-        return done.stderr
-
-    return run
-
-
 def test_only_calls_that_succeed_or_fail(report):
     assert " = -1 E" not in report("-z")
     assert all(" = -1 E" in line for line in report("-Zqq", "-e", "signal=none").splitlines())
